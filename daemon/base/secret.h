@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * A key or token. Lives in pages of its own that are locked in memory and left out of core dumps,
+ * is wiped when freed, and has no formatter: whoever wants the bytes takes them by secret_bytes()
+ * at the one place that sends them, into a buffer that is wiped in turn.
+ */
+#include <stddef.h>
+
+#include "proto/rtbp_buf.h"
+
+struct secret;
+
+/* Copies `size` bytes. Return: the secret, NUL-terminated inside; NULL without memory. */
+struct secret *secret_new(const void *bytes, size_t size);
+struct secret *secret_free(struct secret *s);
+
+const char *secret_bytes(const struct secret *s);
+size_t secret_size(const struct secret *s);
+
+/**
+ * secret_read_file() - read a key from a file, without the white space around it
+ * @max_bytes: larger files are refused
+ *
+ * Refuses what is no regular file, what is empty, what holds white space inside, and what group or
+ * others may read (a group-readable file is accepted when it belongs to root, as systemd
+ * credentials and container secrets do). The file's bytes touch no unlocked memory.
+ *
+ * Return: 0; a negative errno with a sentence in `ret_text` (path, what is wrong, what to do).
+ */
+int secret_read_file(const char *path, size_t max_bytes, struct secret **ret, char *ret_text,
+		     size_t text_size);
+
+/* Frees a buffer that secrets were copied into, wiped first. */
+void secret_wipe_buf(struct rtbp_buf *b);

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * wire: the WebSocket thread. Knows addresses, TLS and bytes; no topics, no peers, no policy.
+ *
+ *       thread M (libevent)                 |  thread W (libwebsockets)      | thread R
+ * (getaddrinfo) wire_open  --> resolver --------------------------------------------------> lookup
+ *                       <------------------------------------------------------ addresses
+ *                  mbox down: OPEN SEND CLOSE RESUME --> lws_cancel_service --> wsi
+ *   wire_dispatch <-- eventfd <-- mbox up: OPENED MESSAGE CLOSED <-- callbacks
+ *
+ * Everything here is called on M; nothing here blocks M except wire_free() (bounded). Items are
+ * given, never shared; they carry link and epoch, and wire_dispatch() drops those of an epoch that
+ * M has ended. Wakes are hints: both sides drain everything they find.
+ *
+ * A link is a small number chosen by the caller (0 .. WIRE_MAX_LINKS-1); an epoch names one
+ * connection attempt of it and grows with each wire_open(). For each successful wire_open() there
+ * is exactly one ops->closed(), preceded by at most one ops->opened(); nothing of that epoch comes
+ * after closed().
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct wire;
+
+enum {
+	WIRE_MAX_LINKS = 16,
+	WIRE_PRE = 16, /* bytes in front of every outgoing payload that belong to wire (LWS_PRE) */
+};
+
+/* Conditions (positive results). */
+enum {
+	WIRE_E_BUSY = 1, /* the mailbox to W is full: tell the sender, try later */
+	WIRE_E_CLOSED,   /* the link has no open connection with this epoch */
+};
+
+/* Why a connection ended, or never came to be. */
+enum wire_why {
+	WIRE_BY_US,     /* wire_close() was called */
+	WIRE_BY_PEER,   /* a close frame came: close_code (1005 when it was empty) */
+	WIRE_LOST,      /* TCP or TLS ended without a close frame */
+	WIRE_DNS,       /* the name did not resolve, or not in time */
+	WIRE_CONNECT,   /* refused, unreachable, timed out (all addresses) */
+	WIRE_TLS,       /* handshake or certificate: text has OpenSSL's reason */
+	WIRE_HTTP,      /* an answer other than 101: http_status, retry_after_s, text has the body's
+			   start */
+	WIRE_HANDSHAKE, /* connected, but no (valid) upgrade answer within the limit */
+	WIRE_TOO_BIG,   /* a message over max_message_bytes (we close with 1009) */
+	WIRE_PROTOCOL,  /* the peer broke the WebSocket protocol */
+	WIRE_INSECURE,  /* ws:// to an address that is not loopback, and not allowed */
+};
+
+struct wire_end {
+	enum wire_why why;
+	uint16_t close_code;    /* WIRE_BY_PEER, else 0 */
+	uint16_t http_status;   /* WIRE_HTTP, else 0 */
+	uint32_t retry_after_s; /* WIRE_HTTP with Retry-After, else 0 */
+	bool was_open;          /* opened() had been called */
+	char text[256]; /* one line for people: what was tried (host, address), what happened; no
+			   secrets */
+};
+
+/* Where to connect. All strings are borrowed for the call. `path` contains the API key: wire copies
+ * it into memory that is neither dumped nor swapped and wipes every copy that it makes. */
+struct wire_target {
+	bool tls;
+	const char *host; /* name or numeric address, no brackets; SNI, Host header, certificate
+			     check */
+	uint16_t port;
+	const char *path;           /* path and query */
+	const char *const *headers; /* "x-name: value" lines, NULL-terminated, may be NULL */
+};
+
+struct wire_conf {
+	const char *ca_file;                     /* PEM; NULL: /etc/ssl/certs/ca-certificates.crt */
+	bool allow_insecure;                     /* ws:// to any address */
+	size_t max_message_bytes;                /* reassembled size of a received message */
+	size_t up_bytes;                         /* mailbox W to M: full means W stops reading */
+	size_t down_bytes;                       /* mailbox M to W: full means WIRE_E_BUSY */
+	uint32_t dns_ms, connect_ms, attempt_ms; /* limits: name, one address, whole attempt */
+};
+
+/* Calls from wire_dispatch(), on M. Pointers are borrowed for the call. They may call wire_*()
+ * except wire_free(). */
+struct wire_ops {
+	void (*opened)(void *ctx, unsigned link, uint64_t epoch);
+	void (*message)(void *ctx, unsigned link, uint64_t epoch, bool binary, const uint8_t *data,
+			size_t size);
+	void (*closed)(void *ctx, unsigned link, uint64_t epoch, const struct wire_end *end);
+};
+
+/**
+ * wire_new() - create the context and start W and R
+ *
+ * Return: 0; a negative errno (context, thread or eventfd could not be made; text in the log).
+ */
+int wire_new(const struct wire_conf *conf, const struct wire_ops *ops, void *ctx,
+	     struct wire **ret);
+
+/* Closes all, waits at most 2 s for W (then leaves it behind), frees. NULL is fine. Returns NULL.
+ */
+struct wire *wire_free(struct wire *w);
+
+/* Readable when wire_dispatch() has work; stays the same for the wire's life. */
+int wire_fd(const struct wire *w);
+
+/* Drains what W sent. Call when wire_fd() is readable. */
+void wire_dispatch(struct wire *w);
+
+/**
+ * wire_open() - start a connection attempt on a link that has none
+ * @epoch: larger than any epoch used on that link before
+ *
+ * Return: 0; -ENOMEM; -EBUSY when the link still has a connection.
+ */
+int wire_open(struct wire *w, unsigned link, uint64_t epoch, const struct wire_target *target);
+
+/**
+ * wire_send() - give one message to W
+ *
+ * The bytes are copied; the copy is wiped after sending (they may hold a token). Messages of one
+ * link leave in the order of the calls.
+ *
+ * Return: 0; WIRE_E_BUSY; WIRE_E_CLOSED; -ENOMEM. Nothing is sent unless 0.
+ */
+int wire_send(struct wire *w, unsigned link, uint64_t epoch, bool binary, const void *data,
+	      size_t size);
+
+/* Ends the connection or attempt: a close frame with `code` when open. ops->closed(WIRE_BY_US)
+ * follows. What was given to wire_send() before is still written first, as far as the peer takes it
+ * within 1 s. */
+void wire_close(struct wire *w, unsigned link, uint64_t epoch, uint16_t code);
+
+/* Counters for status and metrics; readable on M at any time. */
+struct wire_stats {
+	uint64_t bytes_in, bytes_out, messages_in, messages_out;
+	size_t up_queued, down_queued; /* bytes waiting in the mailboxes now */
+	uint64_t pauses;               /* how often W had to stop reading */
+};
+void wire_get_stats(const struct wire *w, struct wire_stats *ret);
