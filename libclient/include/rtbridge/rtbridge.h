@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef RTBRIDGE_H
+#define RTBRIDGE_H
+/*
+ * librtbridge: take part in Supabase Realtime channels through the local rtbridged.
+ *
+ * A client is one attachment to the daemon over its Unix socket. It owns no thread and no loop:
+ *
+ *     poll rtb_client_fd() for rtb_client_events(), at most rtb_client_timeout_ms() long,
+ *     then call rtb_client_process().
+ *
+ * rtb_client_process() reads, writes, calls the callbacks, and re-attaches by itself when the
+ * daemon went away: it subscribes again to everything and tells by the state callback. The helpers
+ * named rtb_wait_* do the polling for programs without a loop; callbacks run inside them, too.
+ *
+ * Threads: one client, one thread at a time; different clients are independent. The library starts
+ * no thread, installs no signal handler, prints nothing. After fork() the child must not use the
+ * parent's clients (it may rtb_client_free() them, which then only closes). Callbacks: run only
+ * inside rtb_client_process() and rtb_wait_*(). They may call every function of the same client
+ * except rtb_client_process(), rtb_client_free() and rtb_wait_*(): those return -EDEADLK (free:
+ * does nothing). Errors: results >= 0 are success. Negative ones are -errno (system) or RTB_E_*;
+ * rtb_strerror() says them in words, rtb_client_error_text() says the last one of this client with
+ * its details. Memory: `const` pointers given to callbacks are borrowed and die when the callback
+ * returns. Strings passed in are borrowed for the call. Payloads are MessagePack;
+ * rtb_json_to_msgpack() and rtb_msgpack_to_json() convert.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define RTB_API        __attribute__((visibility("default")))
+#define RTB_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define RTB_API
+#define RTB_MUST_CHECK
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct rtb_client;
+struct rtb_sub;
+
+/* Errors of this library (system errors are -errno). */
+enum {
+	RTB_E_DETACHED = -2000, /* not attached to the daemon now; it re-attaches by itself */
+	RTB_E_BUSY = -2001,     /* the client's own send queue is full; process, then try again */
+	RTB_E_PROTOCOL = -2002, /* the daemon sent what this library does not understand */
+	RTB_E_REFUSED =
+		-2003, /* the daemon refused the request: rtb_client_error_text() has its words */
+	RTB_E_TIMEOUT = -2004, /* a wait helper reached its time */
+	RTB_E_TOPIC = -2005,   /* bad topic: 1 to 240 bytes of UTF-8, no control characters, not
+				  "rtbridge:..." */
+	RTB_E_EVENT = -2006,   /* bad event: 1 to 255 bytes of UTF-8, no control characters */
+	RTB_E_PAYLOAD = -2007, /* the payload is not valid MessagePack (or JSON), or cannot be said
+				  in JSON */
+	RTB_E_TOO_BIG = -2008, /* larger than the daemon takes in one frame */
+	RTB_E_FAILED = -2009,  /* the daemon refused this client for good (version, access): state
+				  RTB_FAILED */
+	RTB_E_NOT_DAEMON = -2010 /* the socket belongs to neither root, nor this user, nor
+				    options.daemon_uid */
+};
+
+/* Words for any negative result; static, never NULL. */
+RTB_API const char *rtb_strerror(int error);
+
+/* "0.1.0" */
+RTB_API const char *rtb_version(void);
+
+/* ---- client ---- */
+
+enum rtb_state {
+	RTB_ATTACHING, /* connecting to the daemon, or waiting before the next try */
+	RTB_ATTACHED,  /* hello answered, subscriptions asked for again */
+	RTB_FAILED     /* the daemon refused this client for good; only rtb_client_free() is left */
+};
+
+/* What the daemon says about its connection to the server. */
+struct rtb_connection {
+	const char *state;  /* "idle", "connecting", "online", "stalled", "backoff", "auth_failed",
+			       "config_error", "draining" */
+	const char *reason; /* short word, "" when there is none */
+	const char *text;   /* a sentence, "" when there is none */
+	int64_t since_unix_ms; /* since when this state holds */
+	int64_t next_try_ms;   /* until the next attempt; -1: none is planned */
+};
+
+struct rtb_handlers {
+	/* Attachment to the daemon changed; `why` is 0 or the error that ended it. */
+	void (*state)(struct rtb_client *c, enum rtb_state state, int why, void *user);
+	/* The daemon's connection to the server changed; also called once after each attach. */
+	void (*connection)(struct rtb_client *c, const struct rtb_connection *conn, void *user);
+	/* The daemon reports an error that belongs to no request. */
+	void (*error)(struct rtb_client *c, int code, const char *name, const char *text,
+		      void *user);
+};
+
+struct rtb_options {
+	size_t size;             /* sizeof(struct rtb_options): lets the struct grow */
+	const char *socket_path; /* NULL: see rtb_default_socket() */
+	const char *name;        /* shown by `rtbridge status`; NULL: the program's name */
+	const char *version;     /* the same; NULL: none */
+	struct rtb_handlers handlers;
+	void *user;              /* handed to the handlers */
+	size_t send_queue_bytes; /* 0: 1 MiB */
+	bool once;               /* do not re-attach: the first failure ends in RTB_FAILED */
+};
+
+/* Initialises all fields to their defaults. */
+#define RTB_OPTIONS_INIT                                                      \
+	{                                                                     \
+		sizeof(struct rtb_options), 0, 0, 0, { 0, 0, 0 }, 0, 0, false \
+	}
+
+/**
+ * rtb_default_socket() - where the daemon's socket is expected
+ *
+ * $RTBRIDGE_SOCKET if set; else $XDG_RUNTIME_DIR/rtbridge/rtbridge.sock if that exists; else
+ * /run/rtbridge/rtbridge.sock. The result is written to @buf.
+ *
+ * Return: length without NUL; -ENAMETOOLONG.
+ */
+RTB_API int rtb_default_socket(char *buf, size_t size);
+
+/**
+ * rtb_client_new() - make a client and start attaching
+ * @options: NULL for the defaults; borrowed for the call
+ * @ret:     the client, to be freed by rtb_client_free(); written only on success
+ *
+ * Does not block and does not fail because no daemon runs: the state callback tells.
+ *
+ * Return: 0; -EINVAL (options), -ENAMETOOLONG (socket path), -ENOMEM, -EMFILE and the like.
+ */
+RTB_API int rtb_client_new(const struct rtb_options *options,
+			   struct rtb_client **ret) RTB_MUST_CHECK;
+
+/* Closes and frees. Requests without an answer get none; pending sends get outcome "unknown" first
+ * (their callback runs). NULL is fine. Returns NULL. */
+RTB_API struct rtb_client *rtb_client_free(struct rtb_client *c);
+
+/* The descriptor to poll: the same for the client's whole life, also over re-attaching (an epoll
+ * descriptor). */
+RTB_API int rtb_client_fd(const struct rtb_client *c);
+/* poll(2) events to wait for (POLLIN). */
+RTB_API short rtb_client_events(const struct rtb_client *c);
+/* How long poll may sleep, in ms; -1: until there is an event. */
+RTB_API int rtb_client_timeout_ms(const struct rtb_client *c);
+/**
+ * rtb_client_process() - do what is due: never blocks
+ *
+ * Return: number of callbacks called (0: nothing happened); RTB_E_FAILED once in state RTB_FAILED;
+ * -ENOMEM (the client is still usable); -EDEADLK inside a callback.
+ */
+RTB_API int rtb_client_process(struct rtb_client *c);
+
+RTB_API enum rtb_state rtb_client_state(const struct rtb_client *c);
+/* Details of the last negative result or of the last detachment; "" when there was none. Borrowed,
+ * until the next call. */
+RTB_API const char *rtb_client_error_text(const struct rtb_client *c);
+
+/* ---- subscriptions ---- */
+
+enum rtb_channel_state {
+	RTB_CHANNEL_JOINING,   /* asked for, not yet there (also while detached) */
+	RTB_CHANNEL_JOINED,    /* broadcasts flow, other parts are pending */
+	RTB_CHANNEL_READY,     /* everything asked for flows */
+	RTB_CHANNEL_REJOINING, /* the link or channel broke; the daemon brings it back */
+	RTB_CHANNEL_REJECTED,  /* refused for good: `text` has the server's words */
+	RTB_CHANNEL_CLOSED     /* ended by rtb_unsubscribe() */
+};
+
+struct rtb_channel {
+	enum rtb_channel_state state;
+	uint64_t chan; /* the daemon's number for this channel; 0 while unknown */
+	const char *topic;
+	const char *code;    /* short word for the reason, "" when there is none */
+	const char *text;    /* a sentence, "" when there is none */
+	int64_t retry_in_ms; /* -1: no retry planned or needed */
+};
+
+struct rtb_broadcast {
+	uint64_t chan;
+	const char *topic;   /* NUL-terminated */
+	const char *event;   /* NUL-terminated; "" when the message had none (see raw) */
+	const void *payload; /* one MessagePack value */
+	size_t payload_size;
+	const void *meta; /* MessagePack map of the server (id, replayed), or NULL */
+	size_t meta_size;
+	const void *extra; /* MessagePack map of unusual top-level keys, or NULL */
+	size_t extra_size;
+	bool raw;         /* the message was no event with payload: payload is all of it */
+	bool undecodable; /* payload is a `bin` with the bytes that could not be decoded */
+};
+
+struct rtb_sub_handlers {
+	void (*broadcast)(struct rtb_sub *sub, const struct rtb_broadcast *msg, void *user);
+	void (*channel)(struct rtb_sub *sub, const struct rtb_channel *channel, void *user);
+};
+
+struct rtb_sub_options {
+	size_t size;     /* sizeof(struct rtb_sub_options) */
+	bool is_private; /* a private channel (checked by the server's policies) */
+	bool self; /* also receive what this client sends; shared by all subscriptions of the topic
+		      in this client */
+	const char *const *events; /* only these events, NULL-terminated; NULL: all ("*" in the list
+				      means all, too) */
+	struct rtb_sub_handlers handlers;
+	void *user;
+};
+
+#define RTB_SUB_OPTIONS_INIT                                                 \
+	{                                                                    \
+		sizeof(struct rtb_sub_options), false, false, 0, { 0, 0 }, 0 \
+	}
+
+/**
+ * rtb_subscribe() - want a topic
+ * @topic: without "realtime:"; 1 to 240 bytes
+ * @ret:   the subscription; freed by rtb_unsubscribe() or with the client
+ *
+ * Does not block. Works while detached, too: the wish is kept, and carried out at every
+ * (re-)attach. The channel callback tells what becomes of it. Several subscriptions of one topic in
+ * one client share one with the daemon.
+ *
+ * Return: 0; RTB_E_TOPIC, RTB_E_EVENT, RTB_E_BUSY, RTB_E_FAILED, -ENOMEM. Nothing changed on error.
+ */
+RTB_API int rtb_subscribe(struct rtb_client *c, const char *topic,
+			  const struct rtb_sub_options *options,
+			  struct rtb_sub **ret) RTB_MUST_CHECK;
+
+/* Ends a subscription; no callback of it runs afterwards (safe inside its own callbacks). NULL is
+ * fine. Returns NULL. */
+RTB_API struct rtb_sub *rtb_unsubscribe(struct rtb_sub *sub);
+
+RTB_API const char *rtb_sub_topic(const struct rtb_sub *sub);
+RTB_API enum rtb_channel_state rtb_sub_state(const struct rtb_sub *sub);
+RTB_API struct rtb_client *rtb_sub_client(const struct rtb_sub *sub);
+
+/* ---- sending ---- */
+
+/* What became of a send. Each send that was accepted (result > 0) gets exactly one. */
+enum rtb_outcome {
+	RTB_ACKED,        /* the server took it */
+	RTB_SENT,         /* handed over by HTTP; the server promises nothing */
+	RTB_DENIED,       /* refused by the server's policies */
+	RTB_UNKNOWN,      /* given away, and then no proof came: it may have arrived */
+	RTB_TOO_BIG,      /* larger than the server takes */
+	RTB_RATE_LIMITED, /* the server's rate limit */
+	RTB_BUSY,         /* the daemon's queue is full */
+	RTB_EXPIRED,      /* its time to live passed before it could be sent */
+	RTB_NOT_JOINED,   /* the channel cannot be joined */
+	RTB_UNSUPPORTED,  /* this daemon or server cannot send it that way */
+	RTB_INVALID       /* refused by the daemon as wrong: `text` says why */
+};
+
+struct rtb_result {
+	enum rtb_outcome outcome;
+	const char *text;       /* a sentence, "" when there is none */
+	int64_t retry_after_ms; /* -1: unknown */
+};
+
+/* "acked", "sent", "denied", "unknown", "too_big", ... */
+RTB_API const char *rtb_outcome_name(enum rtb_outcome outcome);
+
+typedef void (*rtb_result_fn)(struct rtb_client *c, int64_t id, const struct rtb_result *result,
+			      void *user);
+
+struct rtb_send_options {
+	size_t size; /* sizeof(struct rtb_send_options) */
+	bool is_private;
+	uint32_t ttl_ms; /* how long it may wait for the channel; 0: the daemon's default (10 s) */
+	rtb_result_fn result; /* called exactly once for each accepted send; may be NULL */
+	void *user;
+};
+
+#define RTB_SEND_OPTIONS_INIT                                   \
+	{                                                       \
+		sizeof(struct rtb_send_options), false, 0, 0, 0 \
+	}
+
+/**
+ * rtb_broadcast() - send one broadcast; no subscription is needed
+ * @payload: one MessagePack value; borrowed, copied before return
+ * @options: NULL for the defaults
+ *
+ * Does not block: the message leaves on a later rtb_client_process(). When the daemon goes away
+ * before it answered, the outcome is RTB_UNKNOWN.
+ *
+ * Return: the send's id (> 0); RTB_E_TOPIC, RTB_E_EVENT, RTB_E_PAYLOAD, RTB_E_TOO_BIG, RTB_E_BUSY,
+ * RTB_E_DETACHED, RTB_E_FAILED, -ENOMEM: then no result callback follows.
+ */
+RTB_API int64_t rtb_broadcast(struct rtb_client *c, const char *topic, const char *event,
+			      const void *payload, size_t payload_size,
+			      const struct rtb_send_options *options) RTB_MUST_CHECK;
+
+/* The same with the payload as JSON text of `json_size` bytes ((size_t)-1: NUL-terminated). */
+RTB_API int64_t rtb_broadcast_json(struct rtb_client *c, const char *topic, const char *event,
+				   const char *json, size_t json_size,
+				   const struct rtb_send_options *options) RTB_MUST_CHECK;
+
+/* ---- asking the daemon ---- */
+
+/* The answer to rtb_status() and rtb_sync(): error 0 and a MessagePack value, or a negative error
+ * and its text. */
+typedef void (*rtb_reply_fn)(struct rtb_client *c, int error, const char *error_text,
+			     const void *value, size_t value_size, void *user);
+
+/* Asks for the daemon's state: PROTOCOL.md names the fields. Return: request id (> 0);
+ * RTB_E_DETACHED, RTB_E_BUSY, RTB_E_FAILED, -ENOMEM. */
+RTB_API int64_t rtb_status(struct rtb_client *c, rtb_reply_fn fn, void *user) RTB_MUST_CHECK;
+
+/* Barrier: answered after everything asked before is answered and delivered; with `upstream` also
+ * after the server answered a heartbeat. Return: as rtb_status(). */
+RTB_API int64_t rtb_sync(struct rtb_client *c, bool upstream, rtb_reply_fn fn,
+			 void *user) RTB_MUST_CHECK;
+
+/* ---- for programs without a loop ---- */
+
+/* Each processes until done, or `timeout_ms` passed (-1: no limit). Return: 0, or a negative error;
+ * RTB_E_TIMEOUT. */
+RTB_API int rtb_wait(struct rtb_client *c,
+		     int timeout_ms); /* poll once and process: > 0 when callbacks ran */
+RTB_API int rtb_wait_attached(struct rtb_client *c, int timeout_ms) RTB_MUST_CHECK;
+/* Until the subscription is ready; RTB_E_REFUSED when it was rejected. */
+RTB_API int rtb_wait_ready(struct rtb_sub *sub, int timeout_ms) RTB_MUST_CHECK;
+/* Sends JSON and waits for its outcome. @ret_outcome is written on 0. */
+RTB_API int rtb_wait_broadcast_json(struct rtb_client *c, const char *topic, const char *event,
+				    const char *json, const struct rtb_send_options *options,
+				    int timeout_ms, enum rtb_outcome *ret_outcome) RTB_MUST_CHECK;
+/* The daemon's state as JSON text, to be freed by rtb_free(). */
+RTB_API int rtb_wait_status_json(struct rtb_client *c, int timeout_ms,
+				 char **ret_json) RTB_MUST_CHECK;
+RTB_API int rtb_wait_sync(struct rtb_client *c, bool upstream, int timeout_ms) RTB_MUST_CHECK;
+
+/* ---- payloads ---- */
+
+/**
+ * rtb_json_to_msgpack() / rtb_msgpack_to_json() - convert a payload
+ * @ret:      NUL-terminated copy (the NUL is not counted), to be freed by rtb_free()
+ * @ret_size: bytes of it
+ * @error, @error_size: filled with what is wrong and where, when the result is RTB_E_PAYLOAD; may
+ * be NULL, 0
+ *
+ * Numbers keep all their digits: integers that do not fit 64 bits and decimals that no double holds
+ * are MessagePack ext type 1 with the number's text.
+ *
+ * Return: 0; RTB_E_PAYLOAD; -ENOMEM.
+ */
+RTB_API int rtb_json_to_msgpack(const char *json, size_t size, void **ret, size_t *ret_size,
+				char *error, size_t error_size) RTB_MUST_CHECK;
+RTB_API int rtb_msgpack_to_json(const void *msgpack, size_t size, char **ret, size_t *ret_size,
+				char *error, size_t error_size) RTB_MUST_CHECK;
+RTB_API void rtb_free(void *p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The tables of the local protocol: methods, notices, field names, error codes. The only place they
+ * live; a test compares PROTOCOL.md with them. Rows are only ever appended; a retired row keeps its
+ * name and number.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	RTBP_PROTOCOL = 1,     /* spoken version; hello refuses others */
+	RTBP_HEADER_BYTES = 4, /* length in front of each frame, big-endian */
+	RTBP_FRAME_MAX_UP =
+		4 * 1024 * 1024, /* largest frame a client may send (default of the daemon) */
+	RTBP_FRAME_MAX_DOWN = 16 * 1024 * 1024, /* largest frame the daemon ever sends */
+	RTBP_DEPTH_MAX = 72,  /* nesting of a frame: a payload's 64 and the envelope around it */
+	RTBP_TOPIC_MAX = 240, /* bytes; the server's limit less "realtime:" */
+	RTBP_EVENT_MAX = 255, /* bytes; one length byte on the wire */
+};
+
+/* Requests, X(ID, name). */
+#define RTBP_METHODS(X)               \
+	X(HELLO, "hello")             \
+	X(SUBSCRIBE, "subscribe")     \
+	X(UNSUBSCRIBE, "unsubscribe") \
+	X(BROADCAST, "broadcast")     \
+	X(STATUS, "status")           \
+	X(SYNC, "sync")
+
+/* Notifications from the daemon, X(ID, name). */
+#define RTBP_NOTICES(X)             \
+	X(BROADCAST, "broadcast")   \
+	X(CHANNEL, "channel")       \
+	X(CONNECTION, "connection") \
+	X(ERROR, "error")
+
+/* Keys of params and results, X(ID, name). */
+#define RTBP_FIELDS(X)                      \
+	X(PROTOCOL, "protocol")             \
+	X(CLIENT, "client")                 \
+	X(SERVER, "server")                 \
+	X(NAME, "name")                     \
+	X(VERSION, "version")               \
+	X(SESSION, "session")               \
+	X(LIMITS, "limits")                 \
+	X(FEATURES, "features")             \
+	X(CONNECTION, "connection")         \
+	X(TOPIC, "topic")                   \
+	X(CHAN, "chan")                     \
+	X(PRIVATE, "private")               \
+	X(BROADCAST, "broadcast")           \
+	X(EVENTS, "events")                 \
+	X(SELF, "self")                     \
+	X(WAIT, "wait")                     \
+	X(TIMEOUT_MS, "timeout_ms")         \
+	X(KEEP, "keep")                     \
+	X(ALL, "all")                       \
+	X(EVENT, "event")                   \
+	X(PAYLOAD, "payload")               \
+	X(VIA, "via")                       \
+	X(TTL_MS, "ttl_ms")                 \
+	X(META, "meta")                     \
+	X(EXTRA, "extra")                   \
+	X(RAW, "raw")                       \
+	X(UNDECODABLE, "undecodable")       \
+	X(OUTCOME, "outcome")               \
+	X(STATE, "state")                   \
+	X(CODE, "code")                     \
+	X(TEXT, "text")                     \
+	X(RETRY_IN_MS, "retry_in_ms")       \
+	X(SINCE, "since")                   \
+	X(REASON, "reason")                 \
+	X(NEXT_TRY_MS, "next_try_ms")       \
+	X(UPSTREAM, "upstream")             \
+	X(METHOD, "method")                 \
+	X(ERROR, "error")                   \
+	X(FRAME_BYTES, "frame_bytes")       \
+	X(QUEUE_BYTES, "queue_bytes")       \
+	X(TOPIC_BYTES, "topic_bytes")       \
+	X(EVENT_BYTES, "event_bytes")       \
+	X(DEPTH, "depth")                   \
+	X(SUBSCRIPTIONS, "subscriptions")   \
+	X(PID, "pid")                       \
+	X(UID, "uid")                       \
+	X(UPTIME_MS, "uptime_ms")           \
+	X(URL, "url")                       \
+	X(VSN, "vsn")                       \
+	X(LINKS, "links")                   \
+	X(LINK, "link")                     \
+	X(WHY, "why")                       \
+	X(JOINS, "joins")                   \
+	X(RTT_MS, "rtt_ms")                 \
+	X(CLIENTS, "clients")               \
+	X(CHANNELS, "channels")             \
+	X(SUBSCRIBERS, "subscribers")       \
+	X(QUEUED_BYTES, "queued_bytes")     \
+	X(QUEUED_SENDS, "queued_sends")     \
+	X(COUNTERS, "counters")             \
+	X(RECONNECTS, "reconnects")         \
+	X(MESSAGES_IN, "messages_in")       \
+	X(MESSAGES_OUT, "messages_out")     \
+	X(BYTES_IN, "bytes_in")             \
+	X(BYTES_OUT, "bytes_out")           \
+	X(DELIVERIES, "deliveries")         \
+	X(UNDECODED, "undecoded")           \
+	X(SLOW_CONSUMERS, "slow_consumers") \
+	X(LAST_DISCONNECT, "last_disconnect")
+
+/*
+ * Errors, X(ID, code, name, sentence). The hundreds say what a retry is worth: 1xx the same request
+ * may succeed later, 2xx after the caller changed it, 3xx never for this request, 4xx the
+ * connection ends.
+ */
+#define RTBP_ERRORS(X)                                                                        \
+	X(BUSY, 100, "busy", "a queue of the daemon is full; try again later")                \
+	X(TIMEOUT, 101, "timeout", "not done within the time given")                          \
+	X(JOIN_FAILED, 102, "join_failed", "the server refused the join for now")             \
+	X(BAD_REQUEST, 200, "bad_request", "a parameter is missing or has the wrong type")    \
+	X(BAD_TOPIC, 201, "bad_topic",                                                        \
+	  "a topic is 1 to 240 bytes of UTF-8 without control characters, not starting with " \
+	  "\"rtbridge:\"")                                                                    \
+	X(BAD_EVENT, 202, "bad_event",                                                        \
+	  "an event is 1 to 255 bytes of UTF-8 without control characters")                   \
+	X(BAD_PAYLOAD, 203, "bad_payload", "the payload cannot be said in JSON")              \
+	X(UNKNOWN_METHOD, 204, "unknown_method", "this daemon has no such method")            \
+	X(UNSUPPORTED, 205, "unsupported", "this daemon does not offer that")                 \
+	X(NOT_SUBSCRIBED, 206, "not_subscribed", "this client has no such subscription")      \
+	X(TOO_MANY, 207, "too_many", "this client holds as many of them as it may")           \
+	X(HELLO_FIRST, 208, "hello_first", "the first message of a connection must be hello") \
+	X(REJECTED, 300, "rejected", "the server refused the join and will refuse it again")  \
+	X(PROTOCOL, 400, "protocol", "the frame is not a message of this protocol")           \
+	X(TOO_BIG, 401, "too_big", "the frame is larger than the daemon takes")               \
+	X(VERSION, 402, "version", "the daemon does not speak this protocol version")         \
+	X(HELLO_TIMEOUT, 403, "hello_timeout", "no hello in time")                            \
+	X(SLOW_CONSUMER, 404, "slow_consumer", "the client did not read what it asked for")   \
+	X(SHUTDOWN, 405, "shutdown", "the daemon is stopping")                                \
+	X(FULL, 406, "full", "the daemon has as many clients as it may")                      \
+	X(DENIED, 407, "denied", "this user may not attach")                                  \
+	X(NO_MEMORY, 408, "no_memory", "the daemon is out of memory")
+
+enum rtbp_method {
+#define X(id, name) RTBP_M_##id,
+	RTBP_METHODS(X)
+#undef X
+		RTBP_N_METHODS
+};
+
+enum rtbp_notice {
+#define X(id, name) RTBP_N_##id,
+	RTBP_NOTICES(X)
+#undef X
+		RTBP_N_NOTICES
+};
+
+enum rtbp_field {
+#define X(id, name) RTBP_F_##id,
+	RTBP_FIELDS(X)
+#undef X
+		RTBP_N_FIELDS
+};
+
+enum rtbp_error {
+#define X(id, code, name, sentence) RTBP_E_##id = code,
+	RTBP_ERRORS(X)
+#undef X
+};
+
+const char *rtbp_method_name(enum rtbp_method method);
+const char *rtbp_notice_name(enum rtbp_notice notice);
+const char *rtbp_field_name(enum rtbp_field field);
+const char *rtbp_error_name(int code);     /* "error" for an unknown code */
+const char *rtbp_error_sentence(int code); /* a general sentence for an unknown code */
+
+/* Return: the enum's value, or -1 when the name is none of the table. */
+int rtbp_method_find(const char *name, size_t size);
+int rtbp_notice_find(const char *name, size_t size);
