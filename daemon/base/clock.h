@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * Time as a value that is handed in: rooms with timers get a clock, tests give them one that they
+ * move. now_ms never goes back and has no relation to the calendar (CLOCK_MONOTONIC in the daemon);
+ * wall_ms is Unix time, for people only.
+ */
+#include <stdint.h>
+
+struct clock {
+	uint64_t (*now_ms)(void *ctx);
+	int64_t (*wall_ms)(void *ctx);
+	void *ctx;
+};
+
+static inline uint64_t clock_now(const struct clock *c)
+{
+	return c->now_ms(c->ctx);
+}
+
+static inline int64_t clock_wall(const struct clock *c)
+{
+	return c->wall_ms(c->ctx);
+}
+
+extern const struct clock clock_system;

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * conn: one attached process on the wire side. Frames in, references to shared blobs out.
+ *
+ *     readable -> rtbp_reader -> ops->frame (whole bodies, at most CONN_READ_MAX bytes a turn)
+ *     conn_send(blob) -> ring of references -> one sendmsg of many iovecs at the end of the turn
+ *
+ * It knows no messages, no topics, no policy. The queue is bounded in bytes: conn_send() says when
+ * it is over the limit, and the peer above decides. States:
+ *
+ *     OPEN --conn_finish()--> FINISHING (reads nothing; writes the rest, at most CONN_FINISH_MS)
+ * --> CLOSED
+ *       \------------------ EOF, error, conn_abort() ---------------------------------------------^
+ *
+ * ops->closed comes exactly once, at the end of a turn, never inside a conn_*() call; afterwards
+ * the owner frees.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/blob.h"
+
+struct conn;
+struct loop;
+
+enum {
+	CONN_E_FULL = 1,   /* over the limit: nothing was queued */
+	CONN_E_CLOSED = 2, /* not OPEN any more: nothing was queued */
+};
+
+enum {
+	CONN_READ_MAX =
+		64 *
+		1024, /* bytes read from one peer in one turn, so that none starves the others */
+	CONN_FINISH_MS = 10000, /* how long a farewell may wait for its reader */
+};
+
+struct conn_cred {
+	uid_t uid;
+	gid_t gid;
+	pid_t pid; /* for people only: it may be reused */
+};
+
+struct conn_ops {
+	/* One whole frame body, borrowed for the call. The callee may conn_send/finish/abort. */
+	void (*frame)(void *ctx, const uint8_t *body, size_t size);
+	/* The stream cannot be read on: a frame claims to be `size` bytes long. The callee says
+	 * farewell. */
+	void (*oversize)(void *ctx, size_t size);
+	/* The end, once. `text`: one line for the log ("closed by the client", "connection reset").
+	 */
+	void (*closed)(void *ctx, const char *text);
+};
+
+/**
+ * conn_new() - take over an accepted socket
+ * @fd:              non-blocking; given: closed by the conn, also on error
+ * @max_frame_bytes: largest frame accepted
+ * @max_queue_bytes: limit of the out queue; one message larger than that is taken when the queue is
+ * empty
+ *
+ * Return: 0; -ENOMEM.
+ */
+int conn_new(struct loop *loop, int fd, const struct conn_cred *cred, size_t max_frame_bytes,
+	     size_t max_queue_bytes, const struct conn_ops *ops, void *ctx, struct conn **ret);
+/* Not inside an ops call of the same conn. NULL is fine. Returns NULL. */
+struct conn *conn_free(struct conn *c);
+
+const struct conn_cred *conn_get_cred(const struct conn *c);
+size_t conn_queued_bytes(const struct conn *c); /* not yet taken by the kernel */
+
+/* Queues one reference (the caller keeps its own). Return: 0; CONN_E_FULL; CONN_E_CLOSED; -ENOMEM.
+ */
+int conn_send(struct conn *c, struct blob *blob);
+
+/* Stops or resumes reading (the kernel's buffer then slows the client down). */
+void conn_pause(struct conn *c, bool paused);
+
+/*
+ * Ends the conversation in order: what is queued is written first, then `farewell` (may be NULL;
+ * the caller keeps its reference), then the socket is closed. With `drop` everything queued is
+ * dropped except the rest of a frame that is half written: for a reader that does not read.
+ */
+void conn_finish(struct conn *c, struct blob *farewell, bool drop);
+/* Ends it at once. */
+void conn_abort(struct conn *c, const char *text);

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * session: the life of one link, without I/O: connect, heartbeats, replies, backoff. It knows
+ * Phoenix messages and refs, but no join, no peer, no socket; bytes go out through ops, time comes
+ * from the clock, and the owner calls session_tick() when session_deadline() is reached.
+ *
+ *      IDLE --start--> CONNECTING --opened--> ONLINE --closed--> BACKOFF --deadline--> CONNECTING
+ *                           \---------closed------------------------^
+ *      any --session_stop()--> DRAINING --closed--> IDLE
+ *
+ * Each connection has an epoch (grows with each attempt). When it ends, every push without an
+ * answer is reported once as SESSION_LOST, then ops->offline() is called.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "proto/rtbp_buf.h"
+#include "realtime/phx.h"
+
+struct session;
+
+enum session_state {
+	SESSION_IDLE,       /* nothing wanted */
+	SESSION_CONNECTING, /* an attempt is running */
+	SESSION_ONLINE,
+	SESSION_BACKOFF,  /* waiting for the next attempt */
+	SESSION_DRAINING, /* closing by our own wish */
+};
+
+/* Why a link is down, for people and for the delay before the next attempt (realtime/reasons.h has
+ * the table). */
+enum session_fault {
+	SESSION_FAULT_NONE,
+	SESSION_FAULT_DNS,
+	SESSION_FAULT_CONNECT,
+	SESSION_FAULT_TLS,
+	SESSION_FAULT_HANDSHAKE,
+	SESSION_FAULT_NOT_WEBSOCKET, /* 200, 30x: a captive portal or a wrong address */
+	SESSION_FAULT_AUTH,          /* 401 */
+	SESSION_FAULT_FORBIDDEN,     /* 403 */
+	SESSION_FAULT_NOT_FOUND,     /* 404, other 4xx */
+	SESSION_FAULT_RATE,          /* 429 */
+	SESSION_FAULT_SERVER,        /* 5xx */
+	SESSION_FAULT_CLOSED,        /* the server closed */
+	SESSION_FAULT_RESTART,       /* close 1001 or 1012: come back soon */
+	SESSION_FAULT_OVERLOAD,      /* close 1013 */
+	SESSION_FAULT_LOST,          /* the connection broke */
+	SESSION_FAULT_HEARTBEAT,     /* no answer to a heartbeat */
+	SESSION_FAULT_PROTOCOL,      /* the server broke the protocol, or sent too much nonsense */
+	SESSION_FAULT_CONFIG,        /* cannot work as configured (ws:// to a foreign host) */
+};
+
+/* The end of one connection or attempt, as the owner learned it from wire. */
+struct session_end {
+	enum session_fault fault;
+	uint32_t retry_after_s;
+	const char *text; /* one line for people, borrowed */
+};
+
+struct session_status {
+	enum session_state state;
+	int64_t since_wall_ms;
+	enum session_fault fault; /* of the last end, SESSION_FAULT_NONE when online */
+	char text[256];
+	int64_t next_try_ms; /* from now; -1: none planned */
+	int32_t rtt_ms;      /* of the last heartbeat; -1: none yet */
+	uint64_t epoch;
+	uint64_t reconnects;
+};
+
+enum session_result {
+	SESSION_OK,      /* reply "ok" */
+	SESSION_ERROR,   /* reply "error" */
+	SESSION_LOST,    /* the connection ended first */
+	SESSION_TIMEOUT, /* no reply within the push's limit; a later reply is dropped */
+};
+
+/* A reply. `response` is absent unless OK or ERROR; borrowed. */
+typedef void (*session_reply_fn)(void *ctx, uint64_t cookie, enum session_result result,
+				 uint64_t ref, struct rtbp_val response);
+
+struct session_ops {
+	/* down: to wire. send: 0, or > 0 when it must be tried later (busy), or < 0. */
+	int (*open)(void *ctx, uint64_t epoch);
+	int (*send)(void *ctx, uint64_t epoch, bool binary, const void *data, size_t size);
+	void (*close)(void *ctx, uint64_t epoch, uint16_t code);
+	/* up: to hub */
+	void (*online)(void *ctx);
+	void (*offline)(void *ctx); /* after each end of an epoch that had been online */
+	void (*changed)(void *ctx); /* the status changed: read it by session_get_status() */
+	/* A message of the server that is no reply to us. Borrowed. */
+	void (*message)(void *ctx, const struct phx_msg *msg);
+};
+
+struct session_conf {
+	enum phx_vsn vsn;
+	uint32_t heartbeat_ms;       /* 25000 */
+	uint32_t heartbeat_reply_ms; /* 10000; joins without an answer extend it, see session_push()
+				      */
+	uint32_t backoff_min_ms;     /* 1000 */
+	uint32_t backoff_max_ms;     /* 30000 */
+	uint32_t stable_ms;          /* 30000 online before the backoff starts anew */
+	uint64_t seed;               /* of the jitter */
+};
+
+struct session *session_new(const struct session_conf *conf, const struct clock *clock,
+			    const struct session_ops *ops, void *ctx);
+struct session *session_free(struct session *s); /* pending pushes get no call. Returns NULL. */
+
+/* The link is wanted from now on. Idempotent. */
+void session_start(struct session *s);
+/* The link is not wanted any more: closes with 1000. */
+void session_stop(struct session *s);
+/* Drops the connection, if any, and connects again at once (suspend, operator). */
+void session_reconnect(struct session *s, enum session_fault fault, const char *text);
+
+/* From wire, with the epoch that it names; those of a dead epoch are ignored. */
+void session_on_opened(struct session *s, uint64_t epoch);
+void session_on_frame(struct session *s, uint64_t epoch, bool binary, const void *data,
+		      size_t size);
+void session_on_closed(struct session *s, uint64_t epoch, const struct session_end *end);
+
+/* When session_tick() wants to be called (clock_now() time); UINT64_MAX: not at all. */
+uint64_t session_deadline(const struct session *s);
+void session_tick(struct session *s);
+
+enum session_state session_get_state(const struct session *s);
+void session_get_status(const struct session *s, struct session_status *ret);
+enum phx_vsn session_vsn(const struct session *s);
+
+/* The next ref (from 1, never reused in an epoch). A join's own ref is its join_ref. */
+uint64_t session_next_ref(struct session *s);
+
+struct session_push {
+	uint64_t ref; /* from session_next_ref() */
+	bool binary;
+	bool is_join; /* a reply may lawfully take 5 s and hold up everything else: heartbeats wait
+			 longer */
+	uint32_t timeout_ms; /* for the reply; 0: no reply is expected and fn is not called */
+	session_reply_fn fn;
+	void *ctx;
+	uint64_t cookie; /* an id, never a pointer: what it stands for may be gone when the reply
+			    comes */
+};
+
+/**
+ * session_push() - give one encoded frame to the link
+ *
+ * Return: 0, then fn is called exactly once (if timeout_ms > 0) and never from inside this call; >
+ * 0 when the wire's mailbox is full; -ENOTCONN unless ONLINE; -ENOMEM. Nothing was sent unless 0.
+ */
+int session_push(struct session *s, const struct session_push *push, const void *frame,
+		 size_t size);
+
+/* Asks for one heartbeat now; `fn` is called when the answer to one sent after this call arrives
+ * (OK), or LOST. Return: as session_push(). */
+int session_probe(struct session *s, session_reply_fn fn, void *ctx, uint64_t cookie);
