@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hub: birth, turns, time, fan-out, and the orderly end. What is done with requests stands in the
+ * files beside.
+ */
+#include "hub/hub.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "hub/impl.h"
+
+enum {
+	SCRATCH_KEEP_BYTES = 256 * 1024,
+	FAREWELL_MS = 2000, /* for peers to read their last message and for the link to close */
+};
+
+void hub_conf_init(struct hub_conf *conf)
+{
+	*conf = (struct hub_conf){
+		.session = {
+			.vsn = PHX_VSN_2,
+			.heartbeat_ms = 25000,
+			.heartbeat_reply_ms = 10000,
+			.backoff_min_ms = 1000,
+			.backoff_max_ms = 30000,
+			.stable_ms = 30000,
+		},
+		.peer_frame_bytes = RTBP_FRAME_MAX_UP,
+		.peer_queue_bytes = 4 * 1024 * 1024,
+		.max_peers = 1000,
+		.max_subscriptions = 100,
+		.max_channels = 90,
+		.send_bytes = 16 * 1024 * 1024,
+		.linger_ms = 2000,
+		.send_linger_ms = 30000,
+	};
+}
+
+void hub_wake(struct hub *hub)
+{
+	if (!hub->awake) {
+		hub->awake = true;
+		hub->ops->wake(hub->ctx);
+	}
+}
+
+uint64_t hub_now(const struct hub *hub)
+{
+	return clock_now(hub->clock);
+}
+
+uint64_t hub_random(struct hub *hub, uint64_t ceiling)
+{
+	/* splitmix64: jitter needs spread, not secrecy, and tests need the same numbers again. */
+	uint64_t z = hub->random += 0x9e3779b97f4a7c15;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	z ^= z >> 31;
+	return z % (ceiling + 1);
+}
+
+struct rtbp_buf *hub_scratch(struct hub *hub)
+{
+	rtbp_buf_reset(&hub->scratch, SCRATCH_KEEP_BYTES);
+	return &hub->scratch;
+}
+
+struct blob *hub_scratch_blob(struct hub *hub)
+{
+	struct blob *b = NULL;
+
+	if (rtbp_buf_ok(&hub->scratch))
+		b = blob_new(hub->scratch.data, hub->scratch.size);
+	if (!b)
+		log_error("a message was not sent: %s",
+			  hub->scratch.error ? strerror(-hub->scratch.error) : "no memory");
+	return b;
+}
+
+void hub_deliver(struct join *j, struct blob *notice, struct rtbp_str event, uint64_t sender)
+{
+	struct sub *s;
+
+	/* A peer whose queue is full is only marked by peer_send(); it leaves this list at the
+	 * turn's end. */
+	TAILQ_FOREACH(s, &j->subs, in_join) {
+		if (!s->answered || s->peer->state != PEER_READY || !sub_wants(s, event))
+			continue;
+		if (sender && s->peer->session == sender && !s->self)
+			continue;
+		j->hub->counters.deliveries++;
+		peer_send(s->peer, notice);
+	}
+}
+
+/* ---- time ---- */
+
+uint64_t hub_deadline(struct hub *hub)
+{
+	uint64_t a = timers_deadline(&hub->timers), b = session_deadline(hub->session);
+
+	return a < b ? a : b;
+}
+
+void hub_tick(struct hub *hub)
+{
+	if (session_deadline(hub->session) <= hub_now(hub))
+		session_tick(hub->session);
+	timers_run(&hub->timers, hub_now(hub));
+	hub_wake(hub);
+}
+
+static void join_timer_due(void *ctx)
+{
+	joins_run(ctx);
+}
+
+/* The link's mailbox was full: whoever has something to give tries again. */
+static void busy_timer_due(void *ctx)
+{
+	struct hub *hub = ctx;
+	struct join *j, *next;
+
+	for (j = RB_MIN(join_chan_tree, &hub->joins_by_chan); j && !hub->busy_timer.armed;
+	     j = next) {
+		next = RB_NEXT(join_chan_tree, &hub->joins_by_chan, j);
+		sends_flush(j);
+	}
+}
+
+/* ---- the end ---- */
+
+static void drain_timer_due(void *ctx)
+{
+	struct hub *hub = ctx;
+
+	hub->grace_over = true;
+}
+
+static void drain_step(struct hub *hub)
+{
+	struct peer *p;
+
+	if (hub->drain == HUB_DRAINING && (hub->grace_over || RB_EMPTY(&hub->sends))) {
+		hub->drain = HUB_FAREWELL;
+		hub->grace_over = false;
+		timer_arm(&hub->timers, &hub->drain_timer, hub_now(hub) + FAREWELL_MS);
+		TAILQ_FOREACH(p, &hub->peers, entry)
+			peer_end(p, RTBP_E_SHUTDOWN, NULL, false);
+		session_stop(hub->session);
+	}
+	if (hub->drain == HUB_FAREWELL &&
+	    (hub->grace_over ||
+	     (hub->n_peers == 0 && session_get_state(hub->session) == SESSION_IDLE))) {
+		hub->drain = HUB_DRAINED;
+		timer_disarm(&hub->timers, &hub->drain_timer);
+		hub->ops->drained(hub->ctx);
+	}
+}
+
+void hub_drain(struct hub *hub, uint32_t grace_ms)
+{
+	struct peer *p;
+
+	if (hub->drain != HUB_RUNNING)
+		return;
+	hub->drain = HUB_DRAINING;
+	timer_arm(&hub->timers, &hub->drain_timer, hub_now(hub) + grace_ms);
+	TAILQ_FOREACH(p, &hub->peers, entry) {
+		if (p->state < PEER_CLOSING) {
+			p->paused = true;
+			p->io->pause(p->io_ctx, true);
+		}
+	}
+	report_connection(hub);
+	hub_wake(hub);
+}
+
+void hub_turn_end(struct hub *hub)
+{
+	struct join *j;
+	struct peer *p;
+
+	hub->awake = false;
+	while ((p = TAILQ_FIRST(&hub->reap_peers))) {
+		TAILQ_REMOVE(&hub->reap_peers, p, reap_entry);
+		peer_free(p);
+	}
+	while ((j = TAILQ_FIRST(&hub->reap_joins))) {
+		TAILQ_REMOVE(&hub->reap_joins, j, reap_entry);
+		join_free(j);
+	}
+	drain_step(hub);
+}
+
+/* ---- birth and death ---- */
+
+int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct hub_ops *ops,
+	    void *ctx, struct hub **ret)
+{
+	struct hub *hub = calloc(1, sizeof(*hub));
+
+	if (!hub)
+		return -ENOMEM;
+	hub->conf = *conf;
+	hub->clock = clock;
+	hub->ops = ops;
+	hub->ctx = ctx;
+	hub->random = conf->session.seed;
+	hub->next_session = hub->next_chan = hub->next_id = 1;
+	hub->started_ms = hub->join_tokens_at_ms = hub_now(hub);
+	hub->join_tokens_milli = (uint64_t)JOINS_BURST * 1000;
+	timers_init(&hub->timers);
+	timer_init(&hub->join_timer, join_timer_due, hub);
+	timer_init(&hub->busy_timer, busy_timer_due, hub);
+	timer_init(&hub->drain_timer, drain_timer_due, hub);
+	TAILQ_INIT(&hub->peers);
+	TAILQ_INIT(&hub->join_queue);
+	TAILQ_INIT(&hub->reap_peers);
+	TAILQ_INIT(&hub->reap_joins);
+	RB_INIT(&hub->peers_by_session);
+	RB_INIT(&hub->joins);
+	RB_INIT(&hub->joins_by_chan);
+	RB_INIT(&hub->sends);
+	RB_INIT(&hub->syncs);
+	if (links_init(hub) < 0) {
+		free(hub);
+		return -ENOMEM;
+	}
+	*ret = hub;
+	return 0;
+}
+
+struct hub *hub_free(struct hub *hub)
+{
+	struct peer *p, *next_peer;
+	struct join *j;
+
+	if (!hub)
+		return NULL;
+	for (p = TAILQ_FIRST(&hub->peers); p; p = next_peer) {
+		next_peer = TAILQ_NEXT(p, entry);
+		p->state = PEER_GONE;
+		if (p->reaped)
+			TAILQ_REMOVE(&hub->reap_peers, p, reap_entry);
+		peer_free(p);
+	}
+	/* Without peers nobody hears the outcomes: sends are only freed, and joins die for want of
+	 * them. */
+	while ((j = RB_MIN(join_chan_tree, &hub->joins_by_chan))) {
+		sends_lost(j, NULL);
+		sends_fail(j, "unknown", NULL);
+		join_kill(j);
+	}
+	while ((j = TAILQ_FIRST(&hub->reap_joins))) {
+		TAILQ_REMOVE(&hub->reap_joins, j, reap_entry);
+		join_free(j);
+	}
+	links_done(hub);
+	rtbp_buf_done(&hub->scratch);
+	free(hub);
+	return NULL;
+}
+
+void hub_start(struct hub *hub)
+{
+	session_start(hub->session);
+	hub_wake(hub);
+}

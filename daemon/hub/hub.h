@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * hub: who wants what, and who gets what. All policy of the bridge lives in this layer; it has no
+ * sockets (bytes go through ops) and no clock of its own, so that a test can put it between a
+ * script and a virtual clock.
+ *
+ *   in    link frames -> links.c (session) -> hub.c (find the join, pack once) -> peer.c (charge)
+ * -> io->send out   peer frames -> peer.c (unpack, limits) -> subscribe.c | send.c -> join.c ->
+ * links.c (session) -> ops
+ *
+ * Pointers never outlive a turn: what crosses to the server and back is a number (struct
+ * session_push.cookie). Peers and joins that ended are freed by hub_turn_end(), never inside a call
+ * that walks over them.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/blob.h"
+#include "base/clock.h"
+#include "base/secret.h"
+#include "realtime/session.h"
+
+struct hub;
+struct peer;
+
+struct hub_conf {
+	struct session_conf session;
+	const char *url; /* for people: where to, without the query; borrowed for the hub's life */
+	const struct secret *apikey; /* borrowed for the hub's life */
+	size_t peer_frame_bytes;     /* told in hello; the reader in ipc enforces it */
+	size_t peer_queue_bytes;     /* told in hello; the queue in ipc enforces it */
+	unsigned max_peers;
+	unsigned max_subscriptions; /* per peer */
+	unsigned max_channels;      /* joins on the link; the server's limit is 100 */
+	size_t send_bytes;          /* all sends that wait or are unanswered */
+	uint32_t linger_ms;         /* a join without subscribers */
+	uint32_t send_linger_ms;    /* a join that only a sender wanted */
+};
+
+/* The defaults of everything but url, apikey and seed. */
+void hub_conf_init(struct hub_conf *conf);
+
+/* Down: to wire, and to the owner's loop. */
+struct hub_ops {
+	int (*link_open)(void *ctx, unsigned link, uint64_t epoch);
+	int (*link_send)(void *ctx, unsigned link, uint64_t epoch, bool binary, const void *data,
+			 size_t size);
+	void (*link_close)(void *ctx, unsigned link, uint64_t epoch, uint16_t code);
+	void (*wake)(void *ctx);    /* call hub_turn_end() at the end of this turn */
+	void (*drained)(void *ctx); /* the end of hub_drain(), once */
+	void (*status)(void *ctx, const char *line); /* one line for people, when it changes */
+};
+
+/* Down: to one peer's connection (ipc/conn.h has the same verbs). */
+struct peer_io {
+	int (*send)(void *io, struct blob *blob); /* 0; > 0: over the limit or closed; -ENOMEM */
+	void (*finish)(void *io, struct blob *farewell, bool drop);
+	void (*abort)(void *io, const char *text);
+	void (*pause)(void *io, bool paused);
+	size_t (*queued_bytes)(void *io);
+};
+
+struct peer_cred {
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+};
+
+/* Return: 0, -ENOMEM. */
+int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct hub_ops *ops,
+	    void *ctx, struct hub **ret);
+struct hub *hub_free(struct hub *hub); /* peers must have been closed before. Returns NULL. */
+
+/* The link is wanted from now on. */
+void hub_start(struct hub *hub);
+/* Stops in order: no new requests; what peers have sent is carried out for at most `grace_ms`; then
+ * each peer gets `shutdown`, the link is closed, and ops->drained() is called. */
+void hub_drain(struct hub *hub, uint32_t grace_ms);
+
+/* ---- from wire ---- */
+void hub_on_opened(struct hub *hub, unsigned link, uint64_t epoch);
+void hub_on_frame(struct hub *hub, unsigned link, uint64_t epoch, bool binary, const void *data,
+		  size_t size);
+void hub_on_closed(struct hub *hub, unsigned link, uint64_t epoch, const struct session_end *end);
+
+/* ---- from ipc ---- */
+/**
+ * hub_attach() - a process connected
+ * @io, @io_ctx: its connection; must stay usable until hub_on_peer_closed()
+ *
+ * Return: 0; -ENOMEM (close it). A hub that is full answers by itself: farewell and finish.
+ */
+int hub_attach(struct hub *hub, const struct peer_cred *cred, const struct peer_io *io,
+	       void *io_ctx, struct peer **ret);
+void hub_on_peer_frame(struct peer *peer, const uint8_t *body, size_t size);
+void hub_on_peer_oversize(struct peer *peer, size_t size);
+/* The connection is gone: no io call follows. The peer is freed at the turn's end. */
+void hub_on_peer_closed(struct peer *peer, const char *text);
+
+/* ---- time ---- */
+uint64_t
+hub_deadline(struct hub *hub); /* clock_now() time of the next hub_tick(); UINT64_MAX: none */
+void hub_tick(struct hub *hub);
+void hub_turn_end(struct hub *hub);

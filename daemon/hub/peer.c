@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * peer: one attached process: its requests are unpacked and handed on, what it is owed is queued,
+ * and there is one door out, with a reason.
+ *
+ *     NEW --hello--> READY --peer_end()--> CLOSING --closed--> GONE --turn's end--> freed
+ *       \------------------ connection closed -----------------^
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "hub/impl.h"
+
+int peer_session_compare(struct peer *a, struct peer *b)
+{
+	return a->session < b->session ? -1 : a->session > b->session;
+}
+
+RB_GENERATE(peer_tree, peer, by_session, peer_session_compare)
+
+struct peer *peer_find(struct hub *hub, uint64_t session)
+{
+	struct peer key = { .session = session };
+
+	return RB_FIND(peer_tree, &hub->peers_by_session, &key);
+}
+
+static void peer_reap_later(struct peer *p)
+{
+	if (p->reaped)
+		return;
+	p->reaped = true;
+	TAILQ_INSERT_TAIL(&p->hub->reap_peers, p, reap_entry);
+	hub_wake(p->hub);
+}
+
+void peer_end(struct peer *p, enum rtbp_error code, const char *text, bool drop)
+{
+	struct rtbp_buf *b = hub_scratch(p->hub);
+	struct blob *farewell;
+	size_t begin;
+
+	if (p->state >= PEER_CLOSING)
+		return;
+	p->state = PEER_CLOSING;
+	timer_disarm(&p->hub->timers, &p->hello_timer);
+	begin = rtbp_msg_begin_notice(b, RTBP_N_ERROR);
+	rtbp_pack_map(b, 1);
+	rtbp_pack_field(b, RTBP_F_ERROR);
+	rtbp_pack_error(b, code, text, -1);
+	(void)rtbp_msg_end(b, begin);
+	farewell = hub_scratch_blob(p->hub);
+	log_info("client %" PRIu64 " (uid %u, pid %d, %s): closing: %s: %s", p->session,
+		 p->cred.uid, (int)p->cred.pid, p->name, rtbp_error_name(code),
+		 text ? text : rtbp_error_sentence(code));
+	p->io->finish(p->io_ctx, farewell, drop);
+	blob_unref(farewell);
+	peer_reap_later(p);
+}
+
+void peer_send(struct peer *p, struct blob *blob)
+{
+	char text[128];
+	int r;
+
+	if (!blob || p->state >= PEER_CLOSING)
+		return;
+	r = p->io->send(p->io_ctx, blob);
+	if (r == 0)
+		return;
+	if (r == -ENOMEM) {
+		peer_end(p, RTBP_E_NO_MEMORY, NULL, true);
+		return;
+	}
+	p->hub->counters.slow_consumers++;
+	snprintf(text, sizeof(text), "%zu bytes were waiting to be read, the limit is %zu",
+		 p->io->queued_bytes(p->io_ctx), p->hub->conf.peer_queue_bytes);
+	log_warning("client %" PRIu64 " (uid %u, pid %d, %s) does not read: %s; closing it",
+		    p->session, p->cred.uid, (int)p->cred.pid, p->name, text);
+	peer_end(p, RTBP_E_SLOW_CONSUMER, text, true);
+}
+
+void peer_send_scratch(struct peer *p)
+{
+	struct blob *blob = hub_scratch_blob(p->hub);
+
+	if (!blob)
+		peer_end(p, RTBP_E_NO_MEMORY, NULL, true);
+	peer_send(p, blob);
+	blob_unref(blob);
+}
+
+void peer_answer_error(struct peer *p, const struct request *r, enum rtbp_method m,
+		       enum rtbp_error code, const char *text, int64_t retry_after_ms)
+{
+	struct rtbp_buf *b = hub_scratch(p->hub);
+	size_t begin;
+
+	if (r->wants_answer) {
+		(void)rtbp_msg_put_error(b, r->id, code, text, retry_after_ms);
+	} else {
+		begin = rtbp_msg_begin_notice(b, RTBP_N_ERROR);
+		rtbp_pack_map(b, 2);
+		rtbp_pack_field_text(b, RTBP_F_METHOD, rtbp_method_name(m));
+		rtbp_pack_field(b, RTBP_F_ERROR);
+		rtbp_pack_error(b, code, text, retry_after_ms);
+		(void)rtbp_msg_end(b, begin);
+	}
+	peer_send_scratch(p);
+}
+
+/* ---- the list of unanswered requests ---- */
+
+void peer_request_add(struct peer *p, struct request *r, enum request_kind kind, uint32_t id,
+		      bool wants_answer)
+{
+	r->kind = kind;
+	r->id = id;
+	r->wants_answer = wants_answer;
+	TAILQ_INSERT_TAIL(&p->requests, r, entry);
+}
+
+void peer_request_done(struct peer *p, struct request *r)
+{
+	TAILQ_REMOVE(&p->requests, r, entry);
+	sync_check(p);
+}
+
+/* Backpressure: a peer whose sends are not answered yet is not read further, while the channel
+ * takes them at all. While it does not, broadcast_request() answers "busy" instead, so that the
+ * peer's other requests are heard. */
+void peer_update_pause(struct peer *p)
+{
+	bool pause = p->paused;
+
+	if (p->n_sends >= PEER_SENDS_MAX || p->send_bytes >= PEER_SEND_BYTES_MAX)
+		pause = true;
+	else if (p->n_sends <= PEER_SENDS_MAX / 2 && p->send_bytes <= PEER_SEND_BYTES_MAX / 2)
+		pause = false;
+	if (pause != p->paused && p->state < PEER_CLOSING) {
+		p->paused = pause;
+		p->io->pause(p->io_ctx, pause);
+	}
+}
+
+/* ---- requests ---- */
+
+static void copy_text(struct rtbp_val v, char *to, size_t size)
+{
+	struct rtbp_str s = { "", 0 };
+	size_t n;
+
+	(void)rtbp_get_str(v, &s);
+	n = s.size < size - 1 ? s.size : size - 1;
+	memcpy(to, s.p, n);
+	to[n] = '\0';
+	/* Shown by `status` and in the log. */
+	for (size_t i = 0; i < n; i++) {
+		if ((unsigned char)to[i] < 0x20 || to[i] == 0x7f)
+			to[i] = '?';
+	}
+	if (!rtbp_utf8_valid(to, n))
+		snprintf(to, size, "?");
+}
+
+static void hello_answer(struct peer *p, uint32_t id)
+{
+	struct hub *hub = p->hub;
+	struct rtbp_buf *b = hub_scratch(hub);
+	size_t begin = rtbp_msg_begin_result(b, id);
+
+	rtbp_pack_map(b, 6);
+	rtbp_pack_field_uint(b, RTBP_F_PROTOCOL, RTBP_PROTOCOL);
+	rtbp_pack_field(b, RTBP_F_SERVER);
+	rtbp_pack_map(b, 2);
+	rtbp_pack_field_text(b, RTBP_F_NAME, "rtbridged");
+	rtbp_pack_field_text(b, RTBP_F_VERSION, RTB_VERSION);
+	rtbp_pack_field_uint(b, RTBP_F_SESSION, p->session);
+	rtbp_pack_field(b, RTBP_F_LIMITS);
+	rtbp_pack_map(b, 6);
+	rtbp_pack_field_uint(b, RTBP_F_FRAME_BYTES, hub->conf.peer_frame_bytes);
+	rtbp_pack_field_uint(b, RTBP_F_QUEUE_BYTES, hub->conf.peer_queue_bytes);
+	rtbp_pack_field_uint(b, RTBP_F_TOPIC_BYTES, RTBP_TOPIC_MAX);
+	rtbp_pack_field_uint(b, RTBP_F_EVENT_BYTES, RTBP_EVENT_MAX);
+	rtbp_pack_field_uint(b, RTBP_F_DEPTH, 64);
+	rtbp_pack_field_uint(b, RTBP_F_SUBSCRIPTIONS, hub->conf.max_subscriptions);
+	rtbp_pack_field(b, RTBP_F_FEATURES);
+	rtbp_pack_array(b, 2);
+	rtbp_pack_text(b, "broadcast");
+	rtbp_pack_text(b, "sync.upstream");
+	rtbp_pack_field(b, RTBP_F_CONNECTION);
+	report_pack_connection(hub, b);
+	(void)rtbp_msg_end(b, begin);
+	peer_send_scratch(p);
+}
+
+static void hello_request(struct peer *p, uint32_t id, struct rtbp_val params)
+{
+	struct rtbp_val client = rtbp_field(params, RTBP_F_CLIENT);
+	struct rtbp_buf *b;
+	uint64_t protocol;
+
+	if (!rtbp_get_uint(rtbp_field(params, RTBP_F_PROTOCOL), &protocol) ||
+	    protocol != RTBP_PROTOCOL) {
+		b = hub_scratch(p->hub);
+		(void)rtbp_msg_put_error(b, id, RTBP_E_VERSION, "this daemon speaks protocol 1",
+					 -1);
+		peer_send_scratch(p);
+		peer_end(p, RTBP_E_VERSION, "this daemon speaks protocol 1", false);
+		return;
+	}
+	copy_text(rtbp_field(client, RTBP_F_NAME), p->name, sizeof(p->name));
+	copy_text(rtbp_field(client, RTBP_F_VERSION), p->version, sizeof(p->version));
+	timer_disarm(&p->hub->timers, &p->hello_timer);
+	p->state = PEER_READY;
+	log_info("client %" PRIu64 " attached: uid %u, pid %d, %s %s", p->session, p->cred.uid,
+		 (int)p->cred.pid, p->name, p->version);
+	hello_answer(p, id);
+}
+
+static void peer_request(struct peer *p, const struct rtbp_msg *m)
+{
+	struct request now = { .id = m->id, .wants_answer = m->type == RTBP_REQUEST };
+	int method = rtbp_method_find(m->method.p, m->method.size);
+	char text[128];
+
+	if (method < 0) {
+		snprintf(text, sizeof(text), "no method \"%.*s\"; this daemon speaks protocol %d",
+			 (int)(m->method.size < 64 ? m->method.size : 64), m->method.p,
+			 RTBP_PROTOCOL);
+		if (!rtbp_utf8_valid(text, strlen(text)))
+			snprintf(text, sizeof(text), "the method's name is no text");
+		peer_answer_error(p, &now, RTBP_M_HELLO, RTBP_E_UNKNOWN_METHOD, text, -1);
+		return;
+	}
+	if (p->state == PEER_NEW && (method != RTBP_M_HELLO || !now.wants_answer)) {
+		peer_answer_error(p, &now, (enum rtbp_method)method, RTBP_E_HELLO_FIRST, NULL, -1);
+		return;
+	}
+	switch ((enum rtbp_method)method) {
+	case RTBP_M_HELLO:
+		if (p->state == PEER_NEW)
+			hello_request(p, m->id, m->params);
+		else
+			peer_answer_error(p, &now, RTBP_M_HELLO, RTBP_E_BAD_REQUEST,
+					  "hello was said already", -1);
+		break;
+	case RTBP_M_SUBSCRIBE:
+		subscribe_request(p, m->id, now.wants_answer, m->params);
+		break;
+	case RTBP_M_UNSUBSCRIBE:
+		unsubscribe_request(p, m->id, now.wants_answer, m->params);
+		break;
+	case RTBP_M_BROADCAST:
+		broadcast_request(p, m->id, now.wants_answer, m->params);
+		break;
+	case RTBP_M_STATUS:
+		status_request(p, m->id, now.wants_answer);
+		break;
+	case RTBP_M_SYNC:
+		sync_request(p, m->id, now.wants_answer, m->params);
+		break;
+	case RTBP_N_METHODS:
+		break;
+	}
+}
+
+/* ---- from ipc ---- */
+
+void hub_on_peer_frame(struct peer *p, const uint8_t *body, size_t size)
+{
+	struct rtbp_fault fault;
+	struct rtbp_msg m;
+	char text[160];
+
+	if (p->state >= PEER_CLOSING)
+		return;
+	if (rtbp_msg_parse(body, size, &m, &fault) != 0) {
+		snprintf(text, sizeof(text), "byte %zu of the frame: %s", fault.offset, fault.text);
+		peer_end(p, RTBP_E_PROTOCOL, text, false);
+	} else if (m.type == RTBP_RESPONSE) {
+		peer_end(p, RTBP_E_PROTOCOL, "a client sends no responses", false);
+	} else {
+		peer_request(p, &m);
+	}
+}
+
+void hub_on_peer_oversize(struct peer *p, size_t size)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "a frame of %zu bytes was announced, the limit is %zu", size,
+		 p->hub->conf.peer_frame_bytes);
+	peer_end(p, RTBP_E_TOO_BIG, text, false);
+}
+
+static void peer_hello_late(void *ctx)
+{
+	peer_end(ctx, RTBP_E_HELLO_TIMEOUT, NULL, false);
+}
+
+int hub_attach(struct hub *hub, const struct peer_cred *cred, const struct peer_io *io,
+	       void *io_ctx, struct peer **ret)
+{
+	struct peer *p = calloc(1, sizeof(*p));
+	char text[96];
+
+	if (!p)
+		return -ENOMEM;
+	p->hub = hub;
+	p->cred = *cred;
+	p->io = io;
+	p->io_ctx = io_ctx;
+	p->session = hub->next_session++;
+	snprintf(p->name, sizeof(p->name), "?");
+	TAILQ_INIT(&p->subs);
+	TAILQ_INIT(&p->requests);
+	timer_init(&p->hello_timer, peer_hello_late, p);
+	timer_arm(&hub->timers, &p->hello_timer, hub_now(hub) + HELLO_MS);
+	TAILQ_INSERT_TAIL(&hub->peers, p, entry);
+	RB_INSERT(peer_tree, &hub->peers_by_session, p);
+	hub->n_peers++;
+	*ret = p;
+	hub_wake(hub);
+	if (hub->drain != HUB_RUNNING) {
+		peer_end(p, RTBP_E_SHUTDOWN, NULL, false);
+	} else if (hub->n_peers > hub->conf.max_peers) {
+		snprintf(text, sizeof(text), "%u clients are attached, the limit is %u",
+			 hub->n_peers - 1, hub->conf.max_peers);
+		peer_end(p, RTBP_E_FULL, text, false);
+	}
+	return 0;
+}
+
+void hub_on_peer_closed(struct peer *p, const char *text)
+{
+	if (p->state == PEER_READY)
+		log_info("client %" PRIu64 " (uid %u, pid %d, %s) detached: %s", p->session,
+			 p->cred.uid, (int)p->cred.pid, p->name, text);
+	p->state = PEER_GONE;
+	peer_reap_later(p);
+}
+
+/* ---- at the turn's end ---- */
+
+static void peer_detach(struct peer *p)
+{
+	struct request *r, *next;
+	struct sub *s;
+
+	timer_disarm(&p->hub->timers, &p->hello_timer);
+	sends_forget_peer(p);
+	while ((s = TAILQ_FIRST(&p->subs)))
+		sub_free(s);
+	for (r = TAILQ_FIRST(&p->requests); r; r = next) {
+		next = TAILQ_NEXT(r, entry);
+		if (r->kind == REQUEST_SYNC)
+			sync_free((struct sync *)((char *)r - offsetof(struct sync, request)));
+	}
+}
+
+void peer_free(struct peer *p)
+{
+	peer_detach(p);
+	p->reaped = false;
+	if (p->state != PEER_GONE)
+		return;
+	TAILQ_REMOVE(&p->hub->peers, p, entry);
+	RB_REMOVE(peer_tree, &p->hub->peers_by_session, p);
+	p->hub->n_peers--;
+	free(p);
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * report: the daemon's state, told: `connection` notices, the answer to `status`, the one line for
+ * the service manager.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "hub/impl.h"
+#include "realtime/reasons.h"
+
+static const char *connection_state(struct hub *hub, const struct session_status *st)
+{
+	if (hub->drain != HUB_RUNNING)
+		return "draining";
+	switch (st->state) {
+	case SESSION_IDLE:
+		return "idle";
+	case SESSION_CONNECTING:
+		return "connecting";
+	case SESSION_ONLINE:
+		return "online";
+	case SESSION_BACKOFF:
+		return session_fault_state(st->fault);
+	case SESSION_DRAINING:
+		break;
+	}
+	return "draining";
+}
+
+void report_pack_connection(struct hub *hub, struct rtbp_buf *b)
+{
+	struct session_status st;
+	size_t map = rtbp_pack_map_begin(b);
+	uint16_t n = 2;
+
+	session_get_status(hub->session, &st);
+	rtbp_pack_field_text(b, RTBP_F_STATE, connection_state(hub, &st));
+	rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)st.since_wall_ms);
+	if (st.state != SESSION_ONLINE && st.fault != SESSION_FAULT_NONE) {
+		rtbp_pack_field_text(b, RTBP_F_REASON, session_fault_name(st.fault));
+		rtbp_pack_field_text(b, RTBP_F_TEXT, st.text);
+		n = (uint16_t)(n + 2);
+	}
+	if (st.next_try_ms >= 0) {
+		rtbp_pack_field_uint(b, RTBP_F_NEXT_TRY_MS, (uint64_t)st.next_try_ms);
+		n++;
+	}
+	rtbp_pack_map_end(b, map, n);
+}
+
+static void status_line(struct hub *hub, const char *state, const struct session_status *st)
+{
+	char line[384];
+
+	if (st->state == SESSION_ONLINE)
+		snprintf(line, sizeof(line), "%s: %s, %u clients, %u channels", state,
+			 hub->conf.url, hub->n_peers, hub->n_joins);
+	else
+		snprintf(line, sizeof(line), "%s: %s%s%s", state, hub->conf.url,
+			 st->text[0] ? ": " : "", st->text);
+	hub->ops->status(hub->ctx, line);
+}
+
+/*
+ * Attempts after a loss go BACKOFF, CONNECTING, BACKOFF, ...: peers hear of the loss once, and once
+ * of its end. Only another word for the trouble (say auth_failed) is news in between.
+ */
+static bool is_news(const char *told, const char *state)
+{
+	if (strcmp(told, state) == 0)
+		return false;
+	if (strcmp(state, "connecting") == 0)
+		return told[0] == '\0' || strcmp(told, "idle") == 0;
+	return true;
+}
+
+void report_connection(struct hub *hub)
+{
+	struct session_status st;
+	struct blob *notice;
+	struct rtbp_buf *b;
+	struct peer *p;
+	const char *state;
+	size_t begin;
+
+	session_get_status(hub->session, &st);
+	state = connection_state(hub, &st);
+	status_line(hub, state, &st);
+	if (!is_news(hub->told_state, state))
+		return;
+	snprintf(hub->told_state, sizeof(hub->told_state), "%s", state);
+	b = hub_scratch(hub);
+	begin = rtbp_msg_begin_notice(b, RTBP_N_CONNECTION);
+	report_pack_connection(hub, b);
+	(void)rtbp_msg_end(b, begin);
+	notice = hub_scratch_blob(hub);
+	TAILQ_FOREACH(p, &hub->peers, entry) {
+		if (p->state == PEER_READY)
+			peer_send(p, notice);
+	}
+	blob_unref(notice);
+}
+
+/* ---- status ---- */
+
+static void pack_links(struct hub *hub, struct rtbp_buf *b)
+{
+	struct session_status st;
+
+	session_get_status(hub->session, &st);
+	rtbp_pack_field(b, RTBP_F_LINKS);
+	rtbp_pack_array(b, 1);
+	rtbp_pack_map(b, 6);
+	rtbp_pack_field_uint(b, RTBP_F_LINK, 0);
+	rtbp_pack_field_text(b, RTBP_F_STATE, connection_state(hub, &st));
+	rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)st.since_wall_ms);
+	rtbp_pack_field_text(b, RTBP_F_WHY, "shared by all");
+	rtbp_pack_field_uint(b, RTBP_F_JOINS, hub->n_joins);
+	rtbp_pack_field(b, RTBP_F_RTT_MS);
+	if (st.rtt_ms >= 0)
+		rtbp_pack_uint(b, (uint64_t)st.rtt_ms);
+	else
+		rtbp_pack_nil(b);
+}
+
+static void pack_clients(struct hub *hub, struct rtbp_buf *b)
+{
+	struct peer *p;
+	uint32_t n = 0;
+
+	TAILQ_FOREACH(p, &hub->peers, entry)
+		n += p->state == PEER_READY;
+	rtbp_pack_field(b, RTBP_F_CLIENTS);
+	rtbp_pack_array(b, n);
+	TAILQ_FOREACH(p, &hub->peers, entry) {
+		if (p->state != PEER_READY)
+			continue;
+		rtbp_pack_map(b, 7);
+		rtbp_pack_field_uint(b, RTBP_F_SESSION, p->session);
+		rtbp_pack_field_uint(b, RTBP_F_UID, p->cred.uid);
+		rtbp_pack_field_uint(b, RTBP_F_PID, (uint64_t)p->cred.pid);
+		rtbp_pack_field_text(b, RTBP_F_NAME, p->name);
+		rtbp_pack_field_text(b, RTBP_F_VERSION, p->version);
+		rtbp_pack_field_uint(b, RTBP_F_SUBSCRIPTIONS, p->n_subs);
+		rtbp_pack_field_uint(b, RTBP_F_QUEUED_BYTES, p->io->queued_bytes(p->io_ctx));
+	}
+}
+
+static void pack_channels(struct hub *hub, struct rtbp_buf *b)
+{
+	struct join *j;
+
+	rtbp_pack_field(b, RTBP_F_CHANNELS);
+	rtbp_pack_array(b, hub->n_joins);
+	RB_FOREACH(j, join_chan_tree, &hub->joins_by_chan) {
+		rtbp_pack_map(b, j->code[0] ? 9 : 7);
+		rtbp_pack_field_uint(b, RTBP_F_CHAN, j->chan);
+		rtbp_pack_field(b, RTBP_F_TOPIC);
+		rtbp_pack_str(b, j->topic.p, j->topic.size);
+		rtbp_pack_field_bool(b, RTBP_F_PRIVATE, j->is_private);
+		rtbp_pack_field_text(b, RTBP_F_STATE, join_state_name(j));
+		rtbp_pack_field_uint(b, RTBP_F_LINK, 0);
+		rtbp_pack_field_uint(b, RTBP_F_SUBSCRIBERS, j->n_subs);
+		rtbp_pack_field_uint(b, RTBP_F_QUEUED_SENDS, j->n_sends);
+		if (j->code[0]) {
+			rtbp_pack_field_text(b, RTBP_F_CODE, j->code);
+			rtbp_pack_field_text(b, RTBP_F_TEXT, j->text);
+		}
+	}
+}
+
+static void pack_counters(struct hub *hub, struct rtbp_buf *b)
+{
+	struct session_status st;
+
+	session_get_status(hub->session, &st);
+	rtbp_pack_field(b, RTBP_F_COUNTERS);
+	rtbp_pack_map(b, 8);
+	rtbp_pack_field_uint(b, RTBP_F_RECONNECTS, st.reconnects);
+	rtbp_pack_field_uint(b, RTBP_F_MESSAGES_IN, hub->counters.messages_in);
+	rtbp_pack_field_uint(b, RTBP_F_MESSAGES_OUT, hub->counters.messages_out);
+	rtbp_pack_field_uint(b, RTBP_F_BYTES_IN, hub->counters.bytes_in);
+	rtbp_pack_field_uint(b, RTBP_F_BYTES_OUT, hub->counters.bytes_out);
+	rtbp_pack_field_uint(b, RTBP_F_DELIVERIES, hub->counters.deliveries);
+	rtbp_pack_field_uint(b, RTBP_F_UNDECODED, hub->counters.undecoded);
+	rtbp_pack_field_uint(b, RTBP_F_SLOW_CONSUMERS, hub->counters.slow_consumers);
+}
+
+void status_request(struct peer *p, uint32_t id, bool wants_answer)
+{
+	struct hub *hub = p->hub;
+	struct rtbp_buf *b = hub_scratch(hub);
+	bool had_end = hub->last_end_wall_ms != 0;
+	size_t begin;
+
+	if (!wants_answer)
+		return;
+	begin = rtbp_msg_begin_result(b, id);
+	rtbp_pack_map(b, had_end ? 9 : 8);
+	rtbp_pack_field(b, RTBP_F_SERVER);
+	rtbp_pack_map(b, 4);
+	rtbp_pack_field_text(b, RTBP_F_NAME, "rtbridged");
+	rtbp_pack_field_text(b, RTBP_F_VERSION, RTB_VERSION);
+	rtbp_pack_field_uint(b, RTBP_F_PID, (uint64_t)getpid());
+	rtbp_pack_field_uint(b, RTBP_F_UPTIME_MS, hub_now(hub) - hub->started_ms);
+	rtbp_pack_field(b, RTBP_F_CONNECTION);
+	report_pack_connection(hub, b);
+	rtbp_pack_field_text(b, RTBP_F_URL, hub->conf.url);
+	rtbp_pack_field_text(b, RTBP_F_VSN,
+			     session_vsn(hub->session) == PHX_VSN_2 ? "2.0.0" : "1.0.0");
+	pack_links(hub, b);
+	pack_clients(hub, b);
+	pack_channels(hub, b);
+	pack_counters(hub, b);
+	if (had_end) {
+		rtbp_pack_field(b, RTBP_F_LAST_DISCONNECT);
+		rtbp_pack_map(b, 3);
+		rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)hub->last_end_wall_ms);
+		rtbp_pack_field_text(b, RTBP_F_REASON, hub->last_end_reason);
+		rtbp_pack_field_text(b, RTBP_F_TEXT, hub->last_end_text);
+	}
+	(void)rtbp_msg_end(b, begin);
+	peer_send_scratch(p);
+}

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * send: one broadcast of a peer, from request to outcome.
+ *
+ *     QUEUED (join not joined, or the link's mailbox full) --sends_flush()--> GIVEN (to the link,
+ * never again) | ttl: expired, join refused: not_joined             | ack: acked (then the others
+ * here get it) |                                                    | a later ack first: denied;
+ * link or channel ended, v                                                    v or 10 s without
+ * ack: unknown; error reply: too_big ... one outcome, freed
+ *
+ * The message is packed once, as the notification that the others will get; the payload for the
+ * server is read from there.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "hub/impl.h"
+#include "proto/rtbp_json.h"
+
+int send_id_compare(struct send *a, struct send *b)
+{
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
+RB_GENERATE(send_tree, send, by_id, send_id_compare)
+
+/* What a broadcast request says, unpacked. */
+struct ask {
+	struct join *join;
+	struct rtbp_str event;
+	struct rtbp_val payload;
+	uint64_t ttl_ms;
+};
+
+static void answer_outcome(struct peer *p, const struct request *r, const char *outcome,
+			   const char *text)
+{
+	struct rtbp_buf *b;
+	size_t begin;
+
+	if (!r->wants_answer)
+		return;
+	b = hub_scratch(p->hub);
+	begin = rtbp_msg_begin_result(b, r->id);
+	rtbp_pack_map(b, text ? 3 : 2);
+	rtbp_pack_field_text(b, RTBP_F_OUTCOME, outcome);
+	rtbp_pack_field_text(b, RTBP_F_VIA, "ws");
+	if (text)
+		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
+	(void)rtbp_msg_end(b, begin);
+	peer_send_scratch(p);
+}
+
+/* Unlinks from everything and frees; the answer, if any, was given before. */
+static void send_free(struct send *s)
+{
+	struct hub *hub = s->join->hub;
+	struct peer *p = s->peer;
+
+	timer_disarm(&hub->timers, &s->ttl_timer);
+	TAILQ_REMOVE(&s->join->sends, s, entry);
+	s->join->n_sends--;
+	RB_REMOVE(send_tree, &hub->sends, s);
+	hub->send_bytes -= s->notice->size;
+	if (p) {
+		p->n_sends--;
+		p->send_bytes -= s->notice->size;
+		peer_request_done(p, &s->request);
+		peer_update_pause(p);
+	}
+	blob_unref(s->notice);
+	free(s);
+}
+
+static void send_end(struct send *s, const char *outcome, const char *text)
+{
+	struct join *j = s->join;
+
+	if (s->peer)
+		answer_outcome(s->peer, &s->request, outcome, text);
+	send_free(s);
+	join_update(j);
+}
+
+void sends_fail(struct join *j, const char *outcome, const char *text)
+{
+	struct send *s, *next;
+
+	for (s = TAILQ_FIRST(&j->sends); s; s = next) {
+		next = TAILQ_NEXT(s, entry);
+		if (!s->given)
+			send_end(s, outcome, text);
+	}
+}
+
+void sends_lost(struct join *j, const char *text)
+{
+	struct send *s;
+
+	while ((s = TAILQ_FIRST(&j->sends)) && s->given)
+		send_end(s, "unknown", text);
+}
+
+void sends_forget_peer(struct peer *p)
+{
+	struct request *r, *next;
+	struct send *s;
+
+	for (r = TAILQ_FIRST(&p->requests); r; r = next) {
+		next = TAILQ_NEXT(r, entry);
+		if (r->kind != REQUEST_SEND)
+			continue;
+		s = (struct send *)((char *)r - offsetof(struct send, request));
+		TAILQ_REMOVE(&p->requests, r, entry);
+		s->peer = NULL;
+		p->n_sends--;
+		p->send_bytes -= s->notice->size;
+	}
+}
+
+/* ---- replies ---- */
+
+static void send_acked(struct send *s)
+{
+	struct send *first;
+
+	/* Replies of one join come in order: what stands before it had none and will have none. */
+	while ((first = TAILQ_FIRST(&s->join->sends)) != s)
+		send_end(
+			first, "denied",
+			"the server acknowledged a later message of the channel, but not this one");
+	hub_deliver(s->join, s->notice, s->event, s->sender);
+	send_end(s, "acked", NULL);
+}
+
+static void send_refused(struct send *s, struct rtbp_val response)
+{
+	struct rtbp_str reason = { NULL, 0 };
+	char text[160];
+
+	if (!rtbp_get_str(response, &reason))
+		(void)rtbp_get_str(rtbp_find(response, "reason", 6), &reason);
+	if (!reason.p || !rtbp_utf8_valid(reason.p, reason.size))
+		reason = (struct rtbp_str){ "no reason given", 15 };
+	snprintf(text, sizeof(text), "the server answered: %.*s",
+		 (int)(reason.size < 120 ? reason.size : 120), reason.p);
+	if (rtbp_str_is(reason, "payload_size_exceeded"))
+		send_end(s, "too_big", text);
+	else if (rtbp_str_is(reason, "unmatched topic"))
+		send_end(s, "not_joined", text);
+	else
+		send_end(s, "denied", text);
+}
+
+static void send_on_reply(void *ctx, uint64_t cookie, enum session_result result, uint64_t ref,
+			  struct rtbp_val response)
+{
+	struct hub *hub = ctx;
+	struct send key = { .id = cookie };
+	struct send *s = RB_FIND(send_tree, &hub->sends, &key);
+
+	(void)ref;
+	if (!s)
+		return;
+	switch (result) {
+	case SESSION_OK:
+		send_acked(s);
+		break;
+	case SESSION_ERROR:
+		send_refused(s, response);
+		break;
+	case SESSION_LOST:
+		send_end(s, "unknown", "the connection to the server ended before the answer");
+		break;
+	case SESSION_TIMEOUT:
+		send_end(s, "unknown", "the server did not answer within 10 s");
+		break;
+	}
+}
+
+/* ---- to the link ---- */
+
+/* Return: 0 given (or ended: it can never be sent); > 0 the link takes nothing now. */
+static int send_give(struct send *s)
+{
+	struct join *j = s->join;
+	struct hub *hub = j->hub;
+	struct session_push push = {
+		.timeout_ms = SEND_ACK_MS, .fn = send_on_reply, .ctx = hub, .cookie = s->id
+	};
+	struct rtbp_json_fault fault;
+	char text[288];
+	int r;
+
+	push.ref = session_next_ref(hub->session);
+	r = phx_encode_broadcast(session_vsn(hub->session), j->join_ref, push.ref, j->wire_topic,
+				 strlen(j->wire_topic), s->event, s->payload, hub_scratch(hub),
+				 &push.binary, &fault);
+	if (r == -ENOTSUP) {
+		send_end(s, "unsupported", "binary payloads need vsn 2.0.0 ([upstream] vsn)");
+		return 0;
+	}
+	if (r > 0) {
+		snprintf(text, sizeof(text), "%s: %s", fault.path, fault.text);
+		send_end(s, "bad_payload", text);
+		return 0;
+	}
+	if (r < 0) {
+		send_end(s, "busy", "the daemon is out of memory");
+		return 0;
+	}
+	r = link_push(hub, &push);
+	if (r < 0)
+		return 1; /* the link ended in this turn: the sends stay queued for the next
+			     connection */
+	if (r == 0) {
+		s->given = true;
+		timer_disarm(&hub->timers, &s->ttl_timer);
+		hub->counters.messages_out++;
+	}
+	return r;
+}
+
+void sends_flush(struct join *j)
+{
+	struct send *s, *next;
+
+	if (j->state != JOIN_JOINED)
+		return;
+	for (s = TAILQ_FIRST(&j->sends); s; s = next) {
+		next = TAILQ_NEXT(s, entry);
+		if (!s->given && send_give(s) != 0) {
+			if (!j->hub->busy_timer.armed)
+				timer_arm(&j->hub->timers, &j->hub->busy_timer,
+					  hub_now(j->hub) + LINK_BUSY_RETRY_MS);
+			return;
+		}
+	}
+}
+
+/* ---- requests ---- */
+
+static const char *ask_join(struct peer *p, struct rtbp_val params, struct ask *a,
+			    enum rtbp_error *code)
+{
+	bool is_private = false;
+	struct rtbp_str topic;
+	const char *text = NULL;
+	struct sub *s;
+	uint64_t chan;
+	int r;
+
+	if (rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &chan)) {
+		s = sub_find(p, chan);
+		*code = RTBP_E_NOT_SUBSCRIBED;
+		if (!s)
+			return "this client has no subscription with this chan";
+		a->join = s->join;
+		return NULL;
+	}
+	if (!rtbp_get_str(rtbp_field(params, RTBP_F_TOPIC), &topic))
+		return "name the channel by chan or by topic";
+	if (!rtbp_topic_ok(topic)) {
+		*code = RTBP_E_BAD_TOPIC;
+		return rtbp_error_sentence(RTBP_E_BAD_TOPIC);
+	}
+	(void)rtbp_get_bool(rtbp_field(params, RTBP_F_PRIVATE), &is_private);
+	r = join_get(p->hub, topic, is_private, &a->join, &text);
+	*code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
+	return r == -ENOMEM ? "no memory" : text;
+}
+
+/* The payload must be sayable in JSON: found out now, where the sender can still mend it. */
+static const char *ask_payload(struct hub *hub, struct ask *a, char *text, size_t size)
+{
+	struct rtbp_json_fault fault;
+	int r;
+
+	if (!a->payload.p)
+		return "payload is missing";
+	if (rtbp_is(a->payload, RTBP_BIN))
+		return NULL;
+	r = rtbp_mp_to_json(a->payload.p, a->payload.size, hub_scratch(hub), &fault);
+	if (r == 0)
+		return NULL;
+	if (r > 0)
+		snprintf(text, size, "%s: %s", fault.path, fault.text);
+	else
+		snprintf(text, size, "no memory");
+	return text;
+}
+
+/* Return: NULL and the unpacked request; or what is wrong, with the code. */
+static const char *ask_read(struct peer *p, struct rtbp_val params, struct ask *a,
+			    enum rtbp_error *code, char *text, size_t size)
+{
+	struct rtbp_str via = { "auto", 4 };
+	struct rtbp_val v;
+	const char *wrong;
+
+	*code = RTBP_E_BAD_REQUEST;
+	if (!rtbp_get_str(rtbp_field(params, RTBP_F_EVENT), &a->event))
+		return "event is a string";
+	if (!rtbp_event_ok(a->event)) {
+		*code = RTBP_E_BAD_EVENT;
+		return rtbp_error_sentence(RTBP_E_BAD_EVENT);
+	}
+	v = rtbp_field(params, RTBP_F_TTL_MS);
+	a->ttl_ms = SEND_TTL_MS;
+	if (v.p && (!rtbp_get_uint(v, &a->ttl_ms) || a->ttl_ms > SEND_TTL_MAX_MS))
+		return "ttl_ms is an integer from 0 to 60000";
+	v = rtbp_field(params, RTBP_F_VIA);
+	if (v.p && !rtbp_get_str(v, &via))
+		return "via is a string";
+	if (!rtbp_str_is(via, "auto") && !rtbp_str_is(via, "ws")) {
+		*code = RTBP_E_UNSUPPORTED;
+		return "this daemon sends via \"ws\" or \"auto\"";
+	}
+	a->payload = rtbp_field(params, RTBP_F_PAYLOAD);
+	wrong = ask_payload(p->hub, a, text, size);
+	if (wrong) {
+		*code = a->payload.p ? RTBP_E_BAD_PAYLOAD : RTBP_E_BAD_REQUEST;
+		return wrong;
+	}
+	return ask_join(p, params, a, code);
+}
+
+static void send_expired(void *ctx)
+{
+	struct send *s = ctx;
+	struct join *j = s->join;
+
+	send_end(s, "expired", j->text[0] ? j->text : "the channel was not joined in time");
+}
+
+/* The notification that the others get; payload and event are then found in it. */
+static struct blob *pack_notice(struct hub *hub, const struct ask *a, size_t *ret_event,
+				size_t *ret_payload)
+{
+	struct rtbp_buf *b = hub_scratch(hub);
+	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_BROADCAST);
+
+	rtbp_pack_map(b, 4);
+	rtbp_pack_field_uint(b, RTBP_F_CHAN, a->join->chan);
+	rtbp_pack_field(b, RTBP_F_TOPIC);
+	rtbp_pack_str(b, a->join->topic.p, a->join->topic.size);
+	rtbp_pack_field(b, RTBP_F_EVENT);
+	rtbp_pack_str(b, a->event.p, a->event.size);
+	*ret_event = b->size - a->event.size;
+	rtbp_pack_field(b, RTBP_F_PAYLOAD);
+	*ret_payload = b->size;
+	rtbp_pack_val(b, a->payload);
+	(void)rtbp_msg_end(b, begin);
+	return hub_scratch_blob(hub);
+}
+
+static struct send *send_new(struct peer *p, const struct ask *a, const struct request *r)
+{
+	struct hub *hub = p->hub;
+	struct send *s = calloc(1, sizeof(*s));
+	size_t event, payload;
+
+	if (!s)
+		return NULL;
+	s->notice = pack_notice(hub, a, &event, &payload);
+	if (!s->notice) {
+		free(s);
+		return NULL;
+	}
+	s->join = a->join;
+	s->peer = p;
+	s->sender = p->session;
+	s->id = hub->next_id++;
+	s->event = (struct rtbp_str){ (const char *)s->notice->data + event, a->event.size };
+	s->payload = (struct rtbp_val){ s->notice->data + payload, a->payload.size };
+	timer_init(&s->ttl_timer, send_expired, s);
+	timer_arm(&hub->timers, &s->ttl_timer, hub_now(hub) + a->ttl_ms);
+	peer_request_add(p, &s->request, REQUEST_SEND, r->id, r->wants_answer);
+	p->n_sends++;
+	p->send_bytes += s->notice->size;
+	hub->send_bytes += s->notice->size;
+	RB_INSERT(send_tree, &hub->sends, s);
+	TAILQ_INSERT_TAIL(&s->join->sends, s, entry);
+	s->join->n_sends++;
+	return s;
+}
+
+/* Return: NULL, or why the send cannot be taken now. */
+static const char *send_room(struct peer *p, const struct join *j, size_t size)
+{
+	if (p->hub->send_bytes + size > p->hub->conf.send_bytes)
+		return "the daemon holds as many unsent bytes as it may";
+	if (j->n_sends >= JOIN_SENDS_MAX)
+		return "the channel has as many unsent messages as it may";
+	if (j->state != JOIN_JOINED &&
+	    (p->n_sends >= PEER_SENDS_MAX || p->send_bytes >= PEER_SEND_BYTES_MAX))
+		return "this client has as many unsent messages as it may while the channel is not "
+		       "joined";
+	return NULL;
+}
+
+void broadcast_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params)
+{
+	struct request now = { .id = id, .wants_answer = wants_answer };
+	struct ask a = { 0 };
+	enum rtbp_error code;
+	char text[288];
+	const char *wrong = ask_read(p, params, &a, &code, text, sizeof(text));
+
+	if (wrong) {
+		peer_answer_error(p, &now, RTBP_M_BROADCAST, code, wrong, -1);
+		return;
+	}
+	if (a.join->state == JOIN_REJECTED) {
+		answer_outcome(p, &now, "not_joined", a.join->text);
+		return;
+	}
+	wrong = send_room(p, a.join, a.payload.size);
+	if (wrong || !send_new(p, &a, &now)) {
+		answer_outcome(p, &now, "busy", wrong ? wrong : "the daemon is out of memory");
+		join_update(a.join);
+		return;
+	}
+	join_update(a.join);
+	sends_flush(a.join);
+	peer_update_pause(p);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sync: the barrier. Answered when it stands first in its peer's list of unanswered requests and,
+ * with `upstream`, a heartbeat sent after it was answered by the server.
+ */
+#include <stdlib.h>
+
+#include "hub/impl.h"
+
+int sync_id_compare(struct sync *a, struct sync *b)
+{
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
+RB_GENERATE(sync_tree, sync, by_id, sync_id_compare)
+
+void sync_free(struct sync *s)
+{
+	struct hub *hub = s->peer->hub;
+
+	timer_disarm(&hub->timers, &s->timer);
+	RB_REMOVE(sync_tree, &hub->syncs, s);
+	TAILQ_REMOVE(&s->peer->requests, &s->request, entry);
+	free(s);
+}
+
+static struct sync *sync_first(struct peer *p)
+{
+	struct request *r = TAILQ_FIRST(&p->requests);
+
+	if (!r || r->kind != REQUEST_SYNC)
+		return NULL;
+	return (struct sync *)((char *)r - offsetof(struct sync, request));
+}
+
+void sync_check(struct peer *p)
+{
+	struct rtbp_buf *b;
+	struct sync *s;
+	size_t begin;
+
+	while (p->state == PEER_READY && (s = sync_first(p)) && !s->upstream) {
+		if (s->request.wants_answer) {
+			b = hub_scratch(p->hub);
+			begin = rtbp_msg_begin_result(b, s->request.id);
+			rtbp_pack_map(b, 0);
+			(void)rtbp_msg_end(b, begin);
+			peer_send_scratch(p);
+		}
+		sync_free(s);
+	}
+}
+
+static void sync_on_probe(void *ctx, uint64_t cookie, enum session_result result, uint64_t ref,
+			  struct rtbp_val response)
+{
+	struct hub *hub = ctx;
+	struct sync key = { .id = cookie };
+	struct sync *s = RB_FIND(sync_tree, &hub->syncs, &key);
+
+	(void)ref;
+	(void)response;
+	if (!s)
+		return;
+	if (result == SESSION_OK) {
+		s->upstream = false;
+		sync_check(s->peer);
+	} else {
+		s->probe_sent = false; /* asked again on the next connection */
+	}
+}
+
+static void sync_probe(struct sync *s)
+{
+	struct hub *hub = s->peer->hub;
+
+	if (s->upstream && !s->probe_sent &&
+	    session_probe(hub->session, sync_on_probe, hub, s->id) == 0)
+		s->probe_sent = true;
+}
+
+void sync_on_online(struct hub *hub)
+{
+	struct sync *s;
+
+	RB_FOREACH(s, sync_tree, &hub->syncs)
+		sync_probe(s);
+}
+
+static void sync_timeout(void *ctx)
+{
+	struct sync *s = ctx;
+	struct peer *p = s->peer;
+
+	peer_answer_error(p, &s->request, RTBP_M_SYNC, RTBP_E_TIMEOUT, NULL, -1);
+	sync_free(s);
+	sync_check(p);
+}
+
+void sync_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params)
+{
+	struct request now = { .id = id, .wants_answer = wants_answer };
+	struct rtbp_val v = rtbp_field(params, RTBP_F_TIMEOUT_MS);
+	uint64_t timeout_ms = SUBSCRIBE_TIMEOUT_MS;
+	struct hub *hub = p->hub;
+	struct sync *s;
+
+	if (v.p && (!rtbp_get_uint(v, &timeout_ms) || timeout_ms > SUBSCRIBE_TIMEOUT_MAX_MS)) {
+		peer_answer_error(p, &now, RTBP_M_SYNC, RTBP_E_BAD_REQUEST,
+				  "timeout_ms is an integer from 0 to 300000", -1);
+		return;
+	}
+	s = calloc(1, sizeof(*s));
+	if (!s) {
+		peer_answer_error(p, &now, RTBP_M_SYNC, RTBP_E_BUSY, "no memory", -1);
+		return;
+	}
+	s->peer = p;
+	s->id = hub->next_id++;
+	(void)rtbp_get_bool(rtbp_field(params, RTBP_F_UPSTREAM), &s->upstream);
+	timer_init(&s->timer, sync_timeout, s);
+	timer_arm(&hub->timers, &s->timer, hub_now(hub) + timeout_ms);
+	RB_INSERT(sync_tree, &hub->syncs, s);
+	peer_request_add(p, &s->request, REQUEST_SYNC, id, wants_answer);
+	sync_probe(s);
+	sync_check(p);
+}
