@@ -18,14 +18,16 @@ struct event;
 struct loop *loop_new(void); /* NULL without memory or descriptors */
 struct loop *loop_free(struct loop *l);
 
-/* Runs until loop_stop(). Return: 0; a negative errno when the loop itself breaks. */
+/* Runs until loop_stop(). Return: 0; a negative errno when the loop itself breaks (a timer that
+ * could not be kept counts as that). */
 int loop_run(struct loop *l);
+/* The turn is brought to its end first, tasks included. Before loop_run(): one pass of tasks. */
 void loop_stop(struct loop *l);
 
 /* ---- work at the end of this turn ---- */
 
 struct loop_task {
-	STAILQ_ENTRY(loop_task) entry;
+	TAILQ_ENTRY(loop_task) entry;
 	void (*fn)(void *ctx);
 	void *ctx;
 	bool queued;
@@ -45,13 +47,17 @@ struct loop_fd {
 	void (*fn)(void *ctx, int fd, unsigned ready);
 	void *ctx;
 	int fd;
+	unsigned want;
 };
 
-/* Watches nothing yet. Return: 0, -ENOMEM. */
+/* Watches nothing yet. `fn` is called with LOOP_READ or LOOP_WRITE, once for each; an error or a
+ * hang-up is reported as what is wanted. It may call any loop_fd_*() of its own.
+ * Return: 0, -ENOMEM. */
 int loop_fd_init(struct loop *l, struct loop_fd *f, int fd,
 		 void (*fn)(void *ctx, int fd, unsigned ready), void *ctx);
-/* Watches exactly `want` from now on; cheap when nothing changes. */
-void loop_fd_want(struct loop_fd *f, unsigned want);
+/* Watches exactly `want` from now on; cheap when nothing changes. Return: 0; a negative errno when
+ * the kernel takes no more watches, the old ones then still stand. */
+int loop_fd_want(struct loop_fd *f, unsigned want);
 /* Stops watching and frees what init allocated; the descriptor itself is the caller's. A zeroed
  * struct is fine. */
 void loop_fd_done(struct loop_fd *f);
@@ -60,6 +66,7 @@ void loop_fd_done(struct loop_fd *f);
 
 struct loop_timer {
 	struct event *event;
+	struct loop *loop;
 	void (*fn)(void *ctx);
 	void *ctx;
 };
