@@ -88,24 +88,23 @@ static int word(struct in *in, const char *text, uint8_t code)
 	return 0;
 }
 
-/* Four hexadecimal digits at `p`, or -1. */
-static int32_t hex4(const uint8_t *p, const uint8_t *end)
+/* Reads up to four hexadecimal digits at `p`; returns how many there are. */
+static unsigned hex4(const uint8_t *p, const uint8_t *end, uint32_t *ret)
 {
-	int32_t value = 0;
+	unsigned n = 0;
 
-	if (end - p < 4)
-		return -1;
-	for (int i = 0; i < 4; i++) {
-		int c = p[i], low = c | 0x20;
+	*ret = 0;
+	for (; n < 4 && p < end; n++, p++) {
+		uint32_t c = *p, low = c | 0x20;
 
 		if (c >= '0' && c <= '9')
-			value = value * 16 + (c - '0');
+			*ret = *ret * 16 + (c - '0');
 		else if (low >= 'a' && low <= 'f')
-			value = value * 16 + (low - 'a' + 10);
+			*ret = *ret * 16 + (low - 'a' + 10);
 		else
-			return -1;
+			break;
 	}
-	return value;
+	return n;
 }
 
 static void put_utf8(struct rtbp_buf *out, uint32_t c)
@@ -122,25 +121,24 @@ static void put_utf8(struct rtbp_buf *out, uint32_t c)
 /* \uXXXX, in->p at its first digit. Halves of a pair that stand alone become U+FFFD. */
 static int unicode_escape(struct in *in)
 {
-	int32_t c = hex4(in->p, in->end), low;
+	uint32_t c, low;
+	unsigned n = hex4(in->p, in->end, &c);
+	bool is_pair;
 
-	if (c < 0 && in->end - in->p < 4)
+	if (n < 4 && in->p + n == in->end)
 		return fail_cut(in);
-	if (c < 0)
-		return fail_at(in, in->p, RTBP_JSON_E_SYNTAX, "\\u without four digits");
+	if (n < 4)
+		return fail_at(in, in->p + n, RTBP_JSON_E_SYNTAX, "\\u without four digits");
 	in->p += 4;
 	if (c >= 0xd800 && c <= 0xdfff) {
-		low = -1;
-		if (c < 0xdc00 && in->end - in->p >= 6 && in->p[0] == '\\' && in->p[1] == 'u')
-			low = hex4(in->p + 2, in->end);
-		if (low >= 0xdc00 && low <= 0xdfff) {
-			c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
+		is_pair = c < 0xdc00 && in->end - in->p >= 6 && in->p[0] == '\\' &&
+			  in->p[1] == 'u' && hex4(in->p + 2, in->end, &low) == 4 && low >= 0xdc00 &&
+			  low <= 0xdfff;
+		if (is_pair)
 			in->p += 6;
-		} else {
-			c = 0xfffd;
-		}
+		c = is_pair ? 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00) : 0xfffd;
 	}
-	put_utf8(in->out, (uint32_t)c);
+	put_utf8(in->out, c);
 	return 0;
 }
 

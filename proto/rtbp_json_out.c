@@ -374,7 +374,8 @@ static int ext(struct out *o)
 		return r;
 	if (n + 1 > (size_t)(o->end - o->p))
 		return fail_cut(o);
-	if (*o->p != RTBP_EXT_NUMBER || rtbp_num_read(o->p + 1, o->p + 1 + n, NULL, &bad) != n)
+	if (!n || *o->p != RTBP_EXT_NUMBER ||
+	    rtbp_num_read(o->p + 1, o->p + 1 + n, NULL, &bad) != n)
 		return fail_at(o, head, RTBP_JSON_E_VALUE, only);
 	rtbp_buf_put(o->out, o->p + 1, n);
 	o->p += 1 + n;
