@@ -9,12 +9,19 @@
  * It knows no messages, no topics, no policy. The queue is bounded in bytes: conn_send() says when
  * it is over the limit, and the peer above decides. States:
  *
- *     OPEN --conn_finish()--> FINISHING (reads nothing; writes the rest, at most CONN_FINISH_MS)
- * --> CLOSED
- *       \------------------ EOF, error, conn_abort() ---------------------------------------------^
+ *     OPEN ---- conn_finish() ---> FINISHING (reads nothing; writes the rest, for CONN_FINISH_MS)
+ *      | \                             |
+ *      |  -- the client is gone ----> DRAINING (writes nothing; reads what it had sent before)
+ *      |                               |
+ *      `-- end of stream, error, -----> CLOSED
+ *          conn_abort()
  *
- * ops->closed comes exactly once, at the end of a turn, never inside a conn_*() call; afterwards
- * the owner frees.
+ * A client that shuts down its sending side has left: there is no half-open conversation. Whole
+ * frames that it sent before are delivered first. A frame that has begun must be whole within
+ * CONN_PARTIAL_MS; the time during which the conn is paused does not count.
+ *
+ * ops->closed comes exactly once, at the end of a turn, never inside a conn_*() call; the owner
+ * frees then or later.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,7 +42,8 @@ enum {
 	CONN_READ_MAX =
 		64 *
 		1024, /* bytes read from one peer in one turn, so that none starves the others */
-	CONN_FINISH_MS = 10000, /* how long a farewell may wait for its reader */
+	CONN_FINISH_MS = 10000,  /* how long a farewell may wait for its reader */
+	CONN_PARTIAL_MS = 10000, /* how long a frame may take: half a frame holds memory */
 };
 
 struct conn_cred {
@@ -62,21 +70,27 @@ struct conn_ops {
  * @max_queue_bytes: limit of the out queue; one message larger than that is taken when the queue is
  * empty
  *
- * Return: 0; -ENOMEM.
+ * Return: 0; -ENOMEM, or -ENOSPC when the kernel watches no more descriptors.
  */
 int conn_new(struct loop *loop, int fd, const struct conn_cred *cred, size_t max_frame_bytes,
 	     size_t max_queue_bytes, const struct conn_ops *ops, void *ctx, struct conn **ret);
-/* Not inside an ops call of the same conn. NULL is fine. Returns NULL. */
+/* Closes without a further ops call. Not inside ops->frame or ops->oversize of the same conn;
+ * ops->closed may free. NULL is fine. Returns NULL. */
 struct conn *conn_free(struct conn *c);
 
 const struct conn_cred *conn_get_cred(const struct conn *c);
-size_t conn_queued_bytes(const struct conn *c); /* not yet taken by the kernel */
+/* What the kernel has not yet taken, with a fixed cost per message on top (ipc/outq.h): the figure
+ * that the limit is held against. */
+size_t conn_queued_bytes(const struct conn *c);
 
 /* Queues one reference (the caller keeps its own). Return: 0; CONN_E_FULL; CONN_E_CLOSED; -ENOMEM.
  */
 int conn_send(struct conn *c, struct blob *blob);
 
-/* Stops or resumes reading (the kernel's buffer then slows the client down). */
+/* Stops or resumes reading (the kernel's buffer then slows the client down). While paused no frame
+ * is delivered, not even one that was read already, and a client that leaves is noticed only
+ * afterwards: who pauses must resume or end. Resuming delivers at the end of the turn, not inside
+ * this call. */
 void conn_pause(struct conn *c, bool paused);
 
 /*

@@ -28,24 +28,28 @@ struct listener_conf {
 	const char *group; /* its group by name, NULL: the process's own */
 };
 
-/* A new connection: `fd` is given. */
+/* A new connection: `fd` is given, non-blocking. It may call listener_stop(), not _free. */
 typedef void (*listener_fn)(void *ctx, int fd, const struct conn_cred *cred);
 
 /**
  * listener_new() - start listening
  * @ret_text: on error a sentence: the path, what is wrong, what to do
  *
+ * The lock file is PATH.lock; it stays behind on purpose, because removing a lock file lets two
+ * daemons hold two of them.
+ *
  * Uses the first AF_UNIX stream socket that systemd handed over, if there is one (then `conf` only
  * names it in messages). The directory must exist, except that the last component is made (0755)
  * when its parent exists.
  *
  * Return: 0; a negative errno: -EADDRINUSE (another daemon lives there), -EEXIST (a foreign file or
- * link is in the way), -ENOENT, -EACCES, -ENAMETOOLONG, ...
+ * link is in the way), -EINVAL (no such group), -ENOENT, -EACCES, -ENAMETOOLONG, ...
  */
 int listener_new(struct loop *loop, const struct listener_conf *conf, listener_fn fn, void *ctx,
 		 struct listener **ret, char *ret_text, size_t text_size);
-/* Stops accepting; the socket's file stays until _free so that a client's connect fails clearly,
- * not oddly. */
+/* Stops accepting and closes the socket; its file stays until _free so that a client's connect
+ * fails clearly ("connection refused"), not oddly. A socket from systemd stays open there, and its
+ * clients wait for the next start. */
 void listener_stop(struct listener *l);
 /* Removes the socket's file if this process made it and it is still the same. NULL is fine. Returns
  * NULL. */
