@@ -15,14 +15,15 @@
  *
  * Threads: one client, one thread at a time; different clients are independent. The library starts
  * no thread, installs no signal handler, prints nothing. After fork() the child must not use the
- * parent's clients (it may rtb_client_free() them, which then only closes). Callbacks: run only
- * inside rtb_client_process() and rtb_wait_*(). They may call every function of the same client
- * except rtb_client_process(), rtb_client_free() and rtb_wait_*(): those return -EDEADLK (free:
- * does nothing). Errors: results >= 0 are success. Negative ones are -errno (system) or RTB_E_*;
- * rtb_strerror() says them in words, rtb_client_error_text() says the last one of this client with
- * its details. Memory: `const` pointers given to callbacks are borrowed and die when the callback
- * returns. Strings passed in are borrowed for the call. Payloads are MessagePack;
- * rtb_json_to_msgpack() and rtb_msgpack_to_json() convert.
+ * parent's clients: rtb_client_process() returns -EPERM there, and rtb_client_free() only closes.
+ * Callbacks: run only inside rtb_client_process(), rtb_wait_*() and, for results of sends,
+ * rtb_client_free(). They may call every function of the same client except rtb_client_process(),
+ * rtb_client_free() and rtb_wait_*(): those return -EDEADLK (free: does nothing). Errors: results
+ * >= 0 are success. Negative ones are -errno (system) or RTB_E_*; rtb_strerror() says them in
+ * words, rtb_client_error_text() says the last one of this client with its details. Memory: `const`
+ * pointers given to callbacks are borrowed and die when the callback returns. Strings passed in are
+ * borrowed for the call. Payloads are MessagePack; rtb_json_to_msgpack() and rtb_msgpack_to_json()
+ * convert.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,8 +60,8 @@ enum {
 	RTB_E_TOO_BIG = -2008, /* larger than the daemon takes in one frame */
 	RTB_E_FAILED = -2009,  /* the daemon refused this client for good (version, access): state
 				  RTB_FAILED */
-	RTB_E_NOT_DAEMON = -2010 /* the socket belongs to neither root, nor this user, nor
-				    options.daemon_uid */
+	RTB_E_NOT_DAEMON = -2010 /* the socket belongs to neither root, nor this user, nor the owner
+				    of its directory (which must stand where others cannot write) */
 };
 
 /* Words for any negative result; static, never NULL. */
@@ -88,7 +89,9 @@ struct rtb_connection {
 };
 
 struct rtb_handlers {
-	/* Attachment to the daemon changed; `why` is 0 or the error that ended it. */
+	/* Attachment to the daemon changed; `why` is 0 or the error that ended it. Attempts that
+	 * fail in another way than the one before are told, too: as RTB_ATTACHING with the new
+	 * reason. */
 	void (*state)(struct rtb_client *c, enum rtb_state state, int why, void *user);
 	/* The daemon's connection to the server changed; also called once after each attach. */
 	void (*connection)(struct rtb_client *c, const struct rtb_connection *conn, void *user);
@@ -137,11 +140,13 @@ RTB_API int rtb_client_new(const struct rtb_options *options,
 			   struct rtb_client **ret) RTB_MUST_CHECK;
 
 /* Closes and frees. Requests without an answer get none; pending sends get outcome "unknown" first
- * (their callback runs). NULL is fine. Returns NULL. */
+ * (their callback runs). NULL is fine. Returns NULL; inside a callback it does nothing and returns
+ * @c. */
 RTB_API struct rtb_client *rtb_client_free(struct rtb_client *c);
 
 /* The descriptor to poll: the same for the client's whole life, also over re-attaching (an epoll
- * descriptor). */
+ * descriptor). It becomes readable for timeouts, too: a loop that cannot keep timers may leave
+ * rtb_client_timeout_ms() alone. */
 RTB_API int rtb_client_fd(const struct rtb_client *c);
 /* poll(2) events to wait for (POLLIN). */
 RTB_API short rtb_client_events(const struct rtb_client *c);
@@ -151,7 +156,8 @@ RTB_API int rtb_client_timeout_ms(const struct rtb_client *c);
  * rtb_client_process() - do what is due: never blocks
  *
  * Return: number of callbacks called (0: nothing happened); RTB_E_FAILED once in state RTB_FAILED;
- * -ENOMEM (the client is still usable); -EDEADLK inside a callback.
+ * -ENOMEM (the client is still usable, nothing was lost); -EDEADLK inside a callback; -EPERM in a
+ * child of fork().
  */
 RTB_API int rtb_client_process(struct rtb_client *c);
 
@@ -173,7 +179,7 @@ enum rtb_channel_state {
 
 struct rtb_channel {
 	enum rtb_channel_state state;
-	uint64_t chan; /* the daemon's number for this channel; 0 while unknown */
+	uint64_t chan; /* the daemon's number for this channel (from 1 on); 0 while unknown */
 	const char *topic;
 	const char *code;    /* short word for the reason, "" when there is none */
 	const char *text;    /* a sentence, "" when there is none */
@@ -224,7 +230,8 @@ struct rtb_sub_options {
  * (re-)attach. The channel callback tells what becomes of it. Several subscriptions of one topic in
  * one client share one with the daemon.
  *
- * Return: 0; RTB_E_TOPIC, RTB_E_EVENT, RTB_E_BUSY, RTB_E_FAILED, -ENOMEM. Nothing changed on error.
+ * Return: 0; RTB_E_TOPIC, RTB_E_EVENT, RTB_E_FAILED, -EINVAL (options), -ENOMEM. Nothing changed on
+ * error.
  */
 RTB_API int rtb_subscribe(struct rtb_client *c, const char *topic,
 			  const struct rtb_sub_options *options,
@@ -289,7 +296,7 @@ struct rtb_send_options {
  * before it answered, the outcome is RTB_UNKNOWN.
  *
  * Return: the send's id (> 0); RTB_E_TOPIC, RTB_E_EVENT, RTB_E_PAYLOAD, RTB_E_TOO_BIG, RTB_E_BUSY,
- * RTB_E_DETACHED, RTB_E_FAILED, -ENOMEM: then no result callback follows.
+ * RTB_E_DETACHED, RTB_E_FAILED, -EINVAL (options), -ENOMEM: then no result callback follows.
  */
 RTB_API int64_t rtb_broadcast(struct rtb_client *c, const char *topic, const char *event,
 			      const void *payload, size_t payload_size,
@@ -318,14 +325,18 @@ RTB_API int64_t rtb_sync(struct rtb_client *c, bool upstream, rtb_reply_fn fn,
 
 /* ---- for programs without a loop ---- */
 
-/* Each processes until done, or `timeout_ms` passed (-1: no limit). Return: 0, or a negative error;
- * RTB_E_TIMEOUT. */
+/* Each processes until done, or `timeout_ms` passed (-1: no limit). Those that need the daemon wait
+ * for the attachment first. Return: 0, or a negative error; RTB_E_TIMEOUT; -EINTR when a signal
+ * handler ran. */
 RTB_API int rtb_wait(struct rtb_client *c,
 		     int timeout_ms); /* poll once and process: > 0 when callbacks ran */
 RTB_API int rtb_wait_attached(struct rtb_client *c, int timeout_ms) RTB_MUST_CHECK;
-/* Until the subscription is ready; RTB_E_REFUSED when it was rejected. */
+/* Until the subscription is ready; RTB_E_REFUSED when it was rejected, -ECANCELED when a callback
+ * has unsubscribed it. */
 RTB_API int rtb_wait_ready(struct rtb_sub *sub, int timeout_ms) RTB_MUST_CHECK;
-/* Sends JSON and waits for its outcome. @ret_outcome is written on 0. */
+/* Sends JSON and waits for its outcome, which is written to @ret_outcome on 0; its text is
+ * rtb_client_error_text(). options->result is not called. After RTB_E_TIMEOUT the message may still
+ * leave. */
 RTB_API int rtb_wait_broadcast_json(struct rtb_client *c, const char *topic, const char *event,
 				    const char *json, const struct rtb_send_options *options,
 				    int timeout_ms, enum rtb_outcome *ret_outcome) RTB_MUST_CHECK;

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The inside of librtbridge: one client, its attachment, its topics, its open requests.
+ *
+ * Nothing here is public; names start with rtbc_. The files may call each other, but only client.c
+ * moves the attachment's phase, and user callbacks run only below rtb_client_process() (and, for
+ * results, rtb_client_free()), always between rtbc_enter() and rtbc_leave().
+ *
+ * Because no callback can process or free, two rules keep walks over lists safe: while a callback
+ * runs, subscriptions and topics are only marked dead and added at the tail; what is dead is freed
+ * by rtbc_subs_reap() when the outermost call ends.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "libclient/include/rtbridge/rtbridge.h"
+#include "proto/rtbp_frame.h"
+#include "proto/rtbp_msg.h"
+
+enum {
+	RTBC_BUCKETS = 256,            /* of each hash; chains stay short up to some 10 000 */
+	RTBC_SEND_QUEUE = 1024 * 1024, /* default of options.send_queue_bytes */
+	RTBC_PENDING_MAX = 65536,      /* sends and questions without an answer, then RTB_E_BUSY */
+	RTBC_HELLO_MS = 10000,         /* a loaded daemon may take a while to accept */
+	RTBC_BACKOFF_FIRST_MS = 50,
+	RTBC_BACKOFF_CAP_MS = 1000, /* attached again within 2 s of the daemon's return */
+	RTBC_STABLE_MS = 5000,      /* an attachment that lasted so long forgets the backoff */
+	RTBC_NOMEM_RETRY_MS = 50,
+	RTBC_CODE_MAX = 32,
+	RTBC_TEXT_MAX = 512,
+};
+
+enum rtbc_phase {
+	RTBC_WAITING,  /* no socket; the next attempt is at `attach_at` */
+	RTBC_HELLO,    /* connected, hello is not answered yet */
+	RTBC_ATTACHED, /* everything works */
+	RTBC_FAILED,   /* over */
+};
+
+enum rtbc_kind {
+	RTBC_SEND,      /* result(): outcome of a broadcast */
+	RTBC_REPLY,     /* reply(): status, sync */
+	RTBC_SUBSCRIBE, /* topic, serial */
+	RTBC_IGNORE,    /* unsubscribe */
+};
+
+/* A request without an answer. */
+struct rtbc_pending {
+	TAILQ_ENTRY(rtbc_pending) order_link, bucket_link;
+	int64_t id;
+	enum rtbc_kind kind;
+	union {
+		rtb_result_fn result;
+		rtb_reply_fn reply;
+	};
+	void *user;
+	struct rtbc_topic *topic; /* kept alive by topic->n_pending */
+	uint64_t serial;
+};
+
+TAILQ_HEAD(rtbc_pending_list, rtbc_pending);
+TAILQ_HEAD(rtbc_topic_list, rtbc_topic);
+TAILQ_HEAD(rtbc_sub_list, rtb_sub);
+
+/* One (topic, private): what the client's subscriptions of it share. */
+struct rtbc_topic {
+	TAILQ_ENTRY(rtbc_topic) link, dirty_link;
+	struct rtbc_topic *name_next, *chan_next; /* hash chains */
+	struct rtb_client *client;
+	struct rtbc_sub_list subs;
+	unsigned n_live;    /* subs that are not dead */
+	unsigned n_pending; /* subscribe requests without an answer */
+	bool is_private;
+	bool is_dirty;         /* in client->dirty: the daemon has to be told something */
+	bool is_asked;         /* the daemon has our wish (on this attachment) */
+	uint64_t chan;         /* 0: unknown */
+	uint64_t serial;       /* of the last subscribe request */
+	uint64_t first_serial; /* of the first one since is_asked; answers to earlier ones are stale
+				*/
+	uint64_t acked;        /* highest serial answered with success; 0: none */
+	int64_t retry_at;      /* monotonic ms; -1: no retry planned */
+	uint8_t *sent;         /* the wishes as last asked for */
+	size_t sent_size;
+	enum rtb_channel_state state;
+	uint64_t n_changes; /* of state, code, text */
+	int64_t retry_in_ms;
+	char code[RTBC_CODE_MAX];
+	char text[RTBC_TEXT_MAX];
+	size_t name_size;
+	char name[];
+};
+
+struct rtb_sub {
+	TAILQ_ENTRY(rtb_sub) link;
+	struct rtbc_topic *topic;
+	struct rtb_sub_handlers handlers;
+	void *user;
+	bool is_dead, self, all;
+	uint64_t serial; /* the subscribe request that covers its wishes */
+	enum rtb_channel_state reported;
+	uint64_t reported_changes;
+	char events[]; /* NUL-terminated one after the other; an empty one ends them */
+};
+
+struct rtb_client {
+	/* given */
+	char *path, *name, *version;
+	struct rtb_handlers handlers;
+	void *user;
+	size_t queue_limit;
+	bool once;
+	pid_t pid;
+
+	/* attachment */
+	enum rtbc_phase phase;
+	int epoll_fd, timer_fd, fd; /* fd -1: not connected */
+	bool wants_write;           /* EPOLLOUT is armed */
+	bool is_write_dead;  /* the daemon no longer reads; what it said is still to be read */
+	unsigned n_attempts; /* failed in a row */
+	int64_t attach_at, hello_by, attached_at, kick_at; /* monotonic ms; -1: none */
+	int64_t armed_at;
+	int last_why; /* last told by the state callback */
+	uint64_t random;
+	size_t frame_limit;
+	struct rtbp_reader reader;
+	const uint8_t *held; /* a frame that could not be handled for lack of memory */
+	size_t held_size;
+	struct rtbp_buf out;
+	size_t out_sent;
+
+	/* requests */
+	int64_t next_id;
+	size_t n_pending;
+	struct rtbc_pending_list pending;
+	struct rtbc_pending_list pending_by_id[RTBC_BUCKETS];
+
+	/* topics */
+	struct rtbc_topic_list topics, dirty;
+	struct rtbc_topic *by_name[RTBC_BUCKETS], *by_chan[RTBC_BUCKETS];
+	bool is_report_due; /* some sub has not heard of its state */
+	bool is_reap_due;
+
+	/* calls */
+	bool in_callback, in_process;
+	int n_callbacks;
+	const struct rtb_sub *waited; /* by rtb_wait_ready(); cleared when it is unsubscribed */
+	char error_text[RTBC_TEXT_MAX];
+};
+
+/* client.c */
+
+int64_t rtbc_now_ms(void);
+/* Keeps the text for rtb_client_error_text(). Returns `error`, for `return`. */
+int rtbc_fail(struct rtb_client *c, int error, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* RTB_E_DETACHED or RTB_E_FAILED with its text, 0 when attached. */
+int rtbc_check_attached(struct rtb_client *c);
+/* Makes process() be called again in `ms`. */
+void rtbc_kick(struct rtb_client *c, int64_t ms);
+static inline void rtbc_enter(struct rtb_client *c)
+{
+	c->in_callback = true;
+	c->n_callbacks++;
+}
+static inline void rtbc_leave(struct rtb_client *c)
+{
+	c->in_callback = false;
+}
+/* The hello was answered: `result` is a map. */
+void rtbc_on_hello(struct rtb_client *c, struct rtbp_val result);
+/* The attachment ended, or could not be made; error_text says why. With `is_final` for good. */
+void rtbc_detach(struct rtb_client *c, int why, bool is_final);
+/* Copies at most `size` - 1 bytes, cut between characters. */
+void rtbc_copy(char *to, size_t size, struct rtbp_str from);
+
+/* conn.c */
+
+/* Return: 0, -EAGAIN (the daemon's backlog is full), or an error with its text. */
+int rtbc_connect(struct rtb_client *c);
+void rtbc_disconnect(struct rtb_client *c);
+/* Reads what is there (bounded) and dispatches it. Return: 0, -ENOMEM. May detach. */
+int rtbc_read(struct rtb_client *c);
+void rtbc_write(struct rtb_client *c);
+/* Bytes not yet written. */
+size_t rtbc_queued(const struct rtb_client *c);
+/* Bytes were added to the queue: sees to it that they leave. */
+void rtbc_want_write(struct rtb_client *c);
+
+/* route.c */
+
+/* Return: 0; -ENOMEM: nothing was done, dispatch it again; 1: detached, stop reading. */
+int rtbc_dispatch(struct rtb_client *c, const void *body, size_t size);
+void rtbc_tell_connection(struct rtb_client *c, struct rtbp_val v);
+
+/* subs.c, subs_wire.c */
+
+enum rtb_channel_state rtbc_sub_state(const struct rtb_sub *sub);
+struct rtbc_topic *rtbc_topic_by_chan(struct rtb_client *c, uint64_t chan);
+void rtbc_topic_set_chan(struct rtbc_topic *t, uint64_t chan);
+/* Changes what is known about a topic; the reports come with rtbc_topic_report(). */
+void rtbc_topic_set(struct rtbc_topic *t, enum rtb_channel_state state, const char *code,
+		    const char *text, int64_t retry_in_ms);
+/* Calls the channel callback of each subscription that has not heard of its state. */
+void rtbc_topic_report(struct rtbc_topic *t);
+void rtbc_topic_touch(struct rtbc_topic *t);
+void rtbc_topic_deliver(struct rtbc_topic *t, const struct rtb_broadcast *msg, size_t event_size);
+void rtbc_subs_report(struct rtb_client *c);
+/* Frees what is dead; not while a callback runs. */
+void rtbc_subs_reap(struct rtb_client *c);
+void rtbc_subs_free(struct rtb_client *c);
+
+/* Sends what the daemon has not been told yet. Return: 0, RTB_E_BUSY, -ENOMEM (both: try later). */
+int rtbc_subs_flush(struct rtb_client *c);
+void rtbc_subs_on_attach(struct rtb_client *c);
+void rtbc_subs_on_detach(struct rtb_client *c);
+/* Due retries of single topics. */
+void rtbc_subs_tick(struct rtb_client *c, int64_t now_ms);
+void rtbc_on_subscribed(struct rtb_client *c, struct rtbc_topic *t, uint64_t serial,
+			struct rtbp_val result);
+void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_t serial,
+			     const struct rtbp_error_info *e);
+void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params);
+
+/* send.c */
+
+/* Starts a request in the queue; the caller packs the params, then calls rtbc_request_end(). NULL:
+ * @ret_error is RTB_E_BUSY or -ENOMEM. */
+struct rtbc_pending *rtbc_request_begin(struct rtb_client *c, enum rtbp_method method,
+					enum rtbc_kind kind, size_t *ret_begin, int *ret_error);
+/* Return: the id (> 0), or RTB_E_BUSY, RTB_E_TOO_BIG, -ENOMEM: then the request never was. */
+int64_t rtbc_request_end(struct rtb_client *c, struct rtbc_pending *p, size_t begin);
+/* Takes a request out of the table (the caller frees it), NULL when there is none. */
+struct rtbc_pending *rtbc_pending_take(struct rtb_client *c, uint32_t wire_id);
+void rtbc_pending_free(struct rtb_client *c, struct rtbc_pending *p);
+void rtbc_on_result(struct rtb_client *c, const struct rtbc_pending *p, struct rtbp_val result);
+void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,
+		     const struct rtbp_error_info *e);
+/* All of them end: sends are unknown, replies get RTB_E_DETACHED if `with_replies`. */
+void rtbc_pending_end_all(struct rtb_client *c, bool with_replies);
+/* Frees what is left, without callbacks. */
+void rtbc_pending_drop_all(struct rtb_client *c);
+/* Its callback will not be called. */
+void rtbc_forget(struct rtb_client *c, int64_t id);

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From frames to callbacks.
+ *
+ * Strings for callbacks are copied so that they end in a NUL. All but event names go into fixed
+ * arrays (they are words and sentences for people, cut when longer); only a long event name needs
+ * memory, and is fetched before anything else happens, so that a frame can be tried again.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libclient/client.h"
+
+static void get_text(struct rtbp_val map, enum rtbp_field field, char *to, size_t size)
+{
+	struct rtbp_str s = { NULL, 0 };
+
+	(void)rtbp_get_str(rtbp_field(map, field), &s);
+	rtbc_copy(to, size, s);
+}
+
+static int64_t get_ms(struct rtbp_val map, enum rtbp_field field)
+{
+	int64_t ms;
+
+	return rtbp_get_int(rtbp_field(map, field), &ms) ? ms : -1;
+}
+
+static int protocol_error(struct rtb_client *c, const char *what, size_t offset)
+{
+	(void)rtbc_fail(c, 0,
+			"the daemon sent a frame that this library does not understand: %s "
+			"(at byte %zu)",
+			what, offset);
+	rtbc_detach(c, RTB_E_PROTOCOL, false);
+	return 1;
+}
+
+/* The daemon ends this connection. Only two of its reasons are for good. */
+static int ended_by_daemon(struct rtb_client *c, const struct rtbp_error_info *e)
+{
+	bool is_final = e->code == RTBP_E_VERSION || e->code == RTBP_E_DENIED;
+
+	(void)rtbc_fail(c, 0, "the daemon ended the connection: %.*s (%d %.*s)", (int)e->text.size,
+			e->text.p, e->code, (int)e->name.size, e->name.p);
+	rtbc_detach(c, is_final ? RTB_E_FAILED : RTB_E_DETACHED, is_final);
+	return 1;
+}
+
+/* ---- notifications ---- */
+
+void rtbc_tell_connection(struct rtb_client *c, struct rtbp_val v)
+{
+	char state[RTBC_CODE_MAX], reason[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
+	struct rtb_connection conn = { state, reason, text, 0, -1 };
+
+	if (!c->handlers.connection || !rtbp_is(v, RTBP_MAP))
+		return;
+	get_text(v, RTBP_F_STATE, state, sizeof(state));
+	get_text(v, RTBP_F_REASON, reason, sizeof(reason));
+	get_text(v, RTBP_F_TEXT, text, sizeof(text));
+	conn.since_unix_ms = get_ms(v, RTBP_F_SINCE);
+	conn.next_try_ms = get_ms(v, RTBP_F_NEXT_TRY_MS);
+	rtbc_enter(c);
+	c->handlers.connection(c, &conn, c->user);
+	rtbc_leave(c);
+}
+
+static void get_map(struct rtbp_val params, enum rtbp_field field, const void **ret,
+		    size_t *ret_size)
+{
+	struct rtbp_val v = rtbp_field(params, field);
+
+	if (rtbp_is(v, RTBP_MAP)) {
+		*ret = v.p;
+		*ret_size = v.size;
+	}
+}
+
+static int on_broadcast(struct rtb_client *c, struct rtbp_val params)
+{
+	char small[RTBP_EVENT_MAX + 1], *event = small;
+	struct rtb_broadcast msg = { 0 };
+	struct rtbp_str name = { NULL, 0 };
+	struct rtbp_val payload = rtbp_field(params, RTBP_F_PAYLOAD);
+	struct rtbc_topic *t;
+
+	if (!rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &msg.chan))
+		return protocol_error(c, "a broadcast without chan", 0);
+	if (!payload.p) {
+		payload = rtbp_field(params, RTBP_F_RAW);
+		msg.raw = true;
+	}
+	if (!payload.p)
+		return protocol_error(c, "a broadcast without payload", 0);
+	t = rtbc_topic_by_chan(c, msg.chan);
+	if (!t)
+		return 0; /* on its way while we unsubscribed */
+	(void)rtbp_get_str(rtbp_field(params, RTBP_F_EVENT), &name);
+	if (name.size >= sizeof(small)) {
+		event = malloc(name.size + 1);
+		if (!event)
+			return -ENOMEM;
+	}
+	rtbc_copy(event, name.size + 1, name);
+	msg.topic = t->name;
+	msg.event = event;
+	msg.payload = payload.p;
+	msg.payload_size = payload.size;
+	get_map(params, RTBP_F_META, &msg.meta, &msg.meta_size);
+	get_map(params, RTBP_F_EXTRA, &msg.extra, &msg.extra_size);
+	(void)rtbp_get_bool(rtbp_field(params, RTBP_F_UNDECODABLE), &msg.undecodable);
+	rtbc_topic_deliver(t, &msg, name.size);
+	if (event != small)
+		free(event);
+	return 0;
+}
+
+static int on_error_notice(struct rtb_client *c, struct rtbp_val params)
+{
+	char name[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
+	struct rtbp_error_info e;
+
+	if (!rtbp_msg_error(rtbp_field(params, RTBP_F_ERROR), &e))
+		return protocol_error(c, "an error that is none", 0);
+	if (e.code >= 400)
+		return ended_by_daemon(c, &e);
+	if (!c->handlers.error)
+		return 0;
+	rtbc_copy(name, sizeof(name), e.name);
+	rtbc_copy(text, sizeof(text), e.text);
+	rtbc_enter(c);
+	c->handlers.error(c, e.code, name, text, c->user);
+	rtbc_leave(c);
+	return 0;
+}
+
+static int on_notice(struct rtb_client *c, const struct rtbp_msg *m)
+{
+	switch (rtbp_notice_find(m->method.p, m->method.size)) {
+	case RTBP_N_BROADCAST:
+		return on_broadcast(c, m->params);
+	case RTBP_N_CHANNEL:
+		rtbc_on_channel(c, m->params);
+		return 0;
+	case RTBP_N_CONNECTION:
+		rtbc_tell_connection(c, m->params);
+		return 0;
+	case RTBP_N_ERROR:
+		return on_error_notice(c, m->params);
+	default:
+		return 0; /* from a later daemon */
+	}
+}
+
+/* ---- responses ---- */
+
+static int on_hello_answer(struct rtb_client *c, const struct rtbp_msg *m,
+			   const struct rtbp_error_info *e)
+{
+	uint64_t protocol;
+
+	if (m->id != 0)
+		return protocol_error(c, "an answer before the one to hello", 0);
+	if (e)
+		return ended_by_daemon(c, e);
+	if (!rtbp_get_uint(rtbp_field(m->result, RTBP_F_PROTOCOL), &protocol) ||
+	    protocol != RTBP_PROTOCOL)
+		return protocol_error(c, "the answer to hello names another protocol", 0);
+	rtbc_on_hello(c, m->result);
+	return 0;
+}
+
+static void on_answer(struct rtb_client *c, const struct rtbp_msg *m,
+		      const struct rtbp_error_info *e)
+{
+	struct rtbc_pending *p = rtbc_pending_take(c, m->id);
+
+	if (!p)
+		return;
+	if (p->kind == RTBC_SUBSCRIBE) {
+		if (e)
+			rtbc_on_subscribe_error(c, p->topic, p->serial, e);
+		else
+			rtbc_on_subscribed(c, p->topic, p->serial, m->result);
+	} else if (p->kind != RTBC_IGNORE) {
+		if (e)
+			rtbc_on_refused(c, p, e);
+		else
+			rtbc_on_result(c, p, m->result);
+	}
+	rtbc_pending_free(c, p);
+}
+
+int rtbc_dispatch(struct rtb_client *c, const void *body, size_t size)
+{
+	struct rtbp_error_info info, *e = NULL;
+	struct rtbp_fault fault;
+	struct rtbp_msg m;
+
+	if (rtbp_msg_parse(body, size, &m, &fault))
+		return protocol_error(c, fault.text, fault.offset);
+	if (m.type == RTBP_REQUEST)
+		return protocol_error(c, "a request", 0);
+	if (m.type == RTBP_NOTIFICATION)
+		return on_notice(c, &m);
+	if (m.error.p) {
+		e = &info;
+		if (!rtbp_msg_error(m.error, &info))
+			return protocol_error(c, "an error that is none", 0);
+	}
+	if (c->phase == RTBC_HELLO)
+		return on_hello_answer(c, &m, e);
+	if (e && e->code >= 400)
+		return ended_by_daemon(c, e);
+	on_answer(c, &m, e);
+	return 0;
+}

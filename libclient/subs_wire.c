@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the daemon is told about topics, and what it answers.
+ *
+ * A topic is "dirty" when the daemon's picture of it may differ from the wishes of its
+ * subscriptions. rtbc_subs_flush() compares, and sends `subscribe` or `unsubscribe` only where it
+ * does differ. Nothing is lost when the queue is full or memory short: the topic stays dirty.
+ *
+ * Each `subscribe` of a topic has a serial. Its answer acknowledges all wishes up to it; answers
+ * from before an `unsubscribe` are stale and ignored.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libclient/client.h"
+
+enum { RETRY_LEAST_MS = 1000 };
+
+/* ---- asking ---- */
+
+static bool is_repeated(struct rtb_sub *end, const char *end_event, const char *event)
+{
+	struct rtb_sub *sub;
+
+	TAILQ_FOREACH(sub, &end->topic->subs, link) {
+		for (const char *e = sub->is_dead ? "" : sub->events; *e; e += strlen(e) + 1) {
+			if (sub == end && e == end_event)
+				return false;
+			if (strcmp(e, event) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* The `broadcast` part of a subscribe: the union of the wishes. */
+static void pack_wishes(struct rtbc_topic *t, struct rtbp_buf *b)
+{
+	bool all = false, self = false;
+	struct rtb_sub *sub;
+	uint32_t n = 0;
+
+	TAILQ_FOREACH(sub, &t->subs, link) {
+		all = all || (!sub->is_dead && sub->all);
+		self = self || (!sub->is_dead && sub->self);
+	}
+	rtbp_pack_map(b, (all ? 0 : 1) + (self ? 1 : 0));
+	if (self)
+		rtbp_pack_field_bool(b, RTBP_F_SELF, true);
+	if (all)
+		return;
+	rtbp_pack_field(b, RTBP_F_EVENTS);
+	/* First count, then write. */
+	for (int pass = 0; pass < 2; pass++) {
+		TAILQ_FOREACH(sub, &t->subs, link) {
+			const char *e = sub->is_dead ? "" : sub->events;
+
+			for (; *e; e += strlen(e) + 1) {
+				if (is_repeated(sub, e, e))
+					continue;
+				if (pass == 0)
+					n++;
+				else
+					rtbp_pack_text(b, e);
+			}
+		}
+		if (pass == 0)
+			rtbp_pack_array(b, n);
+	}
+}
+
+static void forget_asked(struct rtbc_topic *t)
+{
+	t->is_asked = false;
+	t->acked = 0;
+	t->retry_at = -1;
+	rtbc_topic_set_chan(t, 0);
+	free(t->sent);
+	t->sent = NULL;
+	t->sent_size = 0;
+}
+
+static int send_unsubscribe(struct rtbc_topic *t)
+{
+	struct rtb_client *c = t->client;
+	struct rtbc_pending *p;
+	size_t begin;
+	int64_t id;
+	int r;
+
+	p = rtbc_request_begin(c, RTBP_M_UNSUBSCRIBE, RTBC_IGNORE, &begin, &r);
+	if (!p)
+		return r;
+	rtbp_pack_map(&c->out, 2);
+	rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, t->name);
+	rtbp_pack_field_bool(&c->out, RTBP_F_PRIVATE, t->is_private);
+	id = rtbc_request_end(c, p, begin);
+	if (id < 0)
+		return (int)id;
+	forget_asked(t);
+	return 0;
+}
+
+/* With `keep`, so that the daemon holds on to the wish however long the upstream is down. */
+static int send_subscribe(struct rtbc_topic *t, const struct rtbp_buf *wishes)
+{
+	struct rtb_client *c = t->client;
+	struct rtbc_pending *p;
+	size_t begin;
+	int64_t id;
+	int r;
+
+	p = rtbc_request_begin(c, RTBP_M_SUBSCRIBE, RTBC_SUBSCRIBE, &begin, &r);
+	if (!p)
+		return r;
+	p->topic = t;
+	p->serial = t->serial + 1;
+	rtbp_pack_map(&c->out, 4);
+	rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, t->name);
+	rtbp_pack_field_bool(&c->out, RTBP_F_PRIVATE, t->is_private);
+	rtbp_pack_field(&c->out, RTBP_F_BROADCAST);
+	rtbp_pack_val(&c->out, (struct rtbp_val){ wishes->data, wishes->size });
+	rtbp_pack_field_bool(&c->out, RTBP_F_KEEP, true);
+	id = rtbc_request_end(c, p, begin);
+	return id < 0 ? (int)id : 0;
+}
+
+static void cover_all(struct rtbc_topic *t)
+{
+	struct rtb_sub *sub;
+
+	TAILQ_FOREACH(sub, &t->subs, link) {
+		if (sub->serial <= t->serial)
+			continue;
+		sub->serial = t->serial;
+		t->client->is_report_due = true;
+		rtbc_kick(t->client, 0);
+	}
+}
+
+static int flush_subscribe(struct rtbc_topic *t)
+{
+	struct rtbp_buf wishes = RTBP_BUF_INIT;
+	bool is_over = t->state == RTB_CHANNEL_REJECTED || t->state == RTB_CHANNEL_CLOSED;
+	int r;
+
+	pack_wishes(t, &wishes);
+	r = wishes.error;
+	if (r == 0 && t->is_asked && !is_over && wishes.size == t->sent_size &&
+	    memcmp(wishes.data, t->sent, wishes.size) == 0) {
+		cover_all(t);
+		rtbp_buf_done(&wishes);
+		return 0;
+	}
+	if (r == 0)
+		r = send_subscribe(t, &wishes);
+	if (r < 0) {
+		rtbp_buf_done(&wishes);
+		return r;
+	}
+	t->serial++;
+	if (!t->is_asked)
+		t->first_serial = t->serial;
+	t->is_asked = true;
+	t->retry_at = -1;
+	free(t->sent);
+	t->sent = rtbp_buf_take(&wishes, &t->sent_size);
+	if (is_over)
+		rtbc_topic_set(t, RTB_CHANNEL_JOINING, "", "", -1);
+	return 0;
+}
+
+int rtbc_subs_flush(struct rtb_client *c)
+{
+	struct rtbc_topic *t;
+	int r;
+
+	while ((t = TAILQ_FIRST(&c->dirty))) {
+		r = 0;
+		if (t->n_live > 0)
+			r = flush_subscribe(t);
+		else if (t->is_asked)
+			r = send_unsubscribe(t);
+		if (r == RTB_E_TOO_BIG) { /* some 16 000 event names: no later try will help */
+			rtbc_topic_set(t, RTB_CHANNEL_REJECTED, "too_big", c->error_text, -1);
+			rtbc_kick(c, 0);
+		} else if (r < 0) {
+			return r;
+		}
+		TAILQ_REMOVE(&c->dirty, t, dirty_link);
+		t->is_dirty = false;
+		c->is_reap_due = c->is_reap_due || t->n_live == 0;
+	}
+	return 0;
+}
+
+void rtbc_subs_tick(struct rtb_client *c, int64_t now_ms)
+{
+	struct rtbc_topic *t;
+	int64_t next = -1;
+
+	TAILQ_FOREACH(t, &c->topics, link) {
+		if (t->retry_at < 0)
+			continue;
+		if (t->retry_at <= now_ms) {
+			t->retry_at = -1;
+			rtbc_topic_touch(t);
+		} else if (next < 0 || t->retry_at < next) {
+			next = t->retry_at;
+		}
+	}
+	if (next >= 0)
+		rtbc_kick(c, next - now_ms);
+}
+
+/* ---- attachment ---- */
+
+void rtbc_subs_on_attach(struct rtb_client *c)
+{
+	struct rtbc_topic *t;
+
+	TAILQ_FOREACH(t, &c->topics, link)
+		rtbc_topic_touch(t);
+	(void)rtbc_subs_flush(c); /* the rest follows as the queue empties */
+}
+
+void rtbc_subs_on_detach(struct rtb_client *c)
+{
+	struct rtbc_topic *t;
+
+	while ((t = TAILQ_FIRST(&c->dirty))) {
+		TAILQ_REMOVE(&c->dirty, t, dirty_link);
+		t->is_dirty = false;
+	}
+	TAILQ_FOREACH(t, &c->topics, link) {
+		forget_asked(t);
+		rtbc_topic_set(t, RTB_CHANNEL_JOINING, "detached", c->error_text, -1);
+	}
+	c->is_reap_due = true;
+}
+
+/* ---- answers ---- */
+
+static const struct {
+	const char *name;
+	enum rtb_channel_state state;
+} states[] = {
+	{ "joining", RTB_CHANNEL_JOINING },   { "joined", RTB_CHANNEL_JOINED },
+	{ "ready", RTB_CHANNEL_READY },       { "rejoining", RTB_CHANNEL_REJOINING },
+	{ "rejected", RTB_CHANNEL_REJECTED }, { "closed", RTB_CHANNEL_CLOSED },
+};
+
+static bool get_state(struct rtbp_val map, enum rtb_channel_state *ret)
+{
+	struct rtbp_str name;
+
+	if (!rtbp_get_str(rtbp_field(map, RTBP_F_STATE), &name))
+		return false;
+	for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++) {
+		if (rtbp_str_is(name, states[i].name)) {
+			*ret = states[i].state;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool is_stale(const struct rtbc_topic *t, uint64_t serial)
+{
+	return !t->is_asked || serial < t->first_serial;
+}
+
+void rtbc_on_subscribed(struct rtb_client *c, struct rtbc_topic *t, uint64_t serial,
+			struct rtbp_val result)
+{
+	enum rtb_channel_state state = RTB_CHANNEL_JOINING;
+	uint64_t chan = 0;
+
+	(void)c;
+	if (is_stale(t, serial))
+		return;
+	if (serial > t->acked)
+		t->acked = serial;
+	(void)rtbp_get_uint(rtbp_field(result, RTBP_F_CHAN), &chan);
+	(void)get_state(result, &state);
+	rtbc_topic_set_chan(t, chan);
+	rtbc_topic_set(t, state, "", "", -1);
+	rtbc_topic_report(t);
+}
+
+void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_t serial,
+			     const struct rtbp_error_info *e)
+{
+	char code[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
+	int64_t wait_ms = RETRY_LEAST_MS;
+
+	/* A later request of this topic will be answered, too: that answer counts. */
+	if (is_stale(t, serial) || serial < t->serial)
+		return;
+	rtbc_copy(code, sizeof(code), e->name);
+	rtbc_copy(text, sizeof(text), e->text);
+	forget_asked(t);
+	if (e->code < 200) {
+		if (e->has_retry_after && e->retry_after_ms > (uint64_t)wait_ms &&
+		    e->retry_after_ms < INT32_MAX)
+			wait_ms = (int64_t)e->retry_after_ms;
+		t->retry_at = rtbc_now_ms() + wait_ms;
+		rtbc_kick(c, wait_ms);
+		rtbc_topic_set(t, RTB_CHANNEL_JOINING, code, text, wait_ms);
+	} else {
+		rtbc_topic_set(t, RTB_CHANNEL_REJECTED, code, text, -1);
+	}
+	rtbc_topic_report(t);
+}
+
+void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params)
+{
+	char code[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
+	struct rtbp_str s = { NULL, 0 };
+	enum rtb_channel_state state;
+	struct rtbc_topic *t;
+	int64_t retry = -1;
+	uint64_t chan;
+
+	if (!rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &chan) || !get_state(params, &state))
+		return;
+	t = rtbc_topic_by_chan(c, chan);
+	if (!t)
+		return;
+	(void)rtbp_get_str(rtbp_field(params, RTBP_F_CODE), &s);
+	rtbc_copy(code, sizeof(code), s);
+	s = (struct rtbp_str){ NULL, 0 };
+	(void)rtbp_get_str(rtbp_field(params, RTBP_F_TEXT), &s);
+	rtbc_copy(text, sizeof(text), s);
+	(void)rtbp_get_int(rtbp_field(params, RTBP_F_RETRY_IN_MS), &retry);
+	rtbc_topic_set(t, state, code, text, retry);
+	rtbc_topic_report(t);
+}

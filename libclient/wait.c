@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/* Helpers for programs without a loop: poll, process, until it is done. */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libclient/client.h"
+
+/* When a wait ends; -1: never. */
+static int64_t end_of(int timeout_ms)
+{
+	return timeout_ms < 0 ? -1 : rtbc_now_ms() + timeout_ms;
+}
+
+static int left_ms(int64_t end)
+{
+	int64_t left;
+
+	if (end < 0)
+		return -1;
+	left = end - rtbc_now_ms();
+	return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
+}
+
+int rtb_wait(struct rtb_client *c, int timeout_ms)
+{
+	struct pollfd p = { .fd = rtb_client_fd(c), .events = rtb_client_events(c) };
+	int next = rtb_client_timeout_ms(c);
+
+	if (c->in_callback)
+		return -EDEADLK;
+	if (next >= 0 && (timeout_ms < 0 || next < timeout_ms))
+		timeout_ms = next;
+	if (rtb_client_state(c) == RTB_FAILED)
+		return RTB_E_FAILED;
+	if (poll(&p, 1, timeout_ms) < 0)
+		return -errno;
+	return rtb_client_process(c);
+}
+
+/* One turn of a longer wait. Return: 0 go on; RTB_E_TIMEOUT (but what is waited for may have come
+ * in this last turn), RTB_E_FAILED, -EINTR. */
+static int turn(struct rtb_client *c, int64_t end, const char *what)
+{
+	int left = left_ms(end), r = rtb_wait(c, left);
+
+	/* The client is usable without memory, and it may come back. */
+	if (r < 0 && r != -ENOMEM)
+		return r;
+	return left == 0 ? rtbc_fail(c, RTB_E_TIMEOUT, "%s: not done in time", what) : 0;
+}
+
+static int until_attached(struct rtb_client *c, int64_t end)
+{
+	char text[RTBC_TEXT_MAX];
+	int r = 0;
+
+	if (c->in_callback)
+		return -EDEADLK;
+	while (r == 0 && rtb_client_state(c) != RTB_ATTACHED) {
+		memcpy(text, c->error_text, sizeof(text));
+		r = turn(c, end, "attaching to the daemon");
+		if (r == RTB_E_TIMEOUT && text[0]) /* the reason says more than the time */
+			memcpy(c->error_text, text, sizeof(text));
+	}
+	return rtb_client_state(c) == RTB_ATTACHED ? 0 : r;
+}
+
+int rtb_wait_attached(struct rtb_client *c, int timeout_ms)
+{
+	return until_attached(c, end_of(timeout_ms));
+}
+
+int rtb_wait_ready(struct rtb_sub *sub, int timeout_ms)
+{
+	struct rtb_client *c = sub->topic->client;
+	int64_t end = end_of(timeout_ms);
+	enum rtb_channel_state state;
+	int r = 0;
+
+	if (c->in_callback)
+		return -EDEADLK;
+	c->waited = sub;
+	for (;;) {
+		if (!c->waited) /* a callback has unsubscribed it: `sub` is gone */
+			return rtbc_fail(c, -ECANCELED, "unsubscribed");
+		state = rtbc_sub_state(sub);
+		if (state == RTB_CHANNEL_READY && sub->reported == state)
+			r = 0;
+		else if (state == RTB_CHANNEL_REJECTED || state == RTB_CHANNEL_CLOSED)
+			r = rtbc_fail(c, RTB_E_REFUSED, "%s (%s)", sub->topic->text,
+				      sub->topic->code);
+		else if (r == 0) {
+			r = turn(c, end, "joining");
+			continue;
+		}
+		c->waited = NULL;
+		return r;
+	}
+}
+
+/* ---- requests ---- */
+
+struct answer {
+	bool is_there;
+	int error;
+	enum rtb_outcome outcome;
+	char text[RTBC_TEXT_MAX];
+	bool wants_json;
+	char *json;
+};
+
+/* Waits for the answer to `id`, which is the result of the request. */
+static int until_answered(struct rtb_client *c, int64_t id, const struct answer *a, int64_t end,
+			  const char *what)
+{
+	int r = id < 0 ? (int)id : 0;
+
+	while (r == 0 && !a->is_there)
+		r = turn(c, end, what);
+	if (r == 0 || a->is_there)
+		return 0;
+	if (id > 0)
+		rtbc_forget(c, id); /* `a` is about to go out of scope */
+	return r;
+}
+
+static void keep_text(struct answer *a, const char *text)
+{
+	rtbc_copy(a->text, sizeof(a->text), (struct rtbp_str){ text, strlen(text) });
+}
+
+static void on_outcome(struct rtb_client *c, int64_t id, const struct rtb_result *result,
+		       void *user)
+{
+	struct answer *a = user;
+
+	(void)c;
+	(void)id;
+	a->is_there = true;
+	a->outcome = result->outcome;
+	keep_text(a, result->text);
+}
+
+int rtb_wait_broadcast_json(struct rtb_client *c, const char *topic, const char *event,
+			    const char *json, const struct rtb_send_options *options,
+			    int timeout_ms, enum rtb_outcome *ret_outcome)
+{
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+	int64_t end = end_of(timeout_ms), id;
+	struct answer a = { 0 };
+	int r;
+
+	if (options && options->size < sizeof(o))
+		return -EINVAL;
+	if (options)
+		o = *options;
+	o.result = on_outcome;
+	o.user = &a;
+	r = until_attached(c, end);
+	if (r < 0)
+		return r;
+	id = rtb_broadcast_json(c, topic, event, json, (size_t)-1, &o);
+	r = until_answered(c, id, &a, end, "sending");
+	if (r < 0)
+		return r;
+	memcpy(c->error_text, a.text, sizeof(a.text));
+	*ret_outcome = a.outcome;
+	return 0;
+}
+
+static void on_reply(struct rtb_client *c, int error, const char *error_text, const void *value,
+		     size_t value_size, void *user)
+{
+	struct answer *a = user;
+
+	(void)c;
+	a->is_there = true;
+	a->error = error;
+	keep_text(a, error_text);
+	if (error == 0 && a->wants_json)
+		a->error = rtb_msgpack_to_json(value, value_size, &a->json, NULL, a->text,
+					       sizeof(a->text));
+}
+
+static int finish_reply(struct rtb_client *c, const struct answer *a)
+{
+	if (a->error < 0)
+		return rtbc_fail(c, a->error, "%s", a->text);
+	return 0;
+}
+
+int rtb_wait_status_json(struct rtb_client *c, int timeout_ms, char **ret_json)
+{
+	struct answer a = { .wants_json = true };
+	int64_t end = end_of(timeout_ms);
+	int r = until_attached(c, end);
+
+	if (r < 0)
+		return r;
+	r = until_answered(c, rtb_status(c, on_reply, &a), &a, end, "asking for the status");
+	if (r == 0)
+		r = finish_reply(c, &a);
+	if (r == 0)
+		*ret_json = a.json;
+	return r;
+}
+
+int rtb_wait_sync(struct rtb_client *c, bool upstream, int timeout_ms)
+{
+	int64_t end = end_of(timeout_ms);
+	struct answer a = { 0 };
+	int r = until_attached(c, end);
+
+	if (r < 0)
+		return r;
+	r = until_answered(c, rtb_sync(c, upstream, on_reply, &a), &a, end, "the barrier");
+	return r < 0 ? r : finish_reply(c, &a);
+}
