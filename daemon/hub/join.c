@@ -238,7 +238,7 @@ static void set_reason(struct join *j, const char *code, const char *text)
 static void join_backoff(struct join *j, const char *text)
 {
 	struct hub *hub = j->hub;
-	const struct reason *reason = reason_find(text);
+	const struct reason *reason = reason_find(text, strlen(text));
 	uint64_t ceiling = JOIN_BACKOFF_MIN_MS;
 
 	set_reason(j, reason->code, text);
@@ -252,7 +252,8 @@ static void join_backoff(struct join *j, const char *text)
 		if (ceiling > JOIN_BACKOFF_MAX_MS)
 			ceiling = JOIN_BACKOFF_MAX_MS;
 		j->n_failures++;
-		j->retry_at_ms = hub_now(hub) + reason->retry_ms + hub_random(hub, ceiling);
+		j->retry_at_ms =
+			hub_now(hub) + (uint64_t)reason->retry_ms + hub_random(hub, ceiling);
 		log_notice("%s: %s; next try in %" PRIu64 " ms", j->wire_topic, text,
 			   j->retry_at_ms - hub_now(hub));
 		queue_join(j, false);

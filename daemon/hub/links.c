@@ -65,7 +65,7 @@ static void link_changed(void *ctx)
 	if (st.state == SESSION_BACKOFF) {
 		hub->last_end_wall_ms = clock_wall(hub->clock);
 		snprintf(hub->last_end_reason, sizeof(hub->last_end_reason), "%s",
-			 session_fault_name(st.fault));
+			 reasons_of_fault(st.fault)->name);
 		snprintf(hub->last_end_text, sizeof(hub->last_end_text), "%s", st.text);
 		log_warning("not connected (%s): %s; next try in %lld ms", hub->last_end_reason,
 			    st.text, (long long)st.next_try_ms);

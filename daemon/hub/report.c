@@ -22,7 +22,7 @@ static const char *connection_state(struct hub *hub, const struct session_status
 	case SESSION_ONLINE:
 		return "online";
 	case SESSION_BACKOFF:
-		return session_fault_state(st->fault);
+		return reasons_of_fault(st->fault)->state;
 	case SESSION_DRAINING:
 		break;
 	}
@@ -39,7 +39,7 @@ void report_pack_connection(struct hub *hub, struct rtbp_buf *b)
 	rtbp_pack_field_text(b, RTBP_F_STATE, connection_state(hub, &st));
 	rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)st.since_wall_ms);
 	if (st.state != SESSION_ONLINE && st.fault != SESSION_FAULT_NONE) {
-		rtbp_pack_field_text(b, RTBP_F_REASON, session_fault_name(st.fault));
+		rtbp_pack_field_text(b, RTBP_F_REASON, reasons_of_fault(st.fault)->name);
 		rtbp_pack_field_text(b, RTBP_F_TEXT, st.text);
 		n = (uint16_t)(n + 2);
 	}

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/app.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/random.h>
+
+#include "app/notify.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "hub/hub.h"
+#include "ipc/listener.h"
+#include "realtime/reasons.h"
+#include "wire/wire.h"
+
+enum {
+	UPSTREAM_MESSAGE_MAX = 8 * 1024 * 1024, /* the server's own limit is 5 MB */
+	WIRE_UP_BYTES = 8 * 1024 * 1024,
+	WIRE_DOWN_BYTES = 8 * 1024 * 1024,
+	DNS_MS = 10000,
+	CONNECT_MS = 5000,
+	ATTEMPT_MS = 25000,
+	DRAIN_MS = 2000,
+};
+
+/* One attached process: its connection and what the hub knows it as. */
+struct client {
+	TAILQ_ENTRY(client) entry;
+	struct app *app;
+	struct conn *conn;
+	struct peer *peer;
+	struct loop_task free_task;
+};
+
+struct app {
+	const struct conf *conf;
+	struct loop *loop;
+	struct wire *wire;
+	struct hub *hub;
+	struct listener *listener;
+	struct loop_fd wire_fd;
+	struct loop_timer hub_timer;
+	struct loop_task hub_task;
+	struct loop_signal sigterm, sigint, sighup;
+	TAILQ_HEAD(, client) clients;
+	bool stopping, hub_drained;
+};
+
+/* ---- the hub's turn and time ---- */
+
+static void stop_when_done(struct app *app)
+{
+	if (app->hub_drained && TAILQ_EMPTY(&app->clients))
+		loop_stop(app->loop);
+}
+
+static void app_hub_turn(void *ctx)
+{
+	struct app *app = ctx;
+	uint64_t now, deadline;
+
+	hub_turn_end(app->hub);
+	deadline = hub_deadline(app->hub);
+	now = clock_now(&clock_system);
+	if (deadline == UINT64_MAX)
+		loop_timer_clear(&app->hub_timer);
+	else
+		loop_timer_set(&app->hub_timer, deadline > now ? deadline - now : 0);
+}
+
+static void app_hub_timer(void *ctx)
+{
+	struct app *app = ctx;
+
+	hub_tick(app->hub);
+}
+
+static void app_hub_wake(void *ctx)
+{
+	struct app *app = ctx;
+
+	loop_task_add(app->loop, &app->hub_task);
+}
+
+static void app_hub_drained(void *ctx)
+{
+	struct app *app = ctx;
+	struct client *c;
+
+	app->hub_drained = true;
+	TAILQ_FOREACH(c, &app->clients, entry)
+		conn_abort(c->conn, "the daemon stops");
+	stop_when_done(app);
+}
+
+static void app_hub_status(void *ctx, const char *line)
+{
+	(void)ctx;
+	notify_status(line);
+}
+
+/* ---- hub to wire ---- */
+
+static int app_link_open(void *ctx, unsigned link, uint64_t epoch)
+{
+	struct app *app = ctx;
+	struct wire_target target = {
+		.tls = app->conf->tls,
+		.host = app->conf->host,
+		.port = app->conf->port,
+		.path = secret_bytes(app->conf->request),
+		.headers = (const char *const *)app->conf->headers,
+	};
+
+	return wire_open(app->wire, link, epoch, &target);
+}
+
+static int app_link_send(void *ctx, unsigned link, uint64_t epoch, bool binary, const void *data,
+			 size_t size)
+{
+	struct app *app = ctx;
+
+	return wire_send(app->wire, link, epoch, binary, data, size);
+}
+
+static void app_link_close(void *ctx, unsigned link, uint64_t epoch, uint16_t code)
+{
+	struct app *app = ctx;
+
+	wire_close(app->wire, link, epoch, code);
+}
+
+static const struct hub_ops hub_ops = {
+	.link_open = app_link_open,
+	.link_send = app_link_send,
+	.link_close = app_link_close,
+	.wake = app_hub_wake,
+	.drained = app_hub_drained,
+	.status = app_hub_status,
+};
+
+/* ---- wire to hub ---- */
+
+static void app_wire_opened(void *ctx, unsigned link, uint64_t epoch)
+{
+	struct app *app = ctx;
+
+	hub_on_opened(app->hub, link, epoch);
+}
+
+static void app_wire_message(void *ctx, unsigned link, uint64_t epoch, bool binary,
+			     const uint8_t *data, size_t size)
+{
+	struct app *app = ctx;
+
+	hub_on_frame(app->hub, link, epoch, binary, data, size);
+}
+
+static enum session_fault fault_of(const struct wire_end *end)
+{
+	switch (end->why) {
+	case WIRE_BY_US:
+		return SESSION_FAULT_NONE;
+	case WIRE_BY_PEER:
+		return reasons_from_close(end->close_code);
+	case WIRE_LOST:
+		return SESSION_FAULT_LOST;
+	case WIRE_DNS:
+		return SESSION_FAULT_DNS;
+	case WIRE_CONNECT:
+		return SESSION_FAULT_CONNECT;
+	case WIRE_TLS:
+		return SESSION_FAULT_TLS;
+	case WIRE_HTTP:
+		return reasons_from_http(end->http_status);
+	case WIRE_HANDSHAKE:
+		return SESSION_FAULT_HANDSHAKE;
+	case WIRE_TOO_BIG:
+	case WIRE_PROTOCOL:
+		return SESSION_FAULT_PROTOCOL;
+	case WIRE_INSECURE:
+		return SESSION_FAULT_CONFIG;
+	}
+	return SESSION_FAULT_LOST;
+}
+
+static void app_wire_closed(void *ctx, unsigned link, uint64_t epoch, const struct wire_end *end)
+{
+	struct app *app = ctx;
+	struct session_end session_end = {
+		.fault = fault_of(end),
+		.retry_after_s = end->retry_after_s,
+		.text = end->text,
+	};
+
+	hub_on_closed(app->hub, link, epoch, &session_end);
+}
+
+static const struct wire_ops wire_ops = {
+	.opened = app_wire_opened,
+	.message = app_wire_message,
+	.closed = app_wire_closed,
+};
+
+static void app_wire_ready(void *ctx, int fd, unsigned ready)
+{
+	struct app *app = ctx;
+
+	(void)fd;
+	(void)ready;
+	wire_dispatch(app->wire);
+}
+
+/* ---- hub to conn ---- */
+
+static int client_send(void *io, struct blob *blob)
+{
+	struct client *c = io;
+
+	return conn_send(c->conn, blob);
+}
+
+static void client_finish(void *io, struct blob *farewell, bool drop)
+{
+	struct client *c = io;
+
+	conn_finish(c->conn, farewell, drop);
+}
+
+static void client_abort(void *io, const char *text)
+{
+	struct client *c = io;
+
+	conn_abort(c->conn, text);
+}
+
+static void client_pause(void *io, bool paused)
+{
+	struct client *c = io;
+
+	conn_pause(c->conn, paused);
+}
+
+static size_t client_queued(void *io)
+{
+	struct client *c = io;
+
+	return conn_queued_bytes(c->conn);
+}
+
+static const struct peer_io peer_io = {
+	.send = client_send,
+	.finish = client_finish,
+	.abort = client_abort,
+	.pause = client_pause,
+	.queued_bytes = client_queued,
+};
+
+/* ---- conn to hub ---- */
+
+static void client_free(void *ctx)
+{
+	struct client *c = ctx;
+	struct app *app = c->app;
+
+	TAILQ_REMOVE(&app->clients, c, entry);
+	conn_free(c->conn);
+	free(c);
+	stop_when_done(app);
+}
+
+static void client_on_frame(void *ctx, const uint8_t *body, size_t size)
+{
+	struct client *c = ctx;
+
+	hub_on_peer_frame(c->peer, body, size);
+}
+
+static void client_on_oversize(void *ctx, size_t size)
+{
+	struct client *c = ctx;
+
+	hub_on_peer_oversize(c->peer, size);
+}
+
+static void client_on_closed(void *ctx, const char *text)
+{
+	struct client *c = ctx;
+
+	hub_on_peer_closed(c->peer, text);
+	c->free_task.fn = client_free;
+	c->free_task.ctx = c;
+	loop_task_add(c->app->loop, &c->free_task);
+}
+
+static const struct conn_ops conn_ops = {
+	.frame = client_on_frame,
+	.oversize = client_on_oversize,
+	.closed = client_on_closed,
+};
+
+static void app_on_accept(void *ctx, int fd, const struct conn_cred *cred)
+{
+	struct peer_cred peer_cred = { cred->uid, cred->gid, cred->pid };
+	struct app *app = ctx;
+	struct client *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		close(fd);
+		return;
+	}
+	c->app = app;
+	if (conn_new(app->loop, fd, cred, app->conf->frame_bytes, app->conf->client_queue_bytes,
+		     &conn_ops, c, &c->conn) < 0) {
+		free(c);
+		return;
+	}
+	if (hub_attach(app->hub, &peer_cred, &peer_io, c, &c->peer) < 0) {
+		conn_free(c->conn);
+		free(c);
+		return;
+	}
+	TAILQ_INSERT_TAIL(&app->clients, c, entry);
+}
+
+/* ---- signals ---- */
+
+static void app_on_term(void *ctx, int signo)
+{
+	struct app *app = ctx;
+
+	if (app->stopping) {
+		log_notice("%s again: stopping at once", signo == SIGINT ? "SIGINT" : "SIGTERM");
+		loop_stop(app->loop);
+		return;
+	}
+	app->stopping = true;
+	log_notice("stopping: sends on their way have %d ms", DRAIN_MS);
+	notify_stopping();
+	listener_stop(app->listener);
+	hub_drain(app->hub, DRAIN_MS);
+}
+
+static void app_on_hup(void *ctx, int signo)
+{
+	(void)ctx;
+	(void)signo;
+	log_warning("SIGHUP: the configuration is read at the start only; restart to change it");
+}
+
+/* ---- birth and death ---- */
+
+static int app_build_hub(struct app *app)
+{
+	struct hub_conf conf;
+
+	hub_conf_init(&conf);
+	conf.session.vsn = app->conf->vsn;
+	if (getrandom(&conf.session.seed, sizeof(conf.session.seed), 0) < 0)
+		return -errno;
+	conf.url = app->conf->public_url;
+	conf.apikey = app->conf->apikey;
+	conf.peer_frame_bytes = app->conf->frame_bytes;
+	conf.peer_queue_bytes = app->conf->client_queue_bytes;
+	conf.max_peers = (unsigned)app->conf->max_clients;
+	conf.max_subscriptions = (unsigned)app->conf->max_subscriptions;
+	conf.max_channels = (unsigned)app->conf->max_channels;
+	conf.send_bytes = app->conf->send_bytes;
+	return hub_new(&conf, &clock_system, &hub_ops, app, &app->hub);
+}
+
+static int app_build_wire(struct app *app)
+{
+	struct wire_conf conf = {
+		.ca_file = app->conf->ca_file,
+		.allow_insecure = app->conf->allow_insecure,
+		.max_message_bytes = UPSTREAM_MESSAGE_MAX,
+		.up_bytes = WIRE_UP_BYTES,
+		.down_bytes = WIRE_DOWN_BYTES,
+		.dns_ms = DNS_MS,
+		.connect_ms = CONNECT_MS,
+		.attempt_ms = ATTEMPT_MS,
+	};
+	int r = wire_new(&conf, &wire_ops, app, &app->wire);
+
+	if (r < 0)
+		return r;
+	r = loop_fd_init(app->loop, &app->wire_fd, wire_fd(app->wire), app_wire_ready, app);
+	if (r == 0)
+		loop_fd_want(&app->wire_fd, LOOP_READ);
+	return r;
+}
+
+static int app_build(struct app *app, struct conf_text *ret)
+{
+	struct listener_conf listen = {
+		.path = app->conf->socket_path,
+		.mode = app->conf->socket_mode,
+		.group = app->conf->socket_group,
+	};
+	int r;
+
+	app->loop = loop_new();
+	if (!app->loop)
+		return -ENOMEM;
+	r = loop_timer_init(app->loop, &app->hub_timer, app_hub_timer, app);
+	if (r == 0)
+		r = loop_signal_init(app->loop, &app->sigterm, SIGTERM, app_on_term, app);
+	if (r == 0)
+		r = loop_signal_init(app->loop, &app->sigint, SIGINT, app_on_term, app);
+	if (r == 0)
+		r = loop_signal_init(app->loop, &app->sighup, SIGHUP, app_on_hup, app);
+	if (r == 0)
+		r = app_build_hub(app);
+	/* The socket before the connection: a second daemon must fail before it disturbs the first
+	 * one's project. */
+	if (r == 0)
+		r = listener_new(app->loop, &listen, app_on_accept, app, &app->listener, ret->text,
+				 sizeof(ret->text));
+	if (r == 0)
+		r = app_build_wire(app);
+	return r;
+}
+
+int app_new(const struct conf *conf, struct app **ret, struct conf_text *ret_text)
+{
+	struct app *app = calloc(1, sizeof(*app));
+	int r;
+
+	if (!app)
+		return -ENOMEM;
+	app->conf = conf;
+	TAILQ_INIT(&app->clients);
+	app->hub_task = (struct loop_task){ .fn = app_hub_turn, .ctx = app };
+	ret_text->text[0] = '\0';
+	r = app_build(app, ret_text);
+	if (r < 0) {
+		if (!ret_text->text[0])
+			snprintf(ret_text->text, sizeof(ret_text->text), "cannot start: %s",
+				 strerror(-r));
+		app_free(app);
+		return r;
+	}
+	*ret = app;
+	return 0;
+}
+
+int app_run(struct app *app)
+{
+	log_notice("rtbridged %s: listening on %s for %s", RTB_VERSION, app->conf->socket_path,
+		   app->conf->public_url);
+	notify_ready();
+	hub_start(app->hub);
+	return loop_run(app->loop);
+}
+
+struct app *app_free(struct app *app)
+{
+	struct client *c;
+
+	if (!app)
+		return NULL;
+	app->listener = listener_free(app->listener);
+	loop_fd_done(&app->wire_fd);
+	app->wire = wire_free(app->wire);
+	app->hub = hub_free(app->hub);
+	while ((c = TAILQ_FIRST(&app->clients))) {
+		TAILQ_REMOVE(&app->clients, c, entry);
+		conn_free(c->conn);
+		free(c);
+	}
+	loop_timer_done(&app->hub_timer);
+	loop_signal_done(&app->sigterm);
+	loop_signal_done(&app->sigint);
+	loop_signal_done(&app->sighup);
+	loop_free(app->loop);
+	free(app);
+	return NULL;
+}

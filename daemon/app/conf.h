@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * conf: what the operator wants, read from INI files and checked as a whole before anything starts.
+ *
+ * FILE, then those of FILE.d that end in .conf, in the order of their names; a later value replaces
+ * an earlier one, keys that may repeat (params, header) add up. Every complaint names file, line
+ * and key, and says what would be right.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/log.h"
+#include "base/secret.h"
+#include "realtime/phx.h"
+
+enum {
+	CONF_KEY_BYTES_MAX = 8 * 1024, /* of an API key: the server's header limit is 4 KiB */
+	CONF_LIST_MAX = 32,            /* params, header lines */
+};
+
+struct conf {
+	/* [upstream] */
+	char *url; /* as written */
+	char *apikey_file;
+	enum phx_vsn vsn;
+	char *params[CONF_LIST_MAX + 1];  /* "name=value", as written; NULL-terminated */
+	char *headers[CONF_LIST_MAX + 1]; /* "x-name: value"; NULL-terminated */
+	char *ca_file;                    /* NULL: the system's */
+	bool allow_insecure;
+	/* [socket] */
+	char *socket_path;
+	mode_t socket_mode;
+	char *socket_group; /* NULL: none */
+	/* [limits] */
+	uint64_t max_clients, max_subscriptions, max_channels, client_queue_bytes, frame_bytes,
+		send_bytes;
+	/* [log] */
+	enum log_level log_level;
+
+	/* Derived by conf_finish(). */
+	bool tls;
+	char *host;
+	uint16_t port;
+	char *path;       /* ".../websocket", without query */
+	char *public_url; /* for people: scheme, host, port, path */
+	struct secret *apikey;
+	struct secret *request; /* path and query with the key: what is asked of the server */
+};
+
+struct conf_text {
+	char text[512]; /* the first complaint */
+};
+
+/* All keys at their defaults. Return: 0, -ENOMEM. */
+int conf_init(struct conf *conf);
+void conf_done(struct conf *conf);
+
+/**
+ * conf_read() - read a file and its drop-ins over what is there
+ *
+ * Return: 0; -errno when the file cannot be read; -EINVAL for contents; with ret->text filled.
+ */
+int conf_read(struct conf *conf, const char *path, struct conf_text *ret);
+
+/**
+ * conf_set() - set one key, as if it stood in a file
+ * @where: what to call the place in complaints ("FILE:LINE", "--socket")
+ */
+int conf_set(struct conf *conf, const char *where, const char *section, const char *key,
+	     const char *value, struct conf_text *ret);
+
+/* Checks what belongs together, reads the key file, derives the addresses. Return: as conf_read().
+ */
+int conf_finish(struct conf *conf, struct conf_text *ret);
+
+/* Prints what was derived, without secrets, to standard output (--check). */
+void conf_print(const struct conf *conf);

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/* notify: what the service manager is told. Does nothing when there is none. */
+
+void notify_ready(void);
+void notify_stopping(void);
+/* One line for `systemctl status`. */
+void notify_status(const char *line);

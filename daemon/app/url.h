@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * url: from the address that a person writes to the parts of the WebSocket's address.
+ *
+ *     https://REF.supabase.co                        -> wss, REF.supabase.co, 443,
+ * /realtime/v1/websocket https://HOST/realtime/v1, .../socket           -> the same with /websocket
+ * behind ws://HOST:PORT/any/path/websocket              -> as it stands
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct url_parts {
+	bool tls;
+	char host[256]; /* no brackets */
+	uint16_t port;
+	char path[512]; /* from '/', without query, ending "/websocket" */
+};
+
+/* Return: 0; -EINVAL with a sentence in ret_text: what is wrong, what is expected. */
+int url_parse(const char *url, struct url_parts *ret, char *ret_text, size_t text_size);
