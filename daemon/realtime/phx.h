@@ -17,9 +17,14 @@
 #include <stdint.h>
 
 #include "proto/rtbp_buf.h"
+#include "proto/rtbp_json.h"
 #include "proto/rtbp_val.h"
 
 enum phx_vsn { PHX_VSN_1, PHX_VSN_2 };
+
+/* Deepest JSON taken from the server: a payload's 64, and the four containers around the deepest
+ * payload there is (a jsonb column: frame, payload, data, record). */
+enum { PHX_DEPTH = RTBP_JSON_DEPTH + 4 };
 
 enum phx_kind {
 	PHX_MESSAGE,   /* topic, event, payload (a MessagePack value) */
@@ -40,8 +45,9 @@ struct phx_msg {
 		user_event;    /* p NULL: none, then payload is the whole Phoenix payload ("raw") */
 	struct rtbp_val meta;  /* absent, or a map */
 	struct rtbp_val extra; /* absent, or a map of the other top-level keys */
-	bool undecodable; /* the bytes could not be decoded: payload is a MessagePack bin with them
-			   */
+
+	/* PHX_BROADCAST, PHX_MESSAGE */
+	bool undecodable; /* payload is a MessagePack bin of bytes that could not be decoded */
 };
 
 enum {
@@ -52,20 +58,36 @@ enum {
 /* Scratch memory of the decoder, reused from frame to frame; zero-initialise, then
  * phx_decoder_done(). */
 struct phx_decoder {
-	struct rtbp_buf mp;    /* the frame as MessagePack */
-	struct rtbp_buf parts; /* what had to be built beside it: extra, bin payloads, refs that
-				  were numbers */
+	struct rtbp_buf mp;    /* the frame, or a binary frame's payload, as MessagePack */
+	struct rtbp_buf parts; /* what had to be built beside it: extra, meta of a binary frame */
+	char numbers[2][24];   /* join_ref and ref that were numbers */
+	char text[192];        /* what *ret_text points to */
 };
 void phx_decoder_done(struct phx_decoder *d);
 
 /**
  * phx_decode() - take one frame apart
  * @ret: views into @d and @data, valid until the next phx_decode() with @d
+ * @ret_text: on PHX_E_*: why, for the log; lives as @ret
  *
- * A user broadcast whose JSON cannot be decoded (binary kind 4 with broken JSON; the server relays
- * it unread) is delivered with `undecodable`. A text frame that is no JSON at all is
- * PHX_E_MALFORMED. A payload of a kind 2 or 4 frame with encoding "binary" is given as MessagePack
- * bin.
+ * A user broadcast is known by the event "broadcast", whatever form it came in:
+ *   - text, payload {"event": "name", ...}: user_event, payload, meta (if it is a map), and what
+ *     else there is in extra ("type" too, unless it says "broadcast"). Without "payload" it is an
+ *     empty map: the official JavaScript client turns it into that when it sends on vsn 2, so a
+ *     receiver sees the same whatever the sender speaks;
+ *   - text, any other payload (no map, no "event", "event" no string): user_event.p NULL, payload
+ *     is the whole Phoenix payload;
+ *   - kind 4: user_event, meta, payload; a bin when its encoding is binary;
+ *   - kinds 0 and 2 (Phoenix' raw bytes: there is no user event in them): user_event.p NULL,
+ *     payload a bin.
+ * Kinds 0, 1, 2 carry raw bytes in Phoenix, so the payload of a message or reply from them is a
+ * bin as well.
+ *
+ * What other users wrote must not count as the server's nonsense: a kind 4 payload that is no JSON
+ * is `undecodable` (bin of its bytes; the server relays them unread). So is the payload of a text
+ * frame whose envelope can be read (too deep; or, on vsn 1, somebody's broken kind 3 spliced in);
+ * then user_event.p is NULL and the bin has the JSON text of the whole Phoenix payload. A user
+ * event that is no UTF-8: user_event.p NULL, `undecodable`, bin of the payload's bytes.
  *
  * Return: 0; PHX_E_*; -ENOMEM.
  */
@@ -73,8 +95,8 @@ int phx_decode(struct phx_decoder *d, enum phx_vsn vsn, bool binary, const void 
 	       struct phx_msg *ret, const char **ret_text);
 
 /**
- * phx_encode() - one text frame
- * @join_ref, @ref: 0 means null
+ * phx_encode() - append one text frame to @out
+ * @join_ref, @ref: 0 means null (vsn 1: an absent join_ref)
  * @payload_json: the payload as JSON text
  */
 void phx_encode(enum phx_vsn vsn, uint64_t join_ref, uint64_t ref, const char *topic,
@@ -82,14 +104,14 @@ void phx_encode(enum phx_vsn vsn, uint64_t join_ref, uint64_t ref, const char *t
 		struct rtbp_buf *out);
 
 /**
- * phx_encode_broadcast() - a user's broadcast: kind 3 on vsn 2, text on vsn 1
+ * phx_encode_broadcast() - append a user's broadcast to @out: kind 3 on vsn 2, text on vsn 1
  * @payload: checked MessagePack; a top-level bin is sent as binary
  * @ret_binary: whether the frame is to be sent as a binary frame
  *
  * Return: 0; RTBP_JSON_E_* with @fault when the payload cannot be said in JSON; -ENOTSUP: bin on
- * vsn 1; -ENOMEM.
+ * vsn 1; -EMSGSIZE: topic or event over the 255 bytes of a length byte, or @out's own limit;
+ * -ENOMEM. On anything but 0 @out has the size that it had before.
  */
-struct rtbp_json_fault;
 int phx_encode_broadcast(enum phx_vsn vsn, uint64_t join_ref, uint64_t ref, const char *topic,
 			 size_t topic_size, struct rtbp_str event, struct rtbp_val payload,
 			 struct rtbp_buf *out, bool *ret_binary, struct rtbp_json_fault *fault);

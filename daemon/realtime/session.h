@@ -10,7 +10,16 @@
  *      any --session_stop()--> DRAINING --closed--> IDLE
  *
  * Each connection has an epoch (grows with each attempt). When it ends, every push without an
- * answer is reported once as SESSION_LOST, then ops->offline() is called.
+ * answer is reported once as SESSION_LOST (in order of ref, then the probes), then ops->offline()
+ * is called. When the session itself gives a connection up (heartbeat, nonsense,
+ * session_reconnect()), that happens at once, and the next attempt waits for ops->close() to be
+ * carried out, that is for session_on_closed().
+ *
+ * Who may call what: open, send and close must not call back into the session. The calls up
+ * (online, offline, changed, message, replies) may call anything but session_free() and
+ * session_on_*(); they may come from inside every function below except session_new(),
+ * session_free(), session_push(), session_probe(), session_next_ref() and the getters. After each
+ * call into the session session_deadline() may have changed.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -66,9 +75,11 @@ struct session_status {
 	enum session_fault fault; /* of the last end, SESSION_FAULT_NONE when online */
 	char text[256];
 	int64_t next_try_ms; /* from now; -1: none planned */
-	int32_t rtt_ms;      /* of the last heartbeat; -1: none yet */
+	int32_t rtt_ms;      /* of the last heartbeat of this connection; -1: none yet */
+	bool stalled; /* ONLINE, a heartbeat is overdue, and only unanswered joins excuse it */
 	uint64_t epoch;
-	uint64_t reconnects;
+	uint64_t reconnects; /* times ONLINE, but for the first */
+	uint64_t malformed;  /* frames dropped because they were none */
 };
 
 enum session_result {
@@ -90,7 +101,9 @@ struct session_ops {
 	/* up: to hub */
 	void (*online)(void *ctx);
 	void (*offline)(void *ctx); /* after each end of an epoch that had been online */
-	void (*changed)(void *ctx); /* the status changed: read it by session_get_status() */
+	/* The status changed (all but rtt_ms and malformed): read it by session_get_status().
+	 * Comes last. */
+	void (*changed)(void *ctx);
 	/* A message of the server that is no reply to us. Borrowed. */
 	void (*message)(void *ctx, const struct phx_msg *msg);
 };
@@ -104,17 +117,24 @@ struct session_conf {
 	uint32_t backoff_max_ms;     /* 30000 */
 	uint32_t stable_ms;          /* 30000 online before the backoff starts anew */
 	uint64_t seed;               /* of the jitter */
+	uint64_t epoch_base; /* epochs grow from here; the last one of an earlier session on the
+				same link */
 };
 
 struct session *session_new(const struct session_conf *conf, const struct clock *clock,
 			    const struct session_ops *ops, void *ctx);
-struct session *session_free(struct session *s); /* pending pushes get no call. Returns NULL. */
+/* No call of any kind, down or up: stop it first, or the connection below stays. Returns NULL. */
+struct session *session_free(struct session *s);
 
-/* The link is wanted from now on. Idempotent. */
+/* The link is wanted from now on. Idempotent. A delay that was running when it was stopped goes on.
+ */
 void session_start(struct session *s);
-/* The link is not wanted any more: closes with 1000. */
+/* The link is not wanted any more: closes with 1000. Replies and messages still come until it is
+ * closed; SESSION_LOST and offline() come then. */
 void session_stop(struct session *s);
-/* Drops the connection, if any, and connects again at once (suspend, operator). */
+/* Drops the connection or the attempt, if any, or the delay, and connects again at once (suspend,
+ * operator, new key), though never twice within backoff_min_ms. Nothing when the link is not
+ * wanted. */
 void session_reconnect(struct session *s, enum session_fault fault, const char *text);
 
 /* From wire, with the epoch that it names; those of a dead epoch are ignored. */
@@ -156,5 +176,6 @@ int session_push(struct session *s, const struct session_push *push, const void 
 		 size_t size);
 
 /* Asks for one heartbeat now; `fn` is called when the answer to one sent after this call arrives
- * (OK), or LOST. Return: as session_push(). */
+ * (OK, response absent), or LOST. While one is on its way the next one waits for its answer, so
+ * any number of probes costs two heartbeats. Return: as session_push(). */
 int session_probe(struct session *s, session_reply_fn fn, void *ctx, uint64_t cookie);

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * backoff: how long to wait before the next attempt. Pure: the jitter comes from a seed, no clock.
+ *
+ * Full jitter, rand(0, min(max, min * 2^n)), on top of the floor of the fault's class
+ * (realtime/reasons.h). Floors that grow double with each attempt that fails that way. After an
+ * attempt that was made at once (a delay under half of `min`) the next delay is at least that half:
+ * never two in a row.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "realtime/session.h"
+
+enum {
+	BACKOFF_RETRY_AFTER_MAX_S = 3600, /* a server may not silence us for longer */
+	BACKOFF_RESTART_MS = 1000,        /* after "restart": spread over this, then as usual */
+};
+
+struct backoff {
+	uint32_t min_ms, max_ms;
+	uint64_t random;
+	unsigned n;      /* failures since the last reset */
+	unsigned n_slow; /* those of them whose floor grows */
+	bool at_once;    /* the last delay was next to none */
+};
+
+void backoff_init(struct backoff *b, uint32_t min_ms, uint32_t max_ms, uint64_t seed);
+
+/* The link proved stable: start anew. */
+void backoff_reset(struct backoff *b);
+
+/* The next attempt is made without asking for a delay. */
+void backoff_at_once(struct backoff *b);
+
+/* The delay before the next attempt, in ms. @retry_after_s: the server's wish, 0: none; takes the
+ * place of the class floor. */
+uint32_t backoff_next(struct backoff *b, enum session_fault fault, uint32_t retry_after_s);
+
+/* Uniform in 0 .. limit, from the same seed: jitter of other timers. */
+uint32_t backoff_random(struct backoff *b, uint32_t limit);
