@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* Writing: JSON strings, base64, ages, tables. */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+void cli_put_json_text(FILE *f, const char *text)
+{
+	fputc('"', f);
+	for (const char *p = text; *p; p++) {
+		unsigned char c = (unsigned char)*p;
+
+		if (c == '"' || c == '\\')
+			fprintf(f, "\\%c", c);
+		else if (c < 0x20)
+			fprintf(f, "\\u%04x", c);
+		else
+			fputc(c, f);
+	}
+	fputc('"', f);
+}
+
+void cli_put_json_field(FILE *f, const char *name, const char *text)
+{
+	if (!*text)
+		return;
+	fprintf(f, ",\"%s\":", name);
+	cli_put_json_text(f, text);
+}
+
+void cli_put_plain(FILE *f, const char *text)
+{
+	for (const char *p = text; *p; p++) {
+		unsigned char c = (unsigned char)*p;
+
+		if (c < 0x20 || c == 0x7f) {
+			fputc('?', f);
+		} else if (c == 0xc2 && (unsigned char)p[1] < 0xa0 && p[1]) {
+			fputc('?', f); /* U+0080 to U+009F: terminals obey those, too */
+			p++;
+		} else {
+			fputc(c, f);
+		}
+	}
+}
+
+void cli_put_base64(FILE *f, const void *data, size_t size)
+{
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const unsigned char *p = data;
+	unsigned long v;
+	size_t n;
+
+	for (; size > 0; size -= n, p += n) {
+		n = size < 3 ? size : 3;
+		v = (unsigned long)p[0] << 16 | (n > 1 ? (unsigned long)p[1] << 8 : 0) |
+		    (n > 2 ? p[2] : 0);
+		fputc(digits[v >> 18 & 63], f);
+		fputc(digits[v >> 12 & 63], f);
+		fputc(n > 1 ? digits[v >> 6 & 63] : '=', f);
+		fputc(n > 2 ? digits[v & 63] : '=', f);
+	}
+}
+
+void cli_format_age(int64_t ms, char *buf, size_t size)
+{
+	long long s = ms < 0 ? 0 : ms / 1000;
+
+	if (s < 60)
+		(void)snprintf(buf, size, "%llds", s);
+	else if (s < 3600)
+		(void)snprintf(buf, size, "%lldm%02llds", s / 60, s % 60);
+	else if (s < 86400)
+		(void)snprintf(buf, size, "%lldh%02lldm", s / 3600, s / 60 % 60);
+	else
+		(void)snprintf(buf, size, "%lldd%lldh", s / 86400, s / 3600 % 24);
+}
+
+/* ---- tables ---- */
+
+void cli_table_cell(struct cli_table *t, const char *fmt, ...)
+{
+	char **cells, *cell;
+	va_list ap;
+	int r;
+
+	if (t->is_failed)
+		return;
+	if (t->n_cells == t->cap) {
+		size_t cap = t->cap ? 2 * t->cap : 64;
+
+		cells = realloc(t->cells, cap * sizeof(*cells));
+		if (!cells) {
+			t->is_failed = true;
+			return;
+		}
+		t->cells = cells;
+		t->cap = cap;
+	}
+	va_start(ap, fmt);
+	r = vasprintf(&cell, fmt, ap);
+	va_end(ap);
+	if (r < 0)
+		t->is_failed = true;
+	else
+		t->cells[t->n_cells++] = cell;
+}
+
+/* Characters, near enough for columns: bytes that do not continue one. */
+static size_t width(const char *text)
+{
+	size_t n = 0;
+
+	for (; *text; text++)
+		n += ((unsigned char)*text & 0xc0) != 0x80;
+	return n;
+}
+
+void cli_table_print(struct cli_table *t, FILE *f)
+{
+	size_t widest, i, row, n_rows = t->n_cells / t->n_columns;
+
+	for (row = 0; row < n_rows; row++) {
+		for (unsigned col = 0; col < t->n_columns; col++) {
+			const char *cell = t->cells[row * t->n_columns + col];
+
+			widest = 0;
+			for (i = col; i < n_rows * t->n_columns; i += t->n_columns)
+				widest = width(t->cells[i]) > widest ? width(t->cells[i]) : widest;
+			cli_put_plain(f, cell);
+			if (col + 1 < t->n_columns)
+				fprintf(f, "%*s", (int)(widest - width(cell)) + 2, "");
+		}
+		fputc('\n', f);
+	}
+	for (i = 0; i < t->n_cells; i++)
+		free(t->cells[i]);
+	free(t->cells);
+	*t = (struct cli_table){ .n_columns = t->n_columns };
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/* The loop that all verbs run in: one client, signals, the end of -W. */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+int64_t cli_now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+void cli_error(const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fputs("rtbridge: ", stderr);
+	va_start(ap, fmt);
+	(void)vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+void cli_finish(struct cli *cli, int exit_code)
+{
+	if (cli->is_done)
+		return;
+	cli->is_done = true;
+	cli->exit_code = exit_code;
+}
+
+static int cannot_attach(struct cli *cli, int why)
+{
+	const char *text = rtb_client_error_text(cli->client);
+
+	switch (why) {
+	case -ENOENT:
+	case -ECONNREFUSED:
+		cli_error("cannot reach the daemon: %s; start it with `systemctl start rtbridged` "
+			  "or `rtbridged --config FILE`, or name its socket with -s",
+			  text);
+		return CLI_NO_DAEMON;
+	case -EACCES:
+	case -EPERM:
+		cli_error("cannot reach the daemon: %s; ask for membership in the group that owns "
+			  "the socket",
+			  text);
+		return CLI_DENIED;
+	case RTB_E_NOT_DAEMON:
+		cli_error("cannot trust the daemon: %s; check the path given with -s", text);
+		return CLI_ERROR;
+	case RTB_E_FAILED:
+		cli_error("cannot attach: %s; see the daemon's `allow` rules and version", text);
+		return CLI_DENIED;
+	default:
+		cli_error("cannot attach: %s; see the daemon's log", text);
+		return CLI_ERROR;
+	}
+}
+
+static void on_state(struct rtb_client *c, enum rtb_state state, int why, void *user)
+{
+	struct cli *cli = user;
+
+	(void)c;
+	if (!cli->was_attached && state == RTB_ATTACHED)
+		cli->was_attached = true;
+	else if (!cli->was_attached || state == RTB_FAILED)
+		cli_finish(cli, cannot_attach(cli, why));
+	else if (cli->on_state)
+		cli->on_state(cli, state, why);
+}
+
+static void on_connection(struct rtb_client *c, const struct rtb_connection *conn, void *user)
+{
+	struct cli *cli = user;
+
+	(void)c;
+	if (cli->on_connection)
+		cli->on_connection(cli, conn);
+}
+
+static void on_error(struct rtb_client *c, int code, const char *name, const char *text, void *user)
+{
+	(void)c;
+	(void)user;
+	cli_error("the daemon reports: %s (%d %s)", text, code, name);
+}
+
+static int watch_signals(struct cli *cli)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	cli->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return cli->signal_fd < 0 ? -errno : 0;
+}
+
+int cli_attach(struct cli *cli)
+{
+	struct rtb_options o = RTB_OPTIONS_INIT;
+	int r;
+
+	o.socket_path = cli->socket;
+	o.version = rtb_version();
+	o.handlers.state = on_state;
+	o.handlers.connection = on_connection;
+	o.handlers.error = on_error;
+	o.user = cli;
+	r = watch_signals(cli);
+	if (r == 0)
+		r = rtb_client_new(&o, &cli->client);
+	if (r < 0) {
+		cli_error("cannot start: %s", rtb_strerror(r));
+		return r == -ENAMETOOLONG || r == -EINVAL ? CLI_USAGE : CLI_ERROR;
+	}
+	while (!cli->was_attached && !cli->is_done)
+		cli_turn(cli, NULL);
+	return cli->is_done ? cli->exit_code : 0;
+}
+
+static int poll_ms(const struct cli *cli)
+{
+	int next = rtb_client_timeout_ms(cli->client);
+	int64_t left;
+
+	if (cli->end_ms < 0)
+		return next;
+	left = cli->end_ms - cli_now_ms();
+	left = left < 0 ? 0 : left > INT_MAX ? INT_MAX : left;
+	return next >= 0 && next < left ? next : (int)left;
+}
+
+void cli_turn(struct cli *cli, struct pollfd *extra)
+{
+	struct pollfd fds[3] = {
+		{ .fd = rtb_client_fd(cli->client), .events = rtb_client_events(cli->client) },
+		{ .fd = cli->signal_fd, .events = POLLIN },
+		{ .fd = -1 },
+	};
+	struct signalfd_siginfo info;
+	int r;
+
+	if (extra)
+		fds[2] = *extra;
+	r = poll(fds, 3, poll_ms(cli));
+	if (extra)
+		extra->revents = r > 0 ? fds[2].revents : 0;
+	r = rtb_client_process(cli->client);
+	if (r < 0 && r != -ENOMEM && !cli->is_done) {
+		cli_error("%s", rtb_client_error_text(cli->client));
+		cli_finish(cli, CLI_ERROR);
+	}
+	/* One flush for all that came at once; whoever reads the pipe sees it now. */
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		if (errno != EPIPE)
+			cli_error("cannot write: %s", rtb_strerror(-errno));
+		cli_finish(cli, CLI_ERROR);
+	}
+	if (read(cli->signal_fd, &info, sizeof(info)) == sizeof(info))
+		cli_finish(cli, CLI_SIGNAL + (int)info.ssi_signo);
+	if (cli->end_ms >= 0 && cli_now_ms() >= cli->end_ms)
+		cli_finish(cli, CLI_TIMEOUT);
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/* `rtbridge status`: how the daemon is, on one screen or as one JSON object. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+
+enum { STATUS_WAIT_MS = 10000 };
+
+static int64_t unix_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static bool is_well(const char *state)
+{
+	return strcmp(state, "online") == 0 || strcmp(state, "idle") == 0;
+}
+
+static const char *age_of(struct mp map, char *buf, size_t size)
+{
+	int64_t since = mp_int(mp_find(map, "since"), -1);
+
+	if (since < 0)
+		return "-";
+	cli_format_age(unix_ms() - since, buf, size);
+	return buf;
+}
+
+static void print_reason(struct mp map, const char *lead)
+{
+	char reason[64], text[512];
+
+	mp_text(mp_find(map, "reason"), reason, sizeof(reason));
+	mp_text(mp_find(map, "text"), text, sizeof(text));
+	printf("  %s", lead);
+	cli_put_plain(stdout, reason[0] ? reason : "no reason given");
+	if (text[0]) {
+		printf(": ");
+		cli_put_plain(stdout, text);
+	}
+}
+
+/* The first line is for scripts, too: state, since when, where to, name=value. */
+static void print_head(struct mp v, const char *state)
+{
+	struct mp conn = mp_find(v, "connection"), link = mp_first(mp_find(v, "links"));
+	int64_t rtt = mp_int(mp_find(link, "rtt_ms"), -1);
+	int64_t next = mp_int(mp_find(conn, "next_try_ms"), -1);
+	struct mp last = mp_find(v, "last_disconnect");
+	char age[32], url[512];
+
+	cli_put_plain(stdout, state);
+	printf(" %s ", age_of(conn, age, sizeof(age)));
+	mp_text(mp_find(v, "url"), url, sizeof(url));
+	cli_put_plain(stdout, url[0] ? url : "-");
+	printf(" channels=%zu clients=%zu", mp_count(mp_find(v, "channels")),
+	       mp_count(mp_find(v, "clients")));
+	if (rtt >= 0)
+		printf(" rtt=%lldms", (long long)rtt);
+	putchar('\n');
+	if (!is_well(state)) {
+		print_reason(conn, "");
+		if (next >= 0)
+			printf("; next try in %.1f s", (double)next / 1000);
+		putchar('\n');
+	}
+	if (last.p && is_well(state)) {
+		printf("  last disconnect %s ago", age_of(last, age, sizeof(age)));
+		print_reason(last, "");
+		putchar('\n');
+	}
+}
+
+static void cell_text(struct cli_table *t, struct mp map, const char *key)
+{
+	char buf[512];
+
+	mp_text(mp_find(map, key), buf, sizeof(buf));
+	cli_table_cell(t, "%s", buf[0] ? buf : "-");
+}
+
+static void cell_int(struct cli_table *t, struct mp map, const char *key)
+{
+	struct mp v = mp_find(map, key);
+
+	if (v.p)
+		cli_table_cell(t, "%lld", (long long)mp_int(v, 0));
+	else
+		cli_table_cell(t, "-");
+}
+
+static void head_cells(struct cli_table *t, const char *const *names)
+{
+	for (t->n_columns = 0; names[t->n_columns]; t->n_columns++)
+		cli_table_cell(t, "%s", names[t->n_columns]);
+}
+
+static void print_links(struct mp links)
+{
+	static const char *const names[] = {
+		"LINK", "STATE", "SINCE", "JOINS", "RTT", "WHY", NULL
+	};
+	struct cli_table t = { 0 };
+	char age[32];
+
+	if (!mp_count(links))
+		return;
+	putchar('\n');
+	head_cells(&t, names);
+	for (struct mp l = mp_first(links); l.p; l = mp_next(l)) {
+		cell_int(&t, l, "link");
+		cell_text(&t, l, "state");
+		cli_table_cell(&t, "%s", age_of(l, age, sizeof(age)));
+		cell_int(&t, l, "joins");
+		cell_int(&t, l, "rtt_ms");
+		cell_text(&t, l, "why");
+	}
+	cli_table_print(&t, stdout);
+}
+
+static void print_channels(struct mp channels)
+{
+	static const char *const names[] = { "CHAN",        "TOPIC",  "ACCESS", "STATE", "LINK",
+					     "SUBSCRIBERS", "QUEUED", "REASON", NULL };
+	struct cli_table t = { 0 };
+	char code[64], text[512];
+
+	if (!mp_count(channels))
+		return;
+	putchar('\n');
+	head_cells(&t, names);
+	for (struct mp c = mp_first(channels); c.p; c = mp_next(c)) {
+		cell_int(&t, c, "chan");
+		cell_text(&t, c, "topic");
+		cli_table_cell(&t, "%s", mp_bool(mp_find(c, "private")) ? "private" : "public");
+		cell_text(&t, c, "state");
+		cell_int(&t, c, "link");
+		cell_int(&t, c, "subscribers");
+		cell_int(&t, c, "queued_sends");
+		mp_text(mp_find(c, "code"), code, sizeof(code));
+		mp_text(mp_find(c, "text"), text, sizeof(text));
+		cli_table_cell(&t, "%s%s%s", code, code[0] && text[0] ? ": " : "", text);
+	}
+	cli_table_print(&t, stdout);
+}
+
+static void print_clients(struct mp clients)
+{
+	static const char *const names[] = { "SESSION", "UID",    "PID",          "NAME",
+					     "VERSION", "TOPICS", "QUEUED_BYTES", NULL };
+	struct cli_table t = { 0 };
+
+	if (!mp_count(clients))
+		return;
+	putchar('\n');
+	head_cells(&t, names);
+	for (struct mp c = mp_first(clients); c.p; c = mp_next(c)) {
+		cell_int(&t, c, "session");
+		cell_int(&t, c, "uid");
+		cell_int(&t, c, "pid");
+		cell_text(&t, c, "name");
+		cell_text(&t, c, "version");
+		cell_int(&t, c, "subscriptions");
+		cell_int(&t, c, "queued_bytes");
+	}
+	cli_table_print(&t, stdout);
+}
+
+static int print_json(const void *value, size_t size)
+{
+	char *json, error[128];
+	int r = rtb_msgpack_to_json(value, size, &json, NULL, error, sizeof(error));
+
+	if (r < 0 || json[0] != '{') {
+		cli_error("cannot print the status: %s", r < 0 ? error : "it is no object");
+		return CLI_ERROR;
+	}
+	printf("{\"type\":\"status\"%s%s\n", json[1] == '}' ? "" : ",", json + 1);
+	rtb_free(json);
+	return CLI_OK;
+}
+
+static void on_status(struct rtb_client *c, int error, const char *error_text, const void *value,
+		      size_t size, void *user)
+{
+	struct mp v = { value, size };
+	struct cli *cli = user;
+	char state[32];
+	int code = CLI_OK;
+
+	(void)c;
+	if (error < 0) {
+		cli_error("cannot ask the daemon: %s", error_text);
+		cli_finish(cli, CLI_ERROR);
+		return;
+	}
+	mp_text(mp_find(mp_find(v, "connection"), "state"), state, sizeof(state));
+	if (cli->json) {
+		code = print_json(value, size);
+	} else {
+		print_head(v, state);
+		print_links(mp_find(v, "links"));
+		print_channels(mp_find(v, "channels"));
+		print_clients(mp_find(v, "clients"));
+	}
+	cli_finish(cli, code != CLI_OK ? code : is_well(state) ? CLI_OK : CLI_OFFLINE);
+}
+
+int cli_status(struct cli *cli)
+{
+	int64_t id;
+	int r;
+
+	if (cli->end_ms < 0) {
+		cli->wait_s = STATUS_WAIT_MS / 1000;
+		cli->end_ms = cli_now_ms() + STATUS_WAIT_MS;
+	}
+	r = cli_attach(cli);
+	if (r == 0) {
+		id = rtb_status(cli->client, on_status, cli);
+		if (id < 0) {
+			cli_error("cannot ask the daemon: %s", rtb_strerror((int)id));
+			return CLI_ERROR;
+		}
+		while (!cli->is_done)
+			cli_turn(cli, NULL);
+		r = cli->exit_code;
+	}
+	if (r == CLI_TIMEOUT)
+		cli_error("no answer from the daemon within %g s", cli->wait_s);
+	return r;
+}
