@@ -70,10 +70,12 @@ static void listener_rest(struct listener *l, int error)
 	}
 	(void)loop_fd_want(&l->watch, 0);
 	loop_timer_set(&l->rest, LISTENER_REST_MS);
-	if (log_limit_pass(&l->shortage, clock_now(&clock_system), LISTENER_LOG_MS, &held))
-		log_error("listener: cannot accept: %s; those attached are not touched, next try "
-			  "in %d ms (%u such lines held back)",
-			  strerror(error), LISTENER_REST_MS, held);
+	if (!log_limit_pass(&l->shortage, clock_now(&clock_system), LISTENER_LOG_MS, &held))
+		return;
+	log_error("listener: cannot accept: %s; those attached are not touched, next try in %d ms",
+		  strerror(error), LISTENER_REST_MS);
+	if (held > 0)
+		log_error("listener: the same happened %u times since the last such line", held);
 }
 
 static void listener_greet(struct listener *l, int fd)
