@@ -96,6 +96,15 @@ static const struct {
 	{ "Tenant not found", REASON_PROJECT, "project_not_found" },
 	{ "Too many connected users", REASON_TOO_MANY_USERS, "too_many_connections" },
 	{ "Too many joins per second", REASON_JOIN_RATE, "join_rate" },
+	/* names that users choose */
+	{ "Unauthorized: You do not have permissions to read from this Channel topic: expired",
+	  REASON_PERMANENT, "unauthorized" },
+	{ "Unauthorized: You do not have permissions to read from this Channel topic: the token "
+	  "provided is not a valid JWT",
+	  REASON_PERMANENT, "unauthorized" },
+	{ "You no longer have permission to read from this Channel topic: only allows private "
+	  "channels",
+	  REASON_PERMANENT, "unauthorized" },
 	/* nobody knows */
 	{ "", REASON_UNKNOWN, "unknown" },
 	{ "expire", REASON_UNKNOWN, "unknown" },
