@@ -215,13 +215,13 @@ int rtb_subscribe(struct rtb_client *c, const char *topic, const struct rtb_sub_
 	}
 	sub->topic = t;
 	sub->serial = t->serial + 1; /* until the flush finds that the last request covers it */
-	sub->reported_changes = t->n_changes;
 	TAILQ_INSERT_TAIL(&t->subs, sub, link);
 	t->n_live++;
 	rtbc_topic_touch(t);
 	/* If this cannot be sent now, it will be before anything that is asked later. */
 	if (c->phase == RTBC_ATTACHED)
 		(void)rtbc_subs_flush(c);
+	sub->reported_changes = t->n_changes; /* what was before is no news to it */
 	*ret = sub;
 	return 0;
 }
@@ -240,12 +240,14 @@ struct rtb_sub *rtb_unsubscribe(struct rtb_sub *sub)
 	if (c->waited == sub)
 		c->waited = NULL;
 	rtbc_topic_touch(t);
-	if (c->phase == RTBC_ATTACHED)
-		(void)rtbc_subs_flush(c);
 	if (c->in_process || c->in_callback) {
+		/* The daemon is told at the end of process(): who subscribes again to the same
+		 * before that keeps what there is. */
 		c->is_reap_due = true;
 		return NULL;
 	}
+	if (c->phase == RTBC_ATTACHED)
+		(void)rtbc_subs_flush(c);
 	TAILQ_REMOVE(&t->subs, sub, link);
 	free(sub);
 	if (t->n_live == 0 && c->phase != RTBC_ATTACHED && t->is_dirty) {

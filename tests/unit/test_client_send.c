@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/* librtbridge: sends and their outcomes, questions, the send queue. */
+#include "test_client_fake.h"
+
+struct log {
+	char heard[4096];
+	struct rtb_client *c;
+	bool sends_again;
+};
+
+static void hear(struct log *log, const char *text)
+{
+	size_t n = strlen(log->heard);
+
+	(void)snprintf(log->heard + n, sizeof(log->heard) - n, "%s ", text);
+}
+
+static void on_result(struct rtb_client *c, int64_t id, const struct rtb_result *result, void *user)
+{
+	struct log *log = user;
+	char text[256];
+
+	(void)snprintf(text, sizeof(text), "%lld:%s%s%s", (long long)id,
+		       rtb_outcome_name(result->outcome), result->text[0] ? ":" : "", result->text);
+	hear(log, text);
+	if (result->retry_after_ms >= 0) {
+		(void)snprintf(text, sizeof(text), "retry=%lld", (long long)result->retry_after_ms);
+		hear(log, text);
+	}
+	if (log->sends_again)
+		ck_assert_int_lt(rtb_broadcast_json(c, "t", "e", "1", 1, NULL), 0);
+}
+
+static void on_reply(struct rtb_client *c, int error, const char *error_text, const void *value,
+		     size_t size, void *user)
+{
+	struct log *log = user;
+	char text[256], *json = NULL;
+
+	(void)c;
+	if (!error)
+		ck_assert_int_eq(rtb_msgpack_to_json(value, size, &json, NULL, NULL, 0), 0);
+	(void)snprintf(text, sizeof(text), "%d:%s", error, json ? json : error_text);
+	rtb_free(json);
+	hear(log, text);
+}
+
+static int64_t send_json(struct rtb_client *c, struct log *log, const char *json)
+{
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+
+	o.result = on_result;
+	o.user = log;
+	return rtb_broadcast_json(c, "t", "e", json, (size_t)-1, &o);
+}
+
+static struct rtb_client *attached(struct fake *f, struct log *log, size_t queue)
+{
+	struct rtb_options o = RTB_OPTIONS_INIT;
+
+	fake_start(f);
+	*log = (struct log){ 0 };
+	o.send_queue_bytes = queue;
+	log->c = fake_client(f, &o);
+	fake_attach(f, log->c);
+	return log->c;
+}
+
+static void end(struct fake *f, struct rtb_client *c)
+{
+	rtb_client_free(c);
+	fake_stop(f);
+}
+
+START_TEST(what_is_sent)
+{
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+	struct rtb_client *c;
+	struct rtbp_msg m;
+	struct fake f;
+	struct log log;
+
+	c = attached(&f, &log, 0);
+	o.is_private = true;
+	o.ttl_ms = 2500;
+	ck_assert_int_gt(rtb_broadcast_json(c, "room:1", "hello", "{\"n\":1.50}", (size_t)-1, &o),
+			 0);
+	m = fake_expect(&f, c, RTBP_M_BROADCAST);
+	ck_assert(field_text(m.params, RTBP_F_TOPIC, "room:1"));
+	ck_assert(field_text(m.params, RTBP_F_EVENT, "hello"));
+	ck_assert(field_bool(m.params, RTBP_F_PRIVATE));
+	ck_assert_str_eq(field_json(m.params, RTBP_F_TTL_MS), "2500");
+	ck_assert_str_eq(field_json(m.params, RTBP_F_PAYLOAD), "{\"n\":1.50}");
+	ck_assert_int_gt(rtb_broadcast(c, "room:1", "hello", "\xc0", 1, NULL), 0);
+	m = fake_expect(&f, c, RTBP_M_BROADCAST);
+	ck_assert(!rtbp_field(m.params, RTBP_F_PRIVATE).p);
+	ck_assert(!rtbp_field(m.params, RTBP_F_TTL_MS).p);
+	ck_assert_str_eq(field_json(m.params, RTBP_F_PAYLOAD), "null");
+	ck_assert_int_eq(rtb_broadcast(c, "", "e", "\xc0", 1, NULL), RTB_E_TOPIC);
+	ck_assert_int_eq(rtb_broadcast(c, "t", "", "\xc0", 1, NULL), RTB_E_EVENT);
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "\xc1", 1, NULL), RTB_E_PAYLOAD);
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "", 0, NULL), RTB_E_PAYLOAD);
+	ck_assert_int_eq(rtb_broadcast_json(c, "t", "e", "{", 1, NULL), RTB_E_PAYLOAD);
+	ck_assert_ptr_nonnull(strstr(rtb_client_error_text(c), "byte"));
+	o.size = 8;
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "\xc0", 1, &o), -EINVAL);
+	ck_assert(fake_is_quiet(&f, c));
+	end(&f, c);
+}
+END_TEST
+
+static const struct {
+	const char *answer; /* JSON of the result, or NULL: the error */
+	enum rtbp_error error;
+	const char *heard;
+} outcomes[] = {
+	{ "{\"outcome\":\"acked\",\"via\":\"ws\"}", 0, "1:acked " },
+	{ "{\"outcome\":\"sent\"}", 0, "1:sent " },
+	{ "{\"outcome\":\"denied\",\"text\":\"no\"}", 0, "1:denied:no " },
+	{ "{\"outcome\":\"unknown\"}", 0, "1:unknown " },
+	{ "{\"outcome\":\"too_big\"}", 0, "1:too_big " },
+	{ "{\"outcome\":\"rate_limited\"}", 0, "1:rate_limited " },
+	{ "{\"outcome\":\"busy\"}", 0, "1:busy " },
+	{ "{\"outcome\":\"expired\"}", 0, "1:expired " },
+	{ "{\"outcome\":\"not_joined\"}", 0, "1:not_joined " },
+	{ "{\"outcome\":\"unsupported\"}", 0, "1:unsupported " },
+	{ "{\"outcome\":\"from a later daemon\"}", 0, "1:unknown " },
+	{ "{\"outcome\":\"invalid\"}", 0, "1:unknown " },
+	{ "7", 0, "1:unknown " },
+	{ NULL, RTBP_E_BUSY, "1:busy:words retry=1500 " },
+	{ NULL, RTBP_E_BAD_PAYLOAD, "1:invalid:words retry=1500 " },
+	{ NULL, RTBP_E_UNSUPPORTED, "1:unsupported:words retry=1500 " },
+	{ NULL, RTBP_E_REJECTED, "1:invalid:words retry=1500 " },
+};
+
+START_TEST(each_outcome)
+{
+	struct rtb_client *c;
+	struct fake f;
+	struct log log;
+	uint32_t id;
+
+	c = attached(&f, &log, 0);
+	ck_assert_int_eq(send_json(c, &log, "1"), 1);
+	id = fake_expect(&f, c, RTBP_M_BROADCAST).id;
+	if (outcomes[_i].answer)
+		say_result(&f, id, outcomes[_i].answer);
+	else
+		rtbp_msg_put_error(&f.out, id, outcomes[_i].error, "words", 1500);
+	say_result(&f, id, "{\"outcome\":\"denied\"}"); /* a second answer is none */
+	fake_flush(&f, c);
+	UNTIL(c, log.heard[0]);
+	ck_assert(fake_is_quiet(&f, c));
+	ck_assert_str_eq(log.heard, outcomes[_i].heard);
+	end(&f, c);
+	ck_assert_str_eq(log.heard, outcomes[_i].heard);
+}
+END_TEST
+
+START_TEST(lost_with_the_daemon)
+{
+	struct rtb_client *c;
+	struct fake f;
+	struct log log;
+
+	c = attached(&f, &log, 0);
+	log.sends_again = true;
+	ck_assert_int_eq(send_json(c, &log, "1"), 1);
+	ck_assert_int_eq(rtb_status(c, on_reply, &log), 2);
+	ck_assert_int_eq(send_json(c, &log, "3"), 3);
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	fake_hang_up(&f);
+	UNTIL(c, rtb_client_state(c) == RTB_ATTACHING);
+	ck_assert_int_eq(strncmp(log.heard, "1:unknown:the daemon went away ", 31), 0);
+	ck_assert_ptr_nonnull(strstr(log.heard, "answered -2000:the daemon closed the connection"));
+	ck_assert_ptr_nonnull(strstr(log.heard, " 3:unknown:the daemon went away "));
+	ck_assert_int_eq(send_json(c, &log, "4"), RTB_E_DETACHED);
+	fake_attach(&f, c);
+	ck_assert(fake_is_quiet(&f, c)); /* nothing is sent twice */
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(freed_before_the_answer)
+{
+	struct rtb_client *c;
+	struct fake f;
+	struct log log;
+
+	c = attached(&f, &log, 0);
+	log.sends_again = true;
+	ck_assert_int_eq(send_json(c, &log, "1"), 1);
+	ck_assert_int_eq(rtb_sync(c, false, on_reply, &log), 2);
+	end(&f, c);
+	ck_assert_str_eq(log.heard, "1:unknown:the daemon went away before it answered ");
+}
+END_TEST
+
+START_TEST(questions)
+{
+	struct rtb_client *c;
+	struct rtbp_msg m;
+	struct fake f;
+	struct log log;
+	uint32_t id;
+
+	c = attached(&f, &log, 0);
+	ck_assert_int_eq(rtb_status(c, on_reply, &log), 1);
+	ck_assert_int_eq(rtb_sync(c, true, on_reply, &log), 2);
+	ck_assert_int_eq(rtb_sync(c, false, NULL, NULL), 3);
+	id = fake_expect(&f, c, RTBP_M_STATUS).id;
+	say_result(&f, id, "{\"a\":[]}");
+	m = fake_expect(&f, c, RTBP_M_SYNC);
+	ck_assert(field_bool(m.params, RTBP_F_UPSTREAM));
+	rtbp_msg_put_error(&f.out, m.id, RTBP_E_TIMEOUT, "late", -1);
+	id = fake_expect(&f, c, RTBP_M_SYNC).id;
+	say_result(&f, id, "{}");
+	fake_flush(&f, c);
+	UNTIL(c, strcmp(log.heard, "0:{\"a\":[]} -2004:late ") == 0);
+	ck_assert_int_eq(rtb_status(c, on_reply, &log), 4);
+	id = fake_expect(&f, c, RTBP_M_STATUS).id;
+	rtbp_msg_put_error(&f.out, id, RTBP_E_UNSUPPORTED, "no", -1);
+	fake_flush(&f, c);
+	UNTIL(c, strstr(log.heard, "-2003:no"));
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(the_queue_is_bounded_and_in_order)
+{
+	struct rtb_client *c;
+	char json[1100];
+	struct rtbp_msg m;
+	struct fake f;
+	struct log log;
+	int n = 0, seen = 0;
+	int64_t r;
+
+	c = attached(&f, &log, 64 * 1024);
+	memset(json, 'x', sizeof(json));
+	for (;;) {
+		(void)snprintf(json, sizeof(json), "\"%06d", n);
+		json[7] = 'x';
+		memcpy(json + 1022, "\"", 2);
+		r = rtb_broadcast_json(c, "t", "e", json, (size_t)-1, NULL);
+		if (r < 0)
+			break;
+		n++;
+	}
+	ck_assert_int_eq(r, RTB_E_BUSY);
+	ck_assert_int_ge(n, 50);
+	ck_assert_int_le(n, 64);
+	for (; seen < n; seen++) {
+		m = fake_expect(&f, c, RTBP_M_BROADCAST);
+		(void)snprintf(json, sizeof(json), "\"%06dx", seen);
+		ck_assert(strncmp(field_json(m.params, RTBP_F_PAYLOAD), json, 8) == 0);
+	}
+	ck_assert_int_gt(rtb_broadcast_json(c, "t", "e", "1", 1, NULL), 0);
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(one_big_message_may_always_go)
+{
+	size_t size = 3 * 1024 * 1024, got = 0;
+	char *big = malloc(size + 5);
+	struct rtb_client *c;
+	struct rtbp_str bin;
+	struct rtbp_msg m;
+	struct fake f;
+	struct log log;
+
+	memset(big, 'b', size + 5);
+	memcpy(big, "\xc6\x00\x30\x00\x00", 5);
+	c = attached(&f, &log, 1000);
+	ck_assert_int_gt(rtb_broadcast(c, "t", "e", big, size + 5, NULL), 0);
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", big, size + 5, NULL), RTB_E_BUSY);
+	m = fake_expect(&f, c, RTBP_M_BROADCAST);
+	ck_assert(rtbp_get_bin(rtbp_field(m.params, RTBP_F_PAYLOAD), &bin));
+	got = bin.size;
+	ck_assert_uint_eq(got, size);
+	end(&f, c);
+	f.frame_bytes = 0;
+	/* A daemon that takes less says so in hello. */
+	fake_start(&f);
+	f.frame_bytes = 5000;
+	c = fake_client(&f, NULL);
+	fake_attach(&f, c);
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", big, size + 5, NULL), RTB_E_TOO_BIG);
+	memcpy(big, "\xc6\x00\x00\x13\x80", 5);
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", big, 4992 + 5, NULL), RTB_E_TOO_BIG);
+	ck_assert(fake_is_quiet(&f, c));
+	ck_assert_int_gt(rtb_broadcast_json(c, "t", "e", "1", 1, NULL), 0);
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	free(big);
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(many_answers_at_once)
+{
+	struct rtb_client *c;
+	struct fake f;
+	struct log log;
+	int64_t last = 0;
+	uint32_t ids[300];
+
+	c = attached(&f, &log, 0);
+	for (int i = 0; i < 300; i++)
+		last = rtb_broadcast_json(c, "t", "e", "1", 1, NULL);
+	ck_assert_int_eq(last, 300);
+	for (int i = 0; i < 300; i++)
+		ids[i] = fake_expect(&f, c, RTBP_M_BROADCAST).id;
+	ck_assert_int_eq(send_json(c, &log, "1"), 301);
+	say_result(&f, fake_expect(&f, c, RTBP_M_BROADCAST).id, "{\"outcome\":\"acked\"}");
+	for (int i = 299; i >= 0; i--)
+		say_result(&f, ids[i], "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	UNTIL(c, strcmp(log.heard, "301:acked ") == 0);
+	end(&f, c);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("client_send");
+	SRunner *runner = srunner_create(suite);
+	TCase *t = tcase_create("send");
+	int failed;
+
+	tcase_set_timeout(t, 120);
+	tcase_add_test(t, what_is_sent);
+	tcase_add_loop_test(t, each_outcome, 0, sizeof(outcomes) / sizeof(*outcomes));
+	tcase_add_test(t, lost_with_the_daemon);
+	tcase_add_test(t, freed_before_the_answer);
+	tcase_add_test(t, questions);
+	tcase_add_test(t, the_queue_is_bounded_and_in_order);
+	tcase_add_test(t, one_big_message_may_always_go);
+	tcase_add_test(t, many_answers_at_once);
+	suite_add_tcase(suite, t);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/* librtbridge: the helpers that wait, and what a forked child may do. */
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "test_client_fake.h"
+
+static struct rtb_client *attached(struct fake *f)
+{
+	struct rtb_client *c;
+
+	fake_start(f);
+	c = fake_client(f, NULL);
+	fake_attach(f, c);
+	return c;
+}
+
+static void end(struct fake *f, struct rtb_client *c)
+{
+	rtb_client_free(c);
+	fake_stop(f);
+}
+
+static void on_result(struct rtb_client *c, int64_t id, const struct rtb_result *result, void *user)
+{
+	(void)c;
+	(void)id;
+	*(int *)user = (int)result->outcome;
+}
+
+START_TEST(a_child_leaves_the_parent_alone)
+{
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+	int outcome = -1;
+	struct rtb_client *c;
+	struct fake f;
+	int status;
+	pid_t pid;
+
+	c = attached(&f);
+	o.result = on_result;
+	o.user = &outcome;
+	ck_assert_int_eq(rtb_broadcast_json(c, "t", "e", "1", 1, &o), 1);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		int r = rtb_client_process(c);
+
+		rtb_client_free(c);
+		_exit(r == -EPERM && outcome < 0 ? 0 : 1);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	say_result(&f, fake_expect(&f, c, RTBP_M_BROADCAST).id, "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	UNTIL(c, outcome == RTB_ACKED);
+	end(&f, c);
+}
+END_TEST
+
+/* ---- waiting: the daemon is a process of its own here ---- */
+
+/* Attaches, then answers each request with the next of `answers` ("" : never). */
+static pid_t play(struct fake *f, const char *const *answers)
+{
+	struct rtb_client *c;
+	struct rtb_options o = RTB_OPTIONS_INIT;
+	const uint8_t *body;
+	struct rtbp_fault fault;
+	struct rtbp_msg m;
+	struct pollfd p;
+	size_t size;
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid > 0)
+		return pid;
+	/* A client of nobody, so that the helpers have something to turn. */
+	o.socket_path = "/nonexistent/s";
+	if (rtb_client_new(&o, &c) < 0)
+		_exit(1);
+	p = (struct pollfd){ .fd = f->listen_fd, .events = POLLIN };
+	(void)poll(&p, 1, -1);
+	f->fd = accept(f->listen_fd, NULL, NULL);
+	p.fd = f->fd;
+	for (;;) {
+		while (rtbp_reader_next(&f->reader, &body, &size) != RTBP_FRAME_ONE)
+			if (!fake_read(f))
+				_exit(0);
+		if (rtbp_msg_parse(body, size, &m, &fault))
+			_exit(1);
+		if (msg_is(&m, RTBP_M_HELLO))
+			say_hello(f);
+		else if (**answers)
+			say_result(f, m.id, *answers++);
+		fake_flush(f, c);
+	}
+}
+
+static void stop_playing(pid_t pid)
+{
+	(void)kill(pid, SIGKILL);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+
+START_TEST(waiting_for_answers)
+{
+	static const char *const answers[] = { "{\"chan\":1,\"state\":\"ready\"}",
+					       "{\"outcome\":\"denied\",\"text\":\"sorry\"}",
+					       "{\"server\":{\"name\":\"x\"}}", "{}", "" };
+	enum rtb_outcome outcome = RTB_ACKED;
+	struct rtb_client *c;
+	struct rtb_sub *sub;
+	struct fake f;
+	char *json;
+	pid_t pid;
+
+	fake_start(&f);
+	pid = play(&f, answers);
+	c = fake_client(&f, NULL);
+	ck_assert_int_eq(rtb_subscribe(c, "t", NULL, &sub), 0);
+	ck_assert_int_eq(rtb_wait_ready(sub, -1), 0);
+	ck_assert_int_eq(rtb_wait_broadcast_json(c, "t", "e", "1", NULL, 30000, &outcome), 0);
+	ck_assert_int_eq(outcome, RTB_DENIED);
+	ck_assert_str_eq(rtb_client_error_text(c), "sorry");
+	ck_assert_int_eq(rtb_wait_status_json(c, 30000, &json), 0);
+	ck_assert_str_eq(json, "{\"server\":{\"name\":\"x\"}}");
+	rtb_free(json);
+	ck_assert_int_eq(rtb_wait_sync(c, true, 30000), 0);
+	/* No answer any more. The helpers give up, and a later one does no harm. */
+	ck_assert_int_eq(rtb_wait_sync(c, false, 20), RTB_E_TIMEOUT);
+	ck_assert_int_eq(rtb_wait_broadcast_json(c, "t", "e", "1", NULL, 20, &outcome),
+			 RTB_E_TIMEOUT);
+	ck_assert_int_eq(rtb_wait_broadcast_json(c, "t", "e", "{", NULL, 20, &outcome),
+			 RTB_E_PAYLOAD);
+	stop_playing(pid);
+	ck_assert_int_eq(rtb_wait_sync(c, false, 30000), RTB_E_DETACHED);
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(waiting_in_vain)
+{
+	struct rtb_client *c;
+	struct rtb_sub *sub;
+	struct fake f;
+	char *json;
+
+	fake_init(&f);
+	c = fake_client(&f, NULL);
+	ck_assert_int_eq(rtb_wait_attached(c, 50), RTB_E_TIMEOUT);
+	ck_assert_ptr_nonnull(strstr(rtb_client_error_text(c), "cannot connect"));
+	ck_assert_int_eq(rtb_subscribe(c, "t", NULL, &sub), 0);
+	ck_assert_int_eq(rtb_wait_ready(sub, 0), RTB_E_TIMEOUT);
+	ck_assert_int_eq(rtb_wait_status_json(c, 1, &json), RTB_E_TIMEOUT);
+	rtb_client_free(c);
+	fake_stop(&f);
+}
+END_TEST
+
+START_TEST(waiting_for_the_rejected)
+{
+	struct rtb_client *c;
+	struct rtb_sub *sub;
+	struct fake f;
+
+	c = attached(&f);
+	ck_assert_int_eq(rtb_subscribe(c, "t", NULL, &sub), 0);
+	rtbp_msg_put_error(&f.out, fake_expect(&f, c, RTBP_M_SUBSCRIBE).id, RTBP_E_REJECTED,
+			   "Unauthorized", -1);
+	fake_flush(&f, c);
+	ck_assert_int_eq(rtb_wait_ready(sub, 30000), RTB_E_REFUSED);
+	ck_assert_str_eq(rtb_client_error_text(c), "Unauthorized (rejected)");
+	end(&f, c);
+}
+END_TEST
+
+static void leave(struct rtb_sub *sub, const struct rtb_channel *ch, void *user)
+{
+	(void)ch;
+	(void)user;
+	rtb_unsubscribe(sub);
+}
+
+START_TEST(waiting_for_the_gone)
+{
+	struct rtb_sub_options o = RTB_SUB_OPTIONS_INIT;
+	struct rtb_client *c;
+	struct rtb_sub *sub;
+	struct fake f;
+
+	c = attached(&f);
+	o.handlers.channel = leave;
+	ck_assert_int_eq(rtb_subscribe(c, "t", &o, &sub), 0);
+	say_subscribed(&f, fake_expect(&f, c, RTBP_M_SUBSCRIBE).id, 1, "joined");
+	fake_flush(&f, c);
+	ck_assert_int_eq(rtb_wait_ready(sub, 30000), -ECANCELED);
+	end(&f, c);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("client_wait");
+	SRunner *runner = srunner_create(suite);
+	TCase *t = tcase_create("wait");
+	int failed;
+
+	tcase_set_timeout(t, 120);
+	tcase_add_test(t, a_child_leaves_the_parent_alone);
+	tcase_add_test(t, waiting_for_answers);
+	tcase_add_test(t, waiting_in_vain);
+	tcase_add_test(t, waiting_for_the_rejected);
+	tcase_add_test(t, waiting_for_the_gone);
+	suite_add_tcase(suite, t);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
