@@ -54,7 +54,7 @@ enum session_fault {
 	SESSION_FAULT_RATE,          /* 429 */
 	SESSION_FAULT_SERVER,        /* 5xx */
 	SESSION_FAULT_CLOSED,        /* the server closed */
-	SESSION_FAULT_RESTART,       /* close 1001 or 1012: come back soon */
+	SESSION_FAULT_RESTART,       /* close 1001, 1012 (or 1002, reasons.c): come back soon */
 	SESSION_FAULT_OVERLOAD,      /* close 1013 */
 	SESSION_FAULT_LOST,          /* the connection broke */
 	SESSION_FAULT_HEARTBEAT,     /* no answer to a heartbeat */
@@ -89,7 +89,8 @@ enum session_result {
 	SESSION_TIMEOUT, /* no reply within the push's limit; a later reply is dropped */
 };
 
-/* A reply. `response` is absent unless OK or ERROR; borrowed. */
+/* A reply. `response` is borrowed; absent unless OK or ERROR, for a probe, and when the server's
+ * reply has none. */
 typedef void (*session_reply_fn)(void *ctx, uint64_t cookie, enum session_result result,
 				 uint64_t ref, struct rtbp_val response);
 

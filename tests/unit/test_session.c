@@ -49,6 +49,7 @@ START_TEST(test_backoff_and_status)
 	check_log("open2 [connecting] ");
 	ck_assert_int_eq(status().fault, SESSION_FAULT_LOST);
 	ck_assert_uint_eq(status().reconnects, 0);
+	ck_assert_int_eq(session_vsn(s), PHX_VSN_2);
 	session_on_opened(s, 2);
 	st = status();
 	ck_assert_uint_eq(st.reconnects, 1);
@@ -174,7 +175,8 @@ START_TEST(test_reconnect)
 	session_tick(s);
 	check_log("open2 [connecting] ");
 	/* Again at once: not within a second of the last one. */
-	session_reconnect(s, SESSION_FAULT_LOST, "again");
+	session_reconnect(s, SESSION_FAULT_LOST, "again \xff\x7f");
+	ck_assert_str_eq(status().text, "again ? ");
 	closed(SESSION_FAULT_LOST);
 	check_log("close1000 [backoff] ");
 	ck_assert_int_eq(status().next_try_ms, 1000);
@@ -326,6 +328,26 @@ START_TEST(test_many_pushes)
 	}
 	closed(SESSION_FAULT_LOST);
 	check_log("offline [backoff] ");
+}
+END_TEST
+
+/* A window that moves on, as a steady sender makes it. */
+START_TEST(test_steady_pushes)
+{
+	enum { WINDOW = 20, N = 2000 };
+
+	go_online();
+	for (unsigned i = 1; i <= N; i++) {
+		char want[64];
+
+		push(i % 800, 60000, i % 3 == 0);
+		recorded[0] = 0;
+		if (i <= WINDOW)
+			continue;
+		reply(i - WINDOW, "t", "ok");
+		snprintf(want, sizeof(want), "ok(%u)#%u ", (i - WINDOW) % 800, i - WINDOW);
+		check_log(want);
+	}
 }
 END_TEST
 
@@ -507,6 +529,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_push_timeout);
 	tcase_add_test(tc, test_push_busy);
 	tcase_add_test(tc, test_many_pushes);
+	tcase_add_test(tc, test_steady_pushes);
 	tcase_add_test(tc, test_messages);
 	tcase_add_test(tc, test_nonsense);
 	tcase_add_test(tc, test_push_from_reply);

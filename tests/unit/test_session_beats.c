@@ -289,6 +289,60 @@ START_TEST(test_probe_from_callback)
 }
 END_TEST
 
+static void stop_on_reply(const char *what, uint64_t n)
+{
+	if (strcmp(what, "reply") == 0 && n == 901)
+		session_stop(s);
+}
+
+START_TEST(test_stop_from_probe)
+{
+	online();
+	ck_assert_int_eq(session_probe(s, fake_reply, NULL, 901), 0);
+	ck_assert_int_eq(session_probe(s, fake_reply, NULL, 902), 0);
+	on_event = stop_on_reply;
+	answer_heartbeat();
+	check_log("heartbeat ok(901)#1 close1000 [draining] ");
+	closed(SESSION_FAULT_LOST);
+	check_log("lost(902)#0 offline [idle] ");
+}
+END_TEST
+
+START_TEST(test_probe_behind_full_mailbox)
+{
+	online();
+	ck_assert_int_eq(session_probe(s, fake_reply, NULL, 901), 0);
+	ck_assert_int_eq(session_probe(s, fake_reply, NULL, 902), 0);
+	send_result = 1;
+	answer_heartbeat();
+	check_log("heartbeat ok(901)#1 ");
+	send_result = 0;
+	run_until(now + 500);
+	check_log("heartbeat ");
+	answer_heartbeat();
+	check_log("ok(902)#3 ");
+}
+END_TEST
+
+static void reconnect_on_stall(const char *what, uint64_t n)
+{
+	(void)n;
+	if (strcmp(what, "changed") == 0 && status().stalled)
+		session_reconnect(s, SESSION_FAULT_HEARTBEAT, "not with us");
+}
+
+START_TEST(test_reconnect_from_stall)
+{
+	online();
+	run_to_heartbeat();
+	push(1, 60000, true);
+	recorded[0] = 0;
+	on_event = reconnect_on_stall;
+	run_until(heartbeat_at + REPLY);
+	check_log("[ONLINE stalled] close1000 lost(1)#2 offline [backoff] ");
+}
+END_TEST
+
 /* A probe is a heartbeat: it must be answered in time, and it counts as one. */
 START_TEST(test_probe_dead)
 {
@@ -353,6 +407,9 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_mailbox_crowded);
 	tcase_add_test(tc, test_probe);
 	tcase_add_test(tc, test_probe_from_callback);
+	tcase_add_test(tc, test_stop_from_probe);
+	tcase_add_test(tc, test_probe_behind_full_mailbox);
+	tcase_add_test(tc, test_reconnect_from_stall);
 	tcase_add_test(tc, test_probe_dead);
 	tcase_add_test(tc, test_stable);
 }
