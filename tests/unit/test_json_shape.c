@@ -255,6 +255,79 @@ START_TEST(test_too_large)
 }
 END_TEST
 
+/* The linker sends the allocations of proto/ here (tests/unit/CMakeLists.txt). */
+static long allocations_left = -1; /* negative: no end */
+
+static bool may_allocate(void)
+{
+	if (allocations_left > 0)
+		allocations_left--;
+	return allocations_left != 0;
+}
+
+void *__real_malloc(size_t size);
+void *__real_realloc(void *p, size_t size);
+void *__real_reallocarray(void *p, size_t n, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_realloc(void *p, size_t size);
+void *__wrap_reallocarray(void *p, size_t n, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+	return may_allocate() ? __real_malloc(size) : NULL;
+}
+
+void *__wrap_realloc(void *p, size_t size)
+{
+	return may_allocate() ? __real_realloc(p, size) : NULL;
+}
+
+void *__wrap_reallocarray(void *p, size_t n, size_t size)
+{
+	return may_allocate() ? __real_reallocarray(p, n, size) : NULL;
+}
+
+/* Converts with fewer and fewer failures until it works; returns how often it failed. */
+static int until_enough(const struct rtbp_buf *from, bool is_json)
+{
+	struct rtbp_buf out;
+	int r, n = 0;
+
+	do {
+		out = (struct rtbp_buf)RTBP_BUF_INIT;
+		rtbp_buf_text(&out, "before");
+		allocations_left = n + 1; /* the last of them fails */
+		r = is_json ? rtbp_json_to_mp((const char *)from->data, from->size, 64, &out, NULL)
+			    : rtbp_mp_to_json(from->data, from->size, &out, NULL);
+		allocations_left = -1;
+		if (r) {
+			ck_assert_int_eq(r, -ENOMEM);
+			ck_assert_uint_eq(out.size, 6);
+			ck_assert_mem_eq(out.data, "before", 6);
+			n++;
+		}
+		rtbp_buf_done(&out);
+	} while (r);
+	return n;
+}
+
+/* Every allocation fails once, of the output and of the stack of keys. */
+START_TEST(test_no_memory)
+{
+	struct rtbp_buf json = RTBP_BUF_INIT, mp;
+
+	rtbp_buf_text(&json, "[{");
+	for (int i = 0; i < 1000; i++)
+		put_fmt(&json, "\"key %d\":\"\\n%d\",", i, i);
+	rtbp_buf_text(&json, "\"last\":1.50}]");
+	ck_assert_int_eq(to_mp(&json, &mp), 0);
+	ck_assert_int_ge(until_enough(&json, true), 8);
+	ck_assert_int_ge(until_enough(&mp, false), 8);
+	rtbp_buf_done(&json);
+	rtbp_buf_done(&mp);
+}
+END_TEST
+
 /* Reads and prints numbers that go through strtod_l() and snprintf(). */
 static void check_number_roads(void)
 {
@@ -329,6 +402,7 @@ int main(void)
 	tcase_add_test(t, test_hostile);
 	tcase_add_test(t, test_limit);
 	tcase_add_test(t, test_too_large);
+	tcase_add_test(t, test_no_memory);
 	tcase_add_test(t, test_locale);
 	tcase_add_test(t, test_threads);
 	suite_add_tcase(suite, t);
