@@ -13,6 +13,7 @@
 
 enum {
 	CONN_READ_CHUNK = 16 * 1024,
+	CONN_SCRATCH = 64 * 1024, /* small messages of one write */
 	/* Enough to make the system call cheap beside its messages; 1 KiB of stack. */
 	CONN_IOV_MAX = 64,
 };
@@ -235,6 +236,8 @@ static void conn_output_ended(struct conn *c, int error)
 
 static void conn_flush(struct conn *c)
 {
+	static uint8_t bytes_side_by_side[CONN_SCRATCH]; /* of thread M, as every conn is */
+	struct outq_scratch scratch = { bytes_side_by_side, CONN_SCRATCH };
 	struct iovec iov[CONN_IOV_MAX];
 	struct msghdr msg = { .msg_iov = iov };
 	size_t bytes;
@@ -242,7 +245,7 @@ static void conn_flush(struct conn *c)
 
 	c->write_full = false;
 	while (c->out.n > 0 && !c->write_full) {
-		msg.msg_iovlen = outq_peek(&c->out, iov, CONN_IOV_MAX, &bytes);
+		msg.msg_iovlen = outq_peek(&c->out, &scratch, iov, CONN_IOV_MAX, &bytes);
 		n = sendmsg(c->watch.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;

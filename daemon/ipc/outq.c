@@ -2,7 +2,9 @@
 #include "ipc/outq.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
 	OUTQ_FIRST_CAP = 8,
@@ -47,15 +49,32 @@ int outq_push(struct outq *q, struct blob *blob)
 	return 0;
 }
 
-size_t outq_peek(const struct outq *q, struct iovec *iov, size_t max, size_t *ret_bytes)
+size_t outq_peek(const struct outq *q, const struct outq_scratch *scratch, struct iovec *iov,
+		 size_t max, size_t *ret_bytes)
 {
-	size_t n = q->n < max ? q->n : max, skip = q->offset, bytes = 0;
-	struct blob *b;
+	size_t n = 0, used = 0, bytes = 0, skip = q->offset, left;
+	bool copy, beside = false; /* the last iovec ends where the next copy goes */
+	const struct blob *b;
+	const uint8_t *at;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < q->n; i++) {
 		b = *outq_slot(q, i);
-		iov[i] = (struct iovec){ b->data + skip, b->size - skip };
-		bytes += b->size - skip;
+		at = b->data + skip;
+		left = b->size - skip;
+		copy = left < OUTQ_COPY_MAX && left <= scratch->size - used;
+		if (n == max && !(copy && beside))
+			break;
+		if (copy) {
+			memcpy(scratch->bytes + used, at, left);
+			at = scratch->bytes + used;
+			used += left;
+		}
+		if (copy && beside)
+			iov[n - 1].iov_len += left;
+		else
+			iov[n++] = (struct iovec){ (void *)(uintptr_t)at, left };
+		beside = copy;
+		bytes += left;
 		skip = 0;
 	}
 	*ret_bytes = bytes;

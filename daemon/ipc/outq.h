@@ -18,6 +18,9 @@ enum {
 	/* What an entry costs besides its bytes: the slot, and the header of the blob with its
 	 * malloc. Rounded up generously, because the blob may be held by this queue alone. */
 	OUTQ_ENTRY_COST = 64,
+	/* Smaller ones cost the kernel less as a part of one iovec than as one of their own: a
+	 * third of the processor time at 32 messages of 300 bytes a turn, nothing at 1000 bytes. */
+	OUTQ_COPY_MAX = 1024,
 };
 
 struct outq {
@@ -38,9 +41,16 @@ static inline size_t outq_cost_of(const struct blob *blob)
 	return blob->size + OUTQ_ENTRY_COST;
 }
 
-/* The first unwritten bytes, borrowed until the queue changes. Return: how many iovecs were filled.
- */
-size_t outq_peek(const struct outq *q, struct iovec *iov, size_t max, size_t *ret_bytes);
+/* Room to lay small entries side by side in, for the time of one write. */
+struct outq_scratch {
+	uint8_t *bytes;
+	size_t size;
+};
+
+/* The first unwritten bytes, borrowed until the queue or the scratch changes. Return: how many
+ * iovecs were filled. */
+size_t outq_peek(const struct outq *q, const struct outq_scratch *scratch, struct iovec *iov,
+		 size_t max, size_t *ret_bytes);
 /* `bytes` of what outq_peek() showed are written. */
 void outq_consume(struct outq *q, size_t bytes);
 
