@@ -20,7 +20,7 @@ static const char *connection_state(struct hub *hub, const struct session_status
 	case SESSION_CONNECTING:
 		return "connecting";
 	case SESSION_ONLINE:
-		return "online";
+		return st->stalled ? "stalled" : "online";
 	case SESSION_BACKOFF:
 		return reasons_of_fault(st->fault)->state;
 	case SESSION_DRAINING:

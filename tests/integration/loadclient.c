@@ -6,7 +6,7 @@
  *     state STATE MS            its attachment ("attached", "attaching")
  *     connection STATE MS       the daemon's connection
  *     channel STATE MS          its subscription
- *     sent N | refused N ERROR  its own sends
+ *     sent N MS | refused N ERROR  its own sends
  *     outcome N WORD            each exactly once
  *     got SENDER N              what arrived
  *     end
@@ -103,7 +103,7 @@ static void send_one(struct load *l)
 	snprintf(json, sizeof(json), "{\"s\":\"%s\",\"n\":%ld}", l->name, n);
 	r = rtb_broadcast_json(l->client, l->topic, "n", json, (size_t)-1, &o);
 	if (r > 0)
-		printf("sent %ld\n", n);
+		printf("sent %ld %lld\n", n, now_ms());
 	else
 		printf("refused %ld %d\n", n, (int)r);
 }
