@@ -100,7 +100,8 @@ static struct blob *pack_broadcast(struct hub *hub, const struct join *j, const 
 	rtbp_pack_str(b, j->topic.p, j->topic.size);
 	rtbp_pack_field(b, RTBP_F_EVENT);
 	rtbp_pack_str(b, msg->user_event.p ? msg->user_event.p : "", msg->user_event.size);
-	rtbp_pack_field(b, msg->user_event.p ? RTBP_F_PAYLOAD : RTBP_F_RAW);
+	/* Bytes that could not be decoded are no Phoenix payload that somebody might look into. */
+	rtbp_pack_field(b, msg->user_event.p || msg->undecodable ? RTBP_F_PAYLOAD : RTBP_F_RAW);
 	rtbp_pack_val(b, msg->payload);
 	if (msg->meta.p) {
 		rtbp_pack_field(b, RTBP_F_META);

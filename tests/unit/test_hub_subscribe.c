@@ -345,6 +345,30 @@ START_TEST(too_many_subscriptions)
 }
 END_TEST
 
+START_TEST(all_parts_of_a_message)
+{
+	struct fake_peer *a = peer_ready();
+	static const char bad[] = "\4\12\1\0\1realtime:te{broken";
+	static const char bad_event[] = "\4\12\1\0\1realtime:t\377{}";
+	static const char bin[] = "\4\12\1\0\0realtime:te\1\2\3";
+
+	peer_join(a, "t", "{}");
+	server_text("[null,null,'realtime:t','broadcast',{'type':'broadcast','event':'e',"
+		    "'payload':{'a':1},'meta':{'id':'7'},'more':2}]");
+	expect(a, "[2,'broadcast',{'chan':1,'topic':'t','event':'e','payload':{'a':1},"
+		  "'meta':{'id':'7'},'extra':{'more':2}}]");
+	server_bytes(true, bin, sizeof(bin) - 1);
+	expect(a, "*'event':'e','payload':{'bin':'010203'}}]");
+	/* What cannot be decoded is delivered as bytes, under `payload`. */
+	server_bytes(true, bad, sizeof(bad) - 1);
+	expect(a, "*'event':'e','payload':{'bin':'7b62726f6b656e'},'undecodable':true}]");
+	server_bytes(true, bad_event, sizeof(bad_event) - 1);
+	expect(a, "*'event':'','payload':{'bin':'7b7d'},'undecodable':true}]");
+	ck_assert_uint_eq(rig.hub->counters.undecoded, 2);
+	ck_assert_uint_eq(rig.hub->counters.messages_in, 4);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_subscribe");
@@ -366,6 +390,7 @@ int main(void)
 	tcase_add_test(t, limits_of_names);
 	tcase_add_test(t, unknown_keys_are_ignored);
 	tcase_add_test(t, as_a_notification);
+	tcase_add_test(t, all_parts_of_a_message);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, sb_keys_stay_out_of_joins);
 	tcase_add_test(own, too_many_subscriptions);
