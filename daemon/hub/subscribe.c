@@ -123,7 +123,8 @@ static void sub_notice(struct sub *s)
 	peer_send_scratch(s->peer);
 }
 
-/* A refusal ends those who have just asked; those who had the channel before keep their wish. */
+/* A refusal answers those who ask; it ends those who are new, those who had the channel before keep
+ * their wish. */
 static void sub_refused(struct sub *s)
 {
 	struct request r = s->request;
@@ -131,7 +132,10 @@ static void sub_refused(struct sub *s)
 	if (s->waiting)
 		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, RTBP_E_REJECTED, s->join->text,
 				  -1);
-	sub_free(s);
+	if (s->answered)
+		sub_stop_waiting(s);
+	else
+		sub_free(s);
 }
 
 void subs_on_join_state(struct join *j)
@@ -146,7 +150,7 @@ void subs_on_join_state(struct join *j)
 			sub_notice(s);
 		if (s->waiting && j->state == JOIN_JOINED)
 			sub_answer(s);
-		else if (!s->answered && j->state == JOIN_REJECTED)
+		else if (s->waiting && j->state == JOIN_REJECTED)
 			sub_refused(s);
 	}
 }
@@ -287,7 +291,7 @@ static void subscribe_apply(struct peer *p, struct sub *s, const struct request 
 	s->waiting = true;
 	if (j->state == JOIN_JOINED) {
 		sub_answer(s);
-	} else if (j->state == JOIN_REJECTED && !s->answered) {
+	} else if (j->state == JOIN_REJECTED) {
 		sub_refused(s);
 	} else {
 		timer_arm(&p->hub->timers, &s->timer, hub_now(p->hub) + w->timeout_ms);

@@ -369,6 +369,33 @@ START_TEST(all_parts_of_a_message)
 }
 END_TEST
 
+START_TEST(change_of_a_refused_one)
+{
+	struct fake_peer *a = peer_ready();
+
+	peer_join(a, "t", "{}");
+	server_text("['1','1','realtime:t','system',{'status':'error','message':"
+		    "'You no longer have permission','extension':'system'}]");
+	server_text("['1','1','realtime:t','phx_close',{}]");
+	expect(a, "[2,'channel',{'chan':1,*'state':'rejected','code':'unauthorized',*");
+	/* The wish is kept, but the question has its answer. */
+	peer_ask(a, 2, "subscribe", "{'topic':'t'}");
+	expect(a, "[1,2,[300,'rejected','You no longer have permission',null],null]");
+	expect_nothing(a);
+	server_drop(SESSION_FAULT_LOST, "x");
+	expect(a, "[2,'channel',{*'state':'rejoining',*");
+	expect(a, "[2,'connection',*");
+	advance(60000);
+	server_open();
+	expect(a, "[2,'connection',{'state':'online',*");
+	peer_ask(a, 3, "subscribe", "{'topic':'t'}");
+	server_reply(expect_frame("*'phx_join'*"), false, "{'reason':'Unauthorized: no'}");
+	expect(a, "[2,'channel',{*'state':'rejected',*");
+	expect(a, "[1,3,[300,'rejected','Unauthorized: no',null],null]");
+	expect_nothing(a);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_subscribe");
@@ -391,6 +418,7 @@ int main(void)
 	tcase_add_test(t, unknown_keys_are_ignored);
 	tcase_add_test(t, as_a_notification);
 	tcase_add_test(t, all_parts_of_a_message);
+	tcase_add_test(t, change_of_a_refused_one);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, sb_keys_stay_out_of_joins);
 	tcase_add_test(own, too_many_subscriptions);
