@@ -33,7 +33,8 @@ uint8_t *rtbp_buf_room(struct rtbp_buf *b, size_t n)
 
 	if (b->error)
 		return NULL;
-	if (n > SIZE_MAX / 4 - b->size || (b->max_bytes && n > b->max_bytes - b->size)) {
+	if (n > SIZE_MAX / 4 - b->size ||
+	    (b->max_bytes && (b->size > b->max_bytes || n > b->max_bytes - b->size))) {
 		b->error = -EMSGSIZE;
 		return NULL;
 	}
