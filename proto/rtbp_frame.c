@@ -30,6 +30,8 @@ uint8_t *rtbp_reader_room(struct rtbp_reader *r, size_t want, size_t *ret_size)
 	size_t cap;
 	uint8_t *buf;
 
+	if (want == 0)
+		want = 1; /* a read of 0 bytes would look like the end of the stream */
 	if (r->start == r->end) {
 		r->start = r->end = 0;
 		if (r->cap > READER_KEEP_CAP)
@@ -61,10 +63,11 @@ void rtbp_reader_add(struct rtbp_reader *r, size_t n)
 int rtbp_reader_next(struct rtbp_reader *r, const uint8_t **ret_body, size_t *ret_size)
 {
 	size_t have = r->end - r->start, size;
-	const uint8_t *p = r->buf + r->start;
+	const uint8_t *p;
 
 	if (have < RTBP_HEADER_BYTES)
 		return RTBP_FRAME_NONE;
+	p = r->buf + r->start;
 	size = (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
 	if (size > r->max_frame_bytes) {
 		*ret_size = size;
