@@ -27,7 +27,7 @@ static int parse_request(struct rtbp_iter *it, const uint8_t *body, struct rtbp_
 	if (!rtbp_iter_next(it, &v) || !rtbp_get_str(v, &m->method))
 		return fault(ret_fault, (size_t)(v.p - body), "the method is a string");
 	if (!rtbp_iter_next(it, &m->params) || !rtbp_is(m->params, RTBP_MAP))
-		return fault(ret_fault, (size_t)(it->p - body), "the params are a map");
+		return fault(ret_fault, (size_t)(m->params.p - body), "the params are a map");
 	return 0;
 }
 
@@ -43,10 +43,17 @@ static int parse_response(struct rtbp_iter *it, const uint8_t *body, struct rtbp
 	m->id = (uint32_t)id;
 	if (!rtbp_iter_next(it, &m->error) || !rtbp_iter_next(it, &m->result))
 		return fault(ret_fault, (size_t)(it->p - body), "a response has four elements");
-	if (rtbp_is(m->error, RTBP_NIL))
+	if (rtbp_is(m->error, RTBP_NIL)) {
 		m->error = (struct rtbp_val){ NULL, 0 };
-	else if (!rtbp_is(m->error, RTBP_ARRAY))
-		return fault(ret_fault, (size_t)(m->error.p - body), "an error is nil or an array");
+		if (!rtbp_is(m->result, RTBP_MAP))
+			return fault(ret_fault, (size_t)(m->result.p - body),
+				     "a result without an error is a map");
+	} else {
+		if (!rtbp_is(m->error, RTBP_ARRAY))
+			return fault(ret_fault, (size_t)(m->error.p - body),
+				     "an error is nil or an array");
+		m->result = (struct rtbp_val){ NULL, 0 };
+	}
 	return 0;
 }
 

@@ -27,7 +27,7 @@ struct rtbp_msg {
 	struct rtbp_str method; /* request, notification */
 	struct rtbp_val params; /* request, notification: a map */
 	struct rtbp_val error;  /* response: an array, or absent */
-	struct rtbp_val result; /* response without error */
+	struct rtbp_val result; /* response without error: a map; absent beside an error */
 };
 
 struct rtbp_error_info {
