@@ -81,6 +81,17 @@ struct blob *hub_scratch_blob(struct hub *hub)
 	return b;
 }
 
+void hub_copy_text(struct rtbp_str s, char *to, size_t size)
+{
+	size_t n = s.size < size ? s.size : size - 1;
+
+	while (n > 0 && n < s.size && ((unsigned char)s.p[n] & 0xc0) == 0x80)
+		n--;
+	if (n)
+		memcpy(to, s.p, n);
+	to[n] = '\0';
+}
+
 void hub_deliver(struct join *j, struct blob *notice, struct rtbp_str event, uint64_t sender)
 {
 	struct sub *s;

@@ -228,6 +228,9 @@ uint64_t hub_random(struct hub *hub, uint64_t ceiling);
 struct rtbp_buf *hub_scratch(struct hub *hub);
 /* The scratch's contents as a blob; NULL (and logged) without memory. */
 struct blob *hub_scratch_blob(struct hub *hub);
+/* Copies as much of `s`, which is UTF-8, as fits with a NUL: whole characters, so that it stays
+ * UTF-8. */
+void hub_copy_text(struct rtbp_str s, char *to, size_t size);
 /* One packed message of the server, or of a local sender, to the join's subscribers that want
  * `event`. `sender`: the session that sent it (gets it only with `self`), 0: none. */
 void hub_deliver(struct join *j, struct blob *notice, struct rtbp_str event, uint64_t sender);

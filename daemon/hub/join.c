@@ -273,7 +273,7 @@ static void reply_text(struct rtbp_val response, char *text, size_t size)
 	if (!s.p || s.size == 0 || !rtbp_utf8_valid(s.p, s.size))
 		snprintf(text, size, "the server refused the join without a reason");
 	else
-		snprintf(text, size, "%.*s", (int)(s.size < size ? s.size : size - 1), s.p);
+		hub_copy_text(s, text, size);
 }
 
 static void join_joined(struct join *j)
@@ -483,11 +483,7 @@ void join_on_message(struct join *j, const struct phx_msg *msg)
 		    rtbp_str_is(s, "error") &&
 		    rtbp_get_str(rtbp_find(msg->payload, "message", 7), &s) &&
 		    rtbp_utf8_valid(s.p, s.size))
-			snprintf(j->system_text, sizeof(j->system_text), "%.*s",
-				 (int)(s.size < sizeof(j->system_text)
-					       ? s.size
-					       : sizeof(j->system_text) - 1),
-				 s.p);
+			hub_copy_text(s, j->system_text, sizeof(j->system_text));
 		return;
 	}
 	/* Both carry the ref of the join that they end. */

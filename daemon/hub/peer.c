@@ -152,19 +152,15 @@ void peer_update_pause(struct peer *p)
 static void copy_text(struct rtbp_val v, char *to, size_t size)
 {
 	struct rtbp_str s = { "", 0 };
-	size_t n;
 
-	(void)rtbp_get_str(v, &s);
-	n = s.size < size - 1 ? s.size : size - 1;
-	memcpy(to, s.p, n);
-	to[n] = '\0';
+	if (rtbp_get_str(v, &s) && !rtbp_utf8_valid(s.p, s.size))
+		s = (struct rtbp_str){ "?", 1 };
+	hub_copy_text(s, to, size);
 	/* Shown by `status` and in the log. */
-	for (size_t i = 0; i < n; i++) {
-		if ((unsigned char)to[i] < 0x20 || to[i] == 0x7f)
-			to[i] = '?';
+	for (; *to; to++) {
+		if ((unsigned char)*to < 0x20 || *to == 0x7f)
+			*to = '?';
 	}
-	if (!rtbp_utf8_valid(to, n))
-		snprintf(to, size, "?");
 }
 
 static void hello_answer(struct peer *p, uint32_t id)

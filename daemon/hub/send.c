@@ -139,14 +139,14 @@ static void send_acked(struct send *s)
 static void send_refused(struct send *s, struct rtbp_val response)
 {
 	struct rtbp_str reason = { NULL, 0 };
-	char text[160];
+	char words[121], text[160];
 
 	if (!rtbp_get_str(response, &reason))
 		(void)rtbp_get_str(rtbp_find(response, "reason", 6), &reason);
 	if (!reason.p || !rtbp_utf8_valid(reason.p, reason.size))
 		reason = (struct rtbp_str){ "no reason given", 15 };
-	snprintf(text, sizeof(text), "the server answered: %.*s",
-		 (int)(reason.size < 120 ? reason.size : 120), reason.p);
+	hub_copy_text(reason, words, sizeof(words));
+	snprintf(text, sizeof(text), "the server answered: %s", words);
 	if (rtbp_str_is(reason, "payload_size_exceeded"))
 		send_end(s, "too_big", text);
 	else if (rtbp_str_is(reason, "unmatched topic"))

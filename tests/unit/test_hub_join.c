@@ -302,6 +302,27 @@ START_TEST(too_many_channels)
 }
 END_TEST
 
+START_TEST(long_reason_is_cut_between_characters)
+{
+	struct fake_peer *a = peer_ready();
+	char response[400] = "{'reason':'Unauthorized:";
+	size_t n = strlen(response);
+
+	/* Two-byte characters: with one more byte in front the cut falls inside one. */
+	for (unsigned odd = 0; odd < 2; odd++) {
+		size_t at = n + odd;
+
+		memset(response + n, 'x', odd);
+		for (unsigned i = 0; i < 150; i++, at += 2)
+			memcpy(response + at, "\u00e9", 2);
+		memcpy(response + at, "'}", 3);
+		peer_ask(a, 1 + odd, "subscribe", odd ? "{'topic':'b'}" : "{'topic':'a'}");
+		server_reply(expect_frame("*'phx_join'*"), false, response);
+		expect(a, "[1,*,[300,'rejected','Unauthorized:*\u00e9',null],null]");
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_join");
@@ -321,6 +342,7 @@ int main(void)
 	tcase_add_test(t, leave_without_a_reply);
 	tcase_add_test(t, join_finds_no_room);
 	tcase_add_test(t, pacing);
+	tcase_add_test(t, long_reason_is_cut_between_characters);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, too_many_channels);
 	suite_add_tcase(s, own);

@@ -375,6 +375,29 @@ START_TEST(dies_in_the_same_turn)
 }
 END_TEST
 
+START_TEST(refusals)
+{
+	struct fake_peer *a = peer_ready();
+
+	peer_join(a, "t", "{}");
+	peer_ask(a, 2, "broadcast", SEND(1));
+	server_reply(expect_frame("[3,*"), false, "{'reason':'payload_size_exceeded'}");
+	expect(a, "[1,2,null,{'outcome':'too_big','via':'ws','text':'*payload_size_exceeded'}]");
+	peer_ask(a, 3, "broadcast", SEND(1));
+	server_reply(expect_frame("[3,*"), false, "{'reason':'unmatched topic'}");
+	expect(a, "[1,3,null,{'outcome':'not_joined',*");
+	peer_ask(a, 4, "broadcast", SEND(1));
+	server_reply(expect_frame("[3,*"), false, "{}");
+	expect(a, "[1,4,null,{'outcome':'denied',*");
+	peer_ask(a, 5, "broadcast", SEND(1));
+	/* Cut at a character's border, else the text would be none. */
+	server_reply(expect_frame("[3,*"), false,
+		     "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+		     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\u00e9\u00e9'");
+	expect(a, "[1,5,null,{'outcome':'denied',*");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_send");
@@ -395,6 +418,7 @@ int main(void)
 	tcase_add_test(t, sender_only_lingers_longer);
 	tcase_add_test(t, the_sender_dies);
 	tcase_add_test(t, dies_in_the_same_turn);
+	tcase_add_test(t, refusals);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, busy);
 	suite_add_tcase(s, own);
