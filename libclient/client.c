@@ -349,21 +349,22 @@ static int put_hello(struct rtb_client *c)
 /* Return: 0 (also when it failed in the ordinary way), -ENOMEM. */
 static int try_attach(struct rtb_client *c, int64_t now)
 {
-	int r = rtbc_connect(c);
+	int r = put_hello(c); /* first, so that memory is not found short with a connection made */
 
+	if (r < 0) {
+		rtbc_disconnect(c);
+		c->attach_at = now + RTBC_NOMEM_RETRY_MS;
+		return r;
+	}
+	r = rtbc_connect(c);
 	if (r == -EAGAIN) { /* the daemon is there, its backlog is full: not a failure */
+		rtbc_disconnect(c);
 		c->attach_at = now + 1 + backoff_ms(c);
 		return 0;
 	}
 	if (r < 0) {
 		rtbc_detach(c, r, false);
 		return 0;
-	}
-	r = put_hello(c);
-	if (r < 0) {
-		rtbc_disconnect(c);
-		c->attach_at = now + RTBC_NOMEM_RETRY_MS;
-		return r;
 	}
 	c->phase = RTBC_HELLO;
 	c->hello_by = now + RTBC_HELLO_MS;
