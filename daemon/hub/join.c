@@ -413,6 +413,7 @@ void joins_run(struct hub *hub)
 		if (!take_join_token(hub, &next))
 			break;
 		if (push_join(j) != 0) {
+			hub->join_tokens_milli += 1000;
 			next = now + LINK_BUSY_RETRY_MS;
 			break;
 		}

@@ -231,7 +231,7 @@ START_TEST(join_finds_no_room)
 	advance(100);
 	expect_no_frame();
 	rig.send_result = 0;
-	advance(200);
+	advance(10);
 	server_join("t");
 	expect(a, "[1,1,null,*");
 }
