@@ -30,7 +30,9 @@ enum {
 	JOINS_UNANSWERED_MAX = 10, /* each failing one stalls the socket for 5 s */
 	JOINS_PER_S = 10,
 	JOINS_BURST = 10,
-	PEER_SENDS_MAX = 512, /* unanswered sends of one peer before it is no longer read */
+	/* Of one peer. Given to the link and unanswered: it is no longer read. Waiting for their
+	 * channel or for the link: "busy". */
+	PEER_SENDS_MAX = 512,
 	PEER_SEND_BYTES_MAX = 2 * 1024 * 1024,
 	JOIN_SENDS_MAX = 4096,
 	JOIN_REJECTED_MS = 10000, /* how long a refusal answers for the next who asks */
@@ -79,8 +81,10 @@ struct peer {
 	TAILQ_HEAD(, sub) subs;
 	unsigned n_subs;
 	struct request_list requests;
-	unsigned n_sends;
-	size_t send_bytes;
+	struct send_sum {
+		unsigned n;
+		size_t bytes;
+	} queued, given; /* its sends */
 	TAILQ_ENTRY(peer) reap_entry;
 	bool reaped; /* in hub->reap */
 };

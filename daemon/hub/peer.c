@@ -130,16 +130,16 @@ void peer_request_done(struct peer *p, struct request *r)
 	sync_check(p);
 }
 
-/* Backpressure: a peer whose sends are not answered yet is not read further, while the channel
- * takes them at all. While it does not, broadcast_request() answers "busy" instead, so that the
- * peer's other requests are heard. */
+/* Backpressure: a peer is not read further while many of its sends are on their way, which takes a
+ * moment. What waits for its channel may wait long, and the peer's other requests want to be heard:
+ * there broadcast_request() answers "busy" instead. */
 void peer_update_pause(struct peer *p)
 {
 	bool pause = p->paused;
 
-	if (p->n_sends >= PEER_SENDS_MAX || p->send_bytes >= PEER_SEND_BYTES_MAX)
+	if (p->given.n >= PEER_SENDS_MAX || p->given.bytes >= PEER_SEND_BYTES_MAX)
 		pause = true;
-	else if (p->n_sends <= PEER_SENDS_MAX / 2 && p->send_bytes <= PEER_SEND_BYTES_MAX / 2)
+	else if (p->given.n <= PEER_SENDS_MAX / 2 && p->given.bytes <= PEER_SEND_BYTES_MAX / 2)
 		pause = false;
 	if (pause != p->paused && p->state < PEER_CLOSING) {
 		p->paused = pause;

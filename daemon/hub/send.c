@@ -54,6 +54,20 @@ static void answer_outcome(struct peer *p, const struct request *r, const char *
 	peer_send_scratch(p);
 }
 
+/* Adds the send to the peer's sum of those that are given, or not, or takes it off. */
+static void count_send(struct peer *p, const struct send *s, bool add)
+{
+	struct send_sum *sum = s->given ? &p->given : &p->queued;
+
+	if (add) {
+		sum->n++;
+		sum->bytes += s->notice->size;
+	} else {
+		sum->n--;
+		sum->bytes -= s->notice->size;
+	}
+}
+
 /* Unlinks from everything and frees; the answer, if any, was given before. */
 static void send_free(struct send *s)
 {
@@ -66,8 +80,7 @@ static void send_free(struct send *s)
 	RB_REMOVE(send_tree, &hub->sends, s);
 	hub->send_bytes -= s->notice->size;
 	if (p) {
-		p->n_sends--;
-		p->send_bytes -= s->notice->size;
+		count_send(p, s, false);
 		peer_request_done(p, &s->request);
 		peer_update_pause(p);
 	}
@@ -116,8 +129,7 @@ void sends_forget_peer(struct peer *p)
 		s = (struct send *)((char *)r - offsetof(struct send, request));
 		TAILQ_REMOVE(&p->requests, r, entry);
 		s->peer = NULL;
-		p->n_sends--;
-		p->send_bytes -= s->notice->size;
+		count_send(p, s, false);
 	}
 }
 
@@ -217,9 +229,15 @@ static int send_give(struct send *s)
 		return 1; /* the link ended in this turn: the sends stay queued for the next
 			     connection */
 	if (r == 0) {
+		if (s->peer)
+			count_send(s->peer, s, false);
 		s->given = true;
 		timer_disarm(&hub->timers, &s->ttl_timer);
 		hub->counters.messages_out++;
+		if (s->peer) {
+			count_send(s->peer, s, true);
+			peer_update_pause(s->peer);
+		}
 	}
 	return r;
 }
@@ -379,8 +397,7 @@ static struct send *send_new(struct peer *p, const struct ask *a, const struct r
 	timer_init(&s->ttl_timer, send_expired, s);
 	timer_arm(&hub->timers, &s->ttl_timer, hub_now(hub) + a->ttl_ms);
 	peer_request_add(p, &s->request, REQUEST_SEND, r->id, r->wants_answer);
-	p->n_sends++;
-	p->send_bytes += s->notice->size;
+	count_send(p, s, true);
 	hub->send_bytes += s->notice->size;
 	RB_INSERT(send_tree, &hub->sends, s);
 	TAILQ_INSERT_TAIL(&s->join->sends, s, entry);
@@ -395,10 +412,8 @@ static const char *send_room(struct peer *p, const struct join *j, size_t size)
 		return "the daemon holds as many unsent bytes as it may";
 	if (j->n_sends >= JOIN_SENDS_MAX)
 		return "the channel has as many unsent messages as it may";
-	if (j->state != JOIN_JOINED &&
-	    (p->n_sends >= PEER_SENDS_MAX || p->send_bytes >= PEER_SEND_BYTES_MAX))
-		return "this client has as many unsent messages as it may while the channel is not "
-		       "joined";
+	if (p->queued.n >= PEER_SENDS_MAX || p->queued.bytes >= PEER_SEND_BYTES_MAX)
+		return "this client has as many unsent messages as it may";
 	return NULL;
 }
 
@@ -426,5 +441,4 @@ void broadcast_request(struct peer *p, uint32_t id, bool wants_answer, struct rt
 	}
 	join_update(a.join);
 	sends_flush(a.join);
-	peer_update_pause(p);
 }

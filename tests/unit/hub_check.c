@@ -59,8 +59,9 @@ static void check_peer(struct hub *hub, struct peer *p)
 		n_sends += r->kind == REQUEST_SEND;
 	}
 	ck_assert_uint_eq(n_subs, p->n_subs);
-	ck_assert_uint_eq(n_sends, p->n_sends);
-	ck_assert(p->n_sends || !p->send_bytes);
+	ck_assert_uint_eq(n_sends, p->queued.n + p->given.n);
+	ck_assert(p->queued.n || !p->queued.bytes);
+	ck_assert(p->given.n || !p->given.bytes);
 	if (p->state == PEER_CLOSING)
 		ck_assert(!n_subs && TAILQ_EMPTY(&p->requests));
 	r = TAILQ_FIRST(&p->requests);

@@ -398,6 +398,31 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* A peer whose sends wait for a channel must be heard: it may want to know, or to leave. */
+START_TEST(waiting_sends_do_not_pause)
+{
+	struct fake_peer *a = peer_ready();
+
+	peer_join(a, "other", "{}");
+	rig.send_result = 1;
+	for (unsigned id = 2; id < 2 + PEER_SENDS_MAX; id++)
+		peer_ask(a, id, "broadcast", SEND(1));
+	ck_assert(!a->paused);
+	expect_nothing(a);
+	peer_ask(a, 1000, "broadcast", SEND(1));
+	expect(a, "[1,1000,null,{'outcome':'busy',*");
+	ck_assert(!a->paused);
+	rig.send_result = 0;
+	advance(10);
+	server_join("t");
+	/* Now they are given, and the usual rule holds. */
+	ck_assert(a->paused);
+	server_serve();
+	ck_assert(!a->paused);
+	ck_assert_uint_eq(a->n_asked, 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_send");
@@ -419,6 +444,7 @@ int main(void)
 	tcase_add_test(t, the_sender_dies);
 	tcase_add_test(t, dies_in_the_same_turn);
 	tcase_add_test(t, refusals);
+	tcase_add_test(t, waiting_sends_do_not_pause);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, busy);
 	suite_add_tcase(s, own);
