@@ -425,13 +425,19 @@ void joins_run(struct hub *hub)
 int join_get(struct hub *hub, struct rtbp_str topic, bool is_private, struct join **ret,
 	     const char **ret_text)
 {
-	struct join *j = join_find(hub, topic, is_private);
+	struct join *j = join_find(hub, topic, is_private), *other;
 
 	if (j) {
 		*ret = j;
 		return 0;
 	}
-	if (join_find(hub, topic, !is_private)) {
+	other = join_find(hub, topic, !is_private);
+	/* Only the memory of a refusal, perhaps one that says to ask the other way. */
+	if (other && other->state == JOIN_REJECTED && !join_wanted(other)) {
+		join_kill(other);
+		other = NULL;
+	}
+	if (other) {
 		*ret_text = is_private ? "the topic is in use as a public channel; one connection "
 					 "cannot carry both"
 				       : "the topic is in use as a private channel; one connection "

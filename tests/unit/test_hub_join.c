@@ -323,6 +323,21 @@ START_TEST(long_reason_is_cut_between_characters)
 }
 END_TEST
 
+/* The server's advice for PrivateOnly is to ask for a private channel: that must work at once. */
+START_TEST(private_after_a_refused_public)
+{
+	struct fake_peer *a = peer_ready();
+
+	peer_ask(a, 1, "subscribe", "{'topic':'t'}");
+	server_reply(expect_frame("*'phx_join'*"), false,
+		     "{'reason':'PrivateOnly: This project only allows private channels'}");
+	expect(a, "[1,1,[300,'rejected','PrivateOnly*");
+	peer_ask(a, 2, "subscribe", "{'topic':'t','private':true}");
+	server_join("t");
+	expect(a, "[1,2,null,{'chan':2,'topic':'t','private':true,'state':'ready'}]");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_join");
@@ -343,6 +358,7 @@ int main(void)
 	tcase_add_test(t, join_finds_no_room);
 	tcase_add_test(t, pacing);
 	tcase_add_test(t, long_reason_is_cut_between_characters);
+	tcase_add_test(t, private_after_a_refused_public);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, too_many_channels);
 	suite_add_tcase(s, own);
