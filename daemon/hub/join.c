@@ -163,8 +163,8 @@ static void push_leave(struct join *j, bool wants_reply)
 
 	phx_encode(session_vsn(hub->session), j->join_ref, push.ref, j->wire_topic,
 		   strlen(j->wire_topic), "phx_leave", "{}", 2, hub_scratch(hub));
-	/* A full mailbox: try again when it has emptied. */
-	if (link_push(hub, &push) > 0 && wants_reply)
+	/* A full mailbox, or no memory: try again in a moment. */
+	if (link_push(hub, &push) != 0 && wants_reply)
 		timer_arm(&hub->timers, &j->linger_timer, hub_now(hub) + LINK_BUSY_RETRY_MS);
 	else if (wants_reply)
 		j->state = JOIN_LEAVING;

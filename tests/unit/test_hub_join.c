@@ -338,6 +338,26 @@ START_TEST(private_after_a_refused_public)
 }
 END_TEST
 
+START_TEST(leave_finds_no_room)
+{
+	struct fake_peer *a = peer_ready();
+	static const int results[] = { 1, -ENOMEM };
+
+	for (unsigned i = 0; i < 2; i++) {
+		peer_ask(a, 10 + i, "subscribe", "{'topic':'t'}");
+		server_serve();
+		peer_ask(a, 20 + i, "unsubscribe", "{'topic':'t'}");
+		rig.send_result = results[i];
+		advance(2100);
+		expect_no_frame();
+		rig.send_result = 0;
+		advance(10);
+		server_reply(expect_frame("*'phx_leave'*"), true, "{}");
+		ck_assert_uint_eq(rig.hub->n_joins, 0);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_join");
@@ -359,6 +379,7 @@ int main(void)
 	tcase_add_test(t, pacing);
 	tcase_add_test(t, long_reason_is_cut_between_characters);
 	tcase_add_test(t, private_after_a_refused_public);
+	tcase_add_test(t, leave_finds_no_room);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, too_many_channels);
 	suite_add_tcase(s, own);
