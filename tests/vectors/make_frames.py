@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""Writes proto/vectors/frames.json to stdout: the golden frames of the local protocol.
+
+The bytes come from Debian's msgpack module; the tests read them with it, with jansson and rtbp_msg_parse(), and
+write them again with rtbp_pack.h, so that two encoders that know nothing of each other agree on each byte.
+"""
+
+import base64
+import json
+import struct
+
+import msgpack
+
+SENTENCE = "a sentence for people"
+CONNECTION = {"state": "online", "since": 1700000000123}
+BACKOFF = {"state": "backoff", "since": 1700000000123, "reason": "connect", "text": "Connection refused",
+           "next_try_ms": 1500}
+
+
+def number(text):
+    return msgpack.ExtType(1, text.encode())
+
+
+def request(name, id_, method, params):
+    return {"name": name, "from": "client", "message": [0, id_, method, params]}
+
+
+def call(name, method, params):
+    return {"name": name, "from": "client", "message": [2, method, params]}
+
+
+def result(name, id_, value):
+    return {"name": name, "from": "daemon", "message": [1, id_, None, value]}
+
+
+def error(name, id_, code, error_name, retry_after_ms=None):
+    return {"name": name, "from": "daemon", "message": [1, id_, [code, error_name, SENTENCE, retry_after_ms], None]}
+
+
+def notice(name, method, params):
+    return {"name": name, "from": "daemon", "message": [2, method, params]}
+
+
+def last_words(code, error_name):
+    return notice(f"{error_name}, the last words of the daemon", "error",
+                  {"error": [code, error_name, SENTENCE, None]})
+
+
+STATUS = {
+    "server": {"name": "rtbridged", "version": "0.1.0", "pid": 4711, "uptime_ms": 90061001},
+    "connection": CONNECTION,
+    "url": "wss://abcdefghijklmnopqrst.supabase.co/realtime/v1/websocket",
+    "vsn": "2.0.0",
+    "links": [{"link": 0, "state": "online", "since": 1700000000123, "why": "shared by all", "joins": 2,
+               "rtt_ms": 37}],
+    "clients": [{"session": 3, "uid": 1000, "pid": 70000, "name": "worker", "version": "1.2", "subscriptions": 2,
+                 "queued_bytes": 0}],
+    "channels": [
+        {"chan": 1, "topic": "room:1", "private": False, "state": "ready", "link": 0, "subscribers": 2,
+         "queued_sends": 0},
+        {"chan": 2, "topic": "room:2", "private": True, "state": "rejected", "link": 0, "subscribers": 1,
+         "queued_sends": 3, "code": "rejected", "text": "Unauthorized"},
+    ],
+    "counters": {"reconnects": 1, "messages_in": 256, "messages_out": 255, "bytes_in": 65536, "bytes_out": 65535,
+                 "deliveries": 4294967296, "undecoded": 0, "slow_consumers": 127},
+    "last_disconnect": {"since": 1700000000001, "reason": "lost", "text": "Connection reset by peer"},
+}
+
+HELLO = {"protocol": 1, "server": {"name": "rtbridged", "version": "0.1.0"}, "session": 3,
+         "limits": {"frame_bytes": 4194304, "queue_bytes": 8388608, "topic_bytes": 240, "event_bytes": 255,
+                    "depth": 64, "subscriptions": 1000},
+         "features": ["broadcast", "sync.upstream"], "connection": CONNECTION}
+
+# Every kind of value that a payload may hold, at the edges where encodings change.
+EDGES = {
+    "nil": None, "bools": [False, True], "empty": ["", [], {}],
+    "unsigned": [0, 127, 128, 255, 256, 65535, 65536, 4294967295, 4294967296, 9007199254740991],
+    "signed": [-1, -32, -33, -128, -129, -32768, -32769, -2147483648, -2147483649, -9007199254740991],
+    "64 bits": [9007199254740992, 9223372036854775807, 18446744073709551615, -9223372036854775808],
+    "floats": [0.5, -1.25, 1e300, 5e-324],
+    "numbers": [number("1.50"), number("12345678901234567890123"), number("1e400")],
+    "text": ["\x00\t", "gr\u00fc\u00df dich", "\u20ac", "\U0001f600", "x" * 31, "y" * 32],
+    "array of 16": list(range(16)),
+    "": {"\u00e9": "keys are any text"},
+    "map of 16": {f"k{i}": i for i in range(16)},
+}
+
+FRAMES = [
+    request("hello", 0, "hello", {"protocol": 1, "client": {"name": "worker", "version": "1.2"}}),
+    result("hello answered", 0, HELLO),
+    result("hello answered while there is no connection", 0, {**HELLO, "connection": BACKOFF}),
+    error("hello refused: version", 0, 402, "version"),
+
+    request("subscribe, all left to defaults", 1, "subscribe", {"topic": "room:1"}),
+    request("subscribe, everything said", 2, "subscribe",
+            {"topic": "room:2", "private": True, "broadcast": {"events": ["message", "*"], "self": True},
+             "wait": "joined", "timeout_ms": 5000, "keep": True}),
+    result("subscribe answered ready", 1, {"chan": 1, "topic": "room:1", "private": False, "state": "ready"}),
+    result("subscribe answered joining, for keep", 2,
+           {"chan": 2, "topic": "room:2", "private": True, "state": "joining"}),
+    error("subscribe refused: timeout", 2, 101, "timeout"),
+    error("subscribe refused: join_failed, worth a retry in 2 s", 2, 102, "join_failed", 2000),
+    error("subscribe refused: bad_topic", 2, 201, "bad_topic"),
+    error("subscribe refused: too_many", 2, 207, "too_many"),
+    error("subscribe refused: rejected", 2, 300, "rejected"),
+    error("subscribe refused: hello_first", 2, 208, "hello_first"),
+
+    request("unsubscribe by chan", 3, "unsubscribe", {"chan": 1}),
+    request("unsubscribe by topic", 3, "unsubscribe", {"topic": "room:2", "private": True}),
+    request("unsubscribe from all", 3, "unsubscribe", {"all": True}),
+    result("unsubscribe answered", 3, {}),
+    error("unsubscribe refused: not_subscribed", 3, 206, "not_subscribed"),
+
+    request("broadcast by chan", 127, "broadcast", {"chan": 1, "event": "message", "payload": {"text": "hi"}}),
+    request("broadcast by topic, everything said", 128, "broadcast",
+            {"topic": "room:2", "private": True, "event": "message", "via": "ws", "ttl_ms": 60000, "payload": EDGES}),
+    request("broadcast of bytes", 255, "broadcast",
+            {"topic": "room:1", "event": "file", "payload": bytes(range(256))}),
+    request("broadcast of one number that no float holds", 256, "broadcast",
+            {"topic": "room:1", "event": "price", "payload": number("0.10")}),
+    request("broadcast of nil", 65535, "broadcast", {"topic": "room:1", "event": "tick", "payload": None}),
+    call("broadcast that wants no answer", "broadcast", {"chan": 1, "event": "message", "payload": [1, 2, 3]}),
+    result("broadcast acked", 127, {"outcome": "acked", "via": "ws"}),
+    result("broadcast denied", 127, {"outcome": "denied", "via": "ws", "text": SENTENCE}),
+    result("broadcast unknown", 127, {"outcome": "unknown", "via": "ws", "text": SENTENCE}),
+    result("broadcast too_big", 127, {"outcome": "too_big", "via": "ws", "text": SENTENCE}),
+    result("broadcast busy", 127, {"outcome": "busy", "via": "ws"}),
+    result("broadcast expired", 127, {"outcome": "expired", "via": "ws"}),
+    result("broadcast not_joined", 127, {"outcome": "not_joined", "via": "ws", "text": "Unauthorized"}),
+    error("broadcast refused: busy, worth a retry in 250 ms", 127, 100, "busy", 250),
+    error("broadcast refused: bad_request", 127, 200, "bad_request"),
+    error("broadcast refused: bad_event", 127, 202, "bad_event"),
+    error("broadcast refused: bad_payload", 127, 203, "bad_payload"),
+    error("broadcast refused: unsupported", 127, 205, "unsupported"),
+
+    request("status", 65536, "status", {}),
+    result("status answered", 65536, STATUS),
+    error("status refused: hello_first", 65536, 208, "hello_first"),
+
+    request("sync", 4294967295, "sync", {}),
+    request("sync with the server", 7, "sync", {"upstream": True, "timeout_ms": 1000}),
+    result("sync answered", 4294967295, {}),
+    error("sync refused: timeout", 7, 101, "timeout"),
+    request("a method that there is not", 8, "no_such_method", {}),
+    error("a method that there is not, refused: unknown_method", 8, 204, "unknown_method"),
+
+    notice("a broadcast", "broadcast", {"chan": 1, "topic": "room:1", "event": "message", "payload": {"text": "hi"}}),
+    notice("a broadcast of any payload, with meta and extra", "broadcast",
+           {"chan": 2, "topic": "room:2", "event": "message", "payload": EDGES,
+            "meta": {"id": "6c1a8f52-0000-4000-8000-000000000001", "replayed": True}, "extra": {"more": [1.5]}}),
+    notice("a broadcast of bytes", "broadcast",
+           {"chan": 1, "topic": "room:1", "event": "file", "payload": bytes(range(255, -1, -1))}),
+    notice("a broadcast without an event", "broadcast",
+           {"chan": 1, "topic": "room:1", "event": "", "raw": {"event": 5, "payload": "x"}}),
+    notice("a broadcast that could not be decoded", "broadcast",
+           {"chan": 1, "topic": "room:1", "event": "message", "payload": b'{"a":', "undecodable": True}),
+
+    notice("channel joining", "channel", {"chan": 1, "topic": "room:1", "private": False, "state": "joining"}),
+    notice("channel joined", "channel", {"chan": 1, "topic": "room:1", "private": False, "state": "joined"}),
+    notice("channel ready", "channel", {"chan": 1, "topic": "room:1", "private": False, "state": "ready"}),
+    notice("channel rejoining", "channel",
+           {"chan": 1, "topic": "room:1", "private": False, "state": "rejoining", "code": "join_rate",
+            "text": SENTENCE, "retry_in_ms": 2000}),
+    notice("channel rejected", "channel",
+           {"chan": 2, "topic": "room:2", "private": True, "state": "rejected", "code": "unauthorized",
+            "text": "Unauthorized"}),
+    notice("channel closed", "channel",
+           {"chan": 2, "topic": "room:2", "private": True, "state": "closed", "code": "unauthorized", "text": SENTENCE}),
+
+    notice("connection idle", "connection", {"state": "idle", "since": 1700000000123}),
+    notice("connection connecting", "connection", {"state": "connecting", "since": 1700000000123}),
+    notice("connection online", "connection", CONNECTION),
+    notice("connection stalled", "connection", {**BACKOFF, "state": "stalled"}),
+    notice("connection backoff", "connection", BACKOFF),
+    notice("connection auth_failed", "connection",
+           {"state": "auth_failed", "since": 1700000000123, "reason": "auth", "text": SENTENCE}),
+    notice("connection config_error", "connection",
+           {"state": "config_error", "since": 1700000000123, "reason": "config", "text": SENTENCE}),
+    notice("connection draining", "connection", {"state": "draining", "since": 1700000000123}),
+
+    notice("error of a broadcast that wanted no answer", "error",
+           {"method": "broadcast", "error": [202, "bad_event", SENTENCE, None]}),
+    last_words(400, "protocol"),
+    last_words(401, "too_big"),
+    last_words(403, "hello_timeout"),
+    last_words(404, "slow_consumer"),
+    last_words(405, "shutdown"),
+    last_words(406, "full"),
+    last_words(407, "denied"),
+    last_words(408, "no_memory"),
+]
+
+# The same meanings in bytes that no encoder needs to write and every decoder must read.
+OTHER_FORMS = [
+    ("channel ready, its map counted in 16 bits",
+     "93 02 a7 6368616e6e656c de0004 a4 6368616e 01 a5 746f706963 a6 726f6f6d3a31 a7 70726976617465 c2"
+     "a5 7374617465 a5 7265616479",
+     notice("", "channel", {"chan": 1, "topic": "room:1", "private": False, "state": "ready"})),
+    ("sync, every length as long as can be",
+     "dd00000004 cf0000000000000000 cf0000000000000007 db00000004 73796e63 df00000001 db00000008 757073747265616d c3",
+     request("", 7, "sync", {"upstream": True})),
+    ("an integer in signed form, a float in 32 bits",
+     "93 02 a9 62726f616463617374 83 a4 6368616e d10001 a5 6576656e74 d901 65 a7 7061796c6f6164 92 d20001e240 ca3fc00000",
+     notice("", "broadcast", {"chan": 1, "event": "e", "payload": [123456, 1.5]})),
+    ("unknown keys and further elements",
+     "95 01 03 c0 81 a5 6c61746572 93 010203 a7 7472616c616c61",
+     {"from": "daemon", "message": [1, 3, None, {"later": [1, 2, 3]}, "tralala"]}),
+]
+
+
+def plain(value):
+    """The value in forms that every JSON parser keeps."""
+    if isinstance(value, bytes):
+        return {"$bin": base64.b64encode(value).decode()}
+    if isinstance(value, msgpack.ExtType):
+        return {"$ext": [value.code, value.data.decode()]}
+    if isinstance(value, int) and abs(value) >= 2**53:
+        return {"$int": str(value)}
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    return value
+
+
+def entries():
+    for f in FRAMES:
+        body = msgpack.packb(f["message"], use_bin_type=True)
+        yield {"name": f["name"], "from": f["from"], "hex": (struct.pack(">I", len(body)) + body).hex(),
+               "message": plain(f["message"])}
+    for name, body, f in OTHER_FORMS:
+        body = bytes.fromhex(body)
+        yield {"name": name, "from": f["from"], "other_form": True,
+               "hex": (struct.pack(">I", len(body)) + body).hex(), "message": plain(f["message"])}
+
+
+print("[")
+print(",\n".join("  " + json.dumps(e, ensure_ascii=True) for e in entries()))
+print("]")
