@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Rules for libwebsockets 4.1.6 that shape this file:
+ * - Never return non-zero from RECEIVE: it goes on writing into a full buffer. Flag, discard, close
+ *   from WRITEABLE.
+ * - An attempt may end without any error callback: its end hangs on WSI_DESTROY and on a NULL
+ *   connect, its limits on timers of our own (sul).
+ * - Timers and all calls but lws_cancel_service() belong to this thread.
+ *
+ *  IDLE --OPEN--> TRYING --101--> OPEN --CLOSE, too big--> CLOSING
+ *   ^               | next address |                          |
+ *   +---- CLOSED ---+--------------+--------------------------+
+ */
+#include "wire/wire_conn.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "wire/wire_log.h"
+#include "wire/wire_tls.h"
+
+_Static_assert(LWS_PRE <= WIRE_PRE, "headroom of mailbox items");
+
+enum {
+	FLUSH_MS = 1000,  /* after a close: what was queued before may still leave */
+	LINGER_MS = 1000, /* after a close frame: wait for the other one */
+};
+
+static void conn_try(struct conn *c, int addr);
+static void conn_gone(struct conn *c);
+
+void conn_init(struct conn *c, struct wire_lws *w, unsigned nr, size_t max_message_bytes)
+{
+	c->w = w;
+	wire_link_init(&c->l, nr, w->shared, max_message_bytes);
+}
+
+static void timer(struct conn *c, lws_sorted_usec_list_t *sul, sul_cb_t cb, uint64_t ms)
+{
+	lws_sul_schedule(c->w->context, 0, sul, cb, (lws_usec_t)ms * LWS_US_PER_MS + 1);
+}
+
+/* Ends the TCP connection without ceremony; conn_gone() follows, from the loop. */
+static void conn_kill(struct conn *c)
+{
+	if (c->wsi)
+		lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+	else if (!c->connecting)
+		conn_gone(c);
+}
+
+static void on_addr_timeout(lws_sorted_usec_list_t *sul)
+{
+	struct conn *c = lws_container_of(sul, struct conn, sul_addr);
+
+	if (c->l.tcp_up)
+		return;
+	wire_link_end(&c->l, WIRE_CONNECT, "no TCP connection in %u ms",
+		      (unsigned)c->w->connect_ms);
+	conn_kill(c);
+}
+
+static void on_attempt_timeout(lws_sorted_usec_list_t *sul)
+{
+	struct conn *c = lws_container_of(sul, struct conn, sul_attempt);
+	unsigned ms = c->l.attempt ? (unsigned)c->l.attempt->attempt_ms : 0;
+
+	if (!c->l.tcp_up)
+		wire_link_end(&c->l, WIRE_CONNECT, "no TCP connection in %u ms", ms);
+	else if (!c->l.request_sent)
+		wire_link_end(&c->l, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms", ms);
+	else
+		wire_link_end(&c->l, WIRE_HANDSHAKE, "no answer to the WebSocket upgrade in %u ms",
+			      ms);
+	/* Not the next address: the whole attempt is over. */
+	c->l.addr = RESOLVER_MAX_ADDRS;
+	conn_kill(c);
+}
+
+static void on_next(lws_sorted_usec_list_t *sul)
+{
+	struct conn *c = lws_container_of(sul, struct conn, sul_next);
+
+	conn_try(c, c->l.addr + 1);
+}
+
+static void on_close_timeout(lws_sorted_usec_list_t *sul)
+{
+	struct conn *c = lws_container_of(sul, struct conn, sul_close);
+
+	if (c->l.flush_over || c->l.state != LINK_CLOSING) {
+		conn_kill(c);
+		return;
+	}
+	c->l.flush_over = true;
+	timer(c, &c->sul_close, on_close_timeout, LINGER_MS);
+	if (c->wsi)
+		lws_callback_on_writable(c->wsi);
+}
+
+static void conn_cancel_timers(struct conn *c)
+{
+	lws_sul_cancel(&c->sul_addr);
+	lws_sul_cancel(&c->sul_attempt);
+	lws_sul_cancel(&c->sul_next);
+	lws_sul_cancel(&c->sul_close);
+}
+
+static void conn_try(struct conn *c, int addr)
+{
+	const struct wire_attempt *a = c->l.attempt;
+	struct lws_client_connect_info info = { 0 };
+	struct lws *wsi;
+
+	wire_link_at(&c->l, addr);
+	c->l.ended = false;
+	info.context = c->w->context;
+	info.address = a->addrs.addrs[addr];
+	info.port = a->port;
+	info.path = secret_bytes(a->path);
+	info.host = a->authority;
+	info.local_protocol_name = "rtbridge";
+	info.ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT | (a->tls ? LCCSCF_USE_SSL : 0);
+	info.alpn = "http/1.1";
+	info.opaque_user_data = c;
+	info.pwsi = &c->wsi;
+	timer(c, &c->sul_addr, on_addr_timeout, c->w->connect_ms);
+	c->gone = false;
+	c->connecting = true;
+	wsi = lws_client_connect_via_info(&info);
+	c->connecting = false;
+	if (!wsi || c->gone) {
+		c->wsi = NULL;
+		conn_gone(c);
+	}
+}
+
+/* The wsi is destroyed, or never came to be. */
+static void conn_gone(struct conn *c)
+{
+	struct wire_link *l = &c->l;
+
+	c->wsi = NULL;
+	if (l->state == LINK_TRYING) {
+		if (!l->tcp_up)
+			wire_link_end(l, WIRE_CONNECT, "cannot connect (refused or unreachable)");
+		else
+			wire_link_end(l, WIRE_HANDSHAKE,
+				      "the server ended the connection before "
+				      "the WebSocket was open");
+		if (l->end.why == WIRE_CONNECT && l->addr + 1 < l->attempt->addrs.n_addrs) {
+			lws_sul_cancel(&c->sul_addr);
+			timer(c, &c->sul_next, on_next, 0);
+			return;
+		}
+	} else {
+		wire_link_end(l, WIRE_LOST, "the connection ended without a close frame");
+	}
+	conn_cancel_timers(c);
+	wire_link_finish(l);
+}
+
+/* ---- what M wants ---- */
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+void conn_open(struct conn *c, struct mbox_item *item)
+{
+	uint64_t now = now_ms();
+
+	wire_link_begin(&c->l, item);
+	timer(c, &c->sul_attempt, on_attempt_timeout,
+	      c->l.attempt->deadline_ms > now ? c->l.attempt->deadline_ms - now : 0);
+	conn_try(c, 0);
+}
+
+void conn_close(struct conn *c, enum wire_why why, uint16_t code, const char *text)
+{
+	wire_link_end(&c->l, why, "%s", text);
+	if (c->l.state == LINK_TRYING) {
+		c->l.addr = RESOLVER_MAX_ADDRS;
+		conn_kill(c);
+	} else if (c->l.state == LINK_OPEN) {
+		c->l.state = LINK_CLOSING;
+		c->l.close_code = code;
+		wire_rx_reset(&c->l.rx);
+		timer(c, &c->sul_close, on_close_timeout, FLUSH_MS);
+		/* The peer's close frame is behind whatever it has sent. */
+		lws_rx_flow_control(c->wsi, 1);
+		lws_callback_on_writable(c->wsi);
+	}
+}
+
+void conn_send(struct conn *c, struct mbox_item *item)
+{
+	wire_link_out_add(&c->l, item);
+	lws_callback_on_writable(c->wsi);
+}
+
+void conn_resume(struct conn *c)
+{
+	if (c->l.state != LINK_OPEN || !c->l.paused || !wire_link_unhold(&c->l))
+		return;
+	c->l.paused = false;
+	lws_rx_flow_control(c->wsi, 1);
+}
+
+/* ---- what libwebsockets reports ---- */
+
+static void on_append_headers(struct conn *c, unsigned char **at, size_t room)
+{
+	const struct secret *headers = c->l.attempt->headers;
+
+	c->l.request_sent = true;
+	if (secret_size(headers) > room)
+		return; /* cannot be: WIRE_HEADERS_MAX is far below SERVICE_BUFFER */
+	memcpy(*at, secret_bytes(headers), secret_size(headers));
+	*at += secret_size(headers);
+}
+
+/* Return: 0 for a 101; else -1, after reading what is there of the body: the server's reason. */
+static int on_http_answer(struct conn *c, struct lws *wsi)
+{
+	unsigned status = lws_http_client_http_response(wsi);
+	char buf[LWS_PRE + 1024], retry[16];
+	size_t before;
+	int n;
+
+	if (status == 101)
+		return 0;
+	if (lws_hdr_copy(wsi, retry, sizeof(retry), WSI_TOKEN_HTTP_RETRY_AFTER) > 0)
+		c->l.end.retry_after_s = (uint32_t)strtoul(retry, NULL, 10);
+	do {
+		char *p = buf + LWS_PRE;
+
+		before = c->l.body_size;
+		n = (int)sizeof(buf) - LWS_PRE;
+		n = lws_http_client_read(wsi, &p, &n);
+	} while (n == 0 && c->l.body_size > before);
+	return -1;
+}
+
+static void on_http_body(struct conn *c, const char *data, size_t size)
+{
+	size_t left = sizeof(c->l.body) - c->l.body_size;
+
+	if (size > left)
+		size = left;
+	memcpy(c->l.body + c->l.body_size, data, size);
+	c->l.body_size += size;
+}
+
+static void on_connect_error(struct conn *c, struct lws *wsi, const char *in, size_t len)
+{
+	struct wire_link *l = &c->l;
+	unsigned status = lws_http_client_http_response(wsi);
+	char why[128], body[sizeof(l->body) + 1];
+
+	wire_log_clean(why, sizeof(why), in ? in : "", in ? len : 0);
+	if (status != 0 && status != 101) {
+		wire_log_clean(body, sizeof(body), l->body, l->body_size);
+		if (!l->ended)
+			l->end.http_status = (uint16_t)status;
+		wire_link_end(l, WIRE_HTTP, "HTTP status %u instead of a WebSocket%s%s", status,
+			      body[0] ? ": " : "", body);
+	} else if (!l->tcp_up) {
+		wire_link_end(l, WIRE_CONNECT, "cannot connect (refused or unreachable)");
+	} else if (!l->request_sent) {
+		wire_link_end(l, WIRE_TLS, "TLS: %s", l->tls_text[0] ? l->tls_text : why);
+	} else {
+		wire_link_end(l, WIRE_HANDSHAKE, "no valid answer to the WebSocket upgrade: %s",
+			      why);
+	}
+}
+
+static void on_established(struct conn *c)
+{
+	conn_cancel_timers(c);
+	wire_link_opened(&c->l);
+}
+
+static void on_receive(struct conn *c, struct lws *wsi, const void *in, size_t len)
+{
+	struct wire_shared *shared = c->l.shared;
+	struct mbox_item *item;
+	struct wire_rx_piece piece = {
+		.data = in,
+		.size = len,
+		.frame_rest = lws_remaining_packet_payload(wsi),
+		.first = lws_is_first_fragment(wsi) != 0,
+		.final = lws_is_final_fragment(wsi) != 0,
+		.binary = lws_frame_is_binary(wsi) != 0,
+	};
+	int r;
+
+	atomic_fetch_add_explicit(&shared->bytes_in, len, memory_order_relaxed);
+	if (c->l.state != LINK_OPEN)
+		return;
+	r = wire_rx_add(&c->l.rx, &piece, &item);
+	if (r == WIRE_RX_E_TOO_BIG) {
+		conn_close(c, WIRE_TOO_BIG, 1009, "a message is over the limit in size");
+	} else if (r < 0) {
+		conn_close(c, WIRE_LOST, 1011, "no memory for a message");
+	} else if (item) {
+		atomic_fetch_add_explicit(&shared->messages_in, 1, memory_order_relaxed);
+		if (wire_link_deliver(&c->l, item) && !c->l.paused) {
+			c->l.paused = true;
+			atomic_fetch_add_explicit(&shared->pauses, 1, memory_order_relaxed);
+			lws_rx_flow_control(wsi, 0);
+		}
+	}
+}
+
+/* Return: -1 closes. */
+static int on_writable(struct conn *c, struct lws *wsi)
+{
+	struct wire_shared *shared = c->l.shared;
+	struct mbox_item *item;
+	int n;
+
+	if (c->l.state == LINK_CLOSING && (c->l.flush_over || !c->l.out.head)) {
+		if (!c->l.flush_over) {
+			c->l.flush_over = true;
+			timer(c, &c->sul_close, on_close_timeout, LINGER_MS);
+		}
+		lws_close_reason(wsi, (enum lws_close_status)c->l.close_code, NULL, 0);
+		return -1;
+	}
+	item = wire_link_out_take(&c->l);
+	if (!item)
+		return 0;
+	n = lws_write(wsi, item->data, item->size,
+		      item->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT);
+	if (n >= 0) {
+		atomic_fetch_add_explicit(&shared->bytes_out, item->size, memory_order_relaxed);
+		atomic_fetch_add_explicit(&shared->messages_out, 1, memory_order_relaxed);
+	}
+	mbox_done(shared->down, item);
+	if (n < 0)
+		return -1;
+	if (c->l.out.head || c->l.state == LINK_CLOSING)
+		lws_callback_on_writable(wsi);
+	return 0;
+}
+
+static void on_peer_close(struct conn *c, const unsigned char *in, size_t len)
+{
+	uint16_t code = 1005;
+	char reason[126];
+
+	if (len >= 2)
+		code = (uint16_t)(in[0] << 8 | in[1]);
+	wire_log_clean(reason, sizeof(reason), len > 2 ? (const char *)in + 2 : "",
+		       len > 2 ? len - 2 : 0);
+	if (!c->l.ended)
+		c->l.end.close_code = code;
+	wire_link_end(&c->l, WIRE_BY_PEER, "closed by the server with code %u%s%s", (unsigned)code,
+		      reason[0] ? ": " : "", reason);
+	/* The echo leaves at once or the connection is dead: either way this ends it. */
+	timer(c, &c->sul_close, on_close_timeout, LINGER_MS);
+}
+
+/* An open connection is over and nobody has said why: if the peer has not hung up, it was
+ * libwebsockets that did, because of a broken frame. */
+static void on_closed(struct conn *c, struct lws *wsi)
+{
+	lws_sockfd_type fd = lws_get_socket_fd(wsi);
+	char byte;
+	ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	bool peer_there = n > 0 || (n < 0 && errno == EAGAIN);
+
+	if (peer_there && !wire_tls_peer_ended(lws_get_ssl(wsi)))
+		wire_link_end(&c->l, WIRE_PROTOCOL, "the server broke the WebSocket protocol");
+}
+
+void conn_on_tls_handshake(struct conn *c, void *ssl)
+{
+	if (c->l.attempt)
+		c->l.pinned = wire_tls_pin_name(ssl, c->l.attempt->host);
+}
+
+void conn_on_tls_alert(struct conn *c, const char *text)
+{
+	/* The verification's own words say more than the alert that follows them. */
+	if (!c->l.tls_text[0])
+		snprintf(c->l.tls_text, sizeof(c->l.tls_text), "%s", text);
+}
+
+/* Return: non-zero refuses the certificate. */
+static int on_tls_verify(struct conn *c, void *store_ctx, bool ok)
+{
+	if (!ok && !c->l.tls_text[0])
+		wire_tls_verify_text(store_ctx, c->l.tls_text, sizeof(c->l.tls_text));
+	return !ok || !c->l.pinned;
+}
+
+int conn_on_callback(struct conn *c, struct lws *wsi, enum lws_callback_reasons reason, void *user,
+		     void *in, size_t len)
+{
+	switch ((int)reason) {
+	case LWS_CALLBACK_WSI_CREATE: /* TCP is up */
+		c->wsi = wsi;
+		c->l.tcp_up = true;
+		lws_sul_cancel(&c->sul_addr);
+		return 0;
+	case LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION:
+		return on_tls_verify(c, user, len != 0);
+	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
+		on_append_headers(c, in, len);
+		return 0;
+	case LWS_CALLBACK_ESTABLISHED_CLIENT_HTTP:
+		return on_http_answer(c, wsi);
+	case LWS_CALLBACK_RECEIVE_CLIENT_HTTP_READ:
+		on_http_body(c, in, len);
+		return 0;
+	case LWS_CALLBACK_COMPLETED_CLIENT_HTTP:
+	case LWS_CALLBACK_CLIENT_HTTP_REDIRECT:
+		return -1;
+	case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
+		on_connect_error(c, wsi, in, len);
+		return 0;
+	case LWS_CALLBACK_CLIENT_ESTABLISHED:
+		on_established(c);
+		return 0;
+	case LWS_CALLBACK_CLIENT_RECEIVE:
+		on_receive(c, wsi, in, len);
+		return 0;
+	case LWS_CALLBACK_CLIENT_WRITEABLE:
+		return on_writable(c, wsi);
+	case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+		on_peer_close(c, in, len);
+		return 0;
+	case LWS_CALLBACK_CLIENT_CLOSED:
+		on_closed(c, wsi);
+		return 0;
+	case LWS_CALLBACK_WSI_DESTROY:
+		if (c->connecting)
+			c->gone = true;
+		else if (c->wsi == wsi)
+			conn_gone(c);
+		return 0;
+	default:
+		return 0;
+	}
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+#include "wire/wire_lws.h"
+
+#include <errno.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "wire/wire_alloc.h"
+#include "wire/wire_conn.h"
+#include "wire/wire_log.h"
+#include "wire/wire_tls.h"
+
+enum {
+	SERVICE_BUFFER = 65536, /* also the receive buffer: larger ones gain nothing */
+	/* Proxies and load balancers send long header fields; the default of 4096 refuses them. */
+	HEADER_MAX = 16384,
+	FD_MAX = WIRE_MAX_LINKS + 16,
+	STOP_MS = 1000,
+	JOIN_MS = 2000,
+	/* TCP_USER_TIMEOUT = (20 + 3 x 5) s, set by libwebsockets out of these. */
+	KA_TIME_S = 20,
+	KA_PROBES = 3,
+	KA_INTERVAL_S = 5,
+};
+
+void wire_ring(int efd)
+{
+	uint64_t one = 1;
+	ssize_t n = write(efd, &one, sizeof(one));
+
+	(void)n; /* full means that it is readable, which is all we want */
+}
+
+static void on_item(struct wire_lws *w, struct mbox_item *item)
+{
+	struct conn *c = &w->conns[item->link];
+	bool current = c->l.state != LINK_IDLE && item->epoch == c->l.epoch;
+
+	switch ((enum wire_down)item->kind) {
+	case WIRE_DOWN_OPEN:
+		conn_open(c, item);
+		break;
+	case WIRE_DOWN_SEND:
+		if (current && c->l.state == LINK_OPEN) {
+			conn_send(c, item);
+			return;
+		}
+		break;
+	case WIRE_DOWN_CLOSE:
+		if (current)
+			conn_close(c, WIRE_BY_US, (uint16_t)item->code, "closed by us");
+		break;
+	case WIRE_DOWN_RESUME:
+		for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
+			conn_resume(&w->conns[i]);
+		break;
+	}
+	mbox_done(w->shared->down, item);
+}
+
+static void on_stop_timeout(lws_sorted_usec_list_t *sul)
+{
+	struct wire_lws *w = lws_container_of(sul, struct wire_lws, sul_stop);
+
+	w->stop_now = true;
+}
+
+static void on_wake(struct wire_lws *w)
+{
+	struct mbox_item *item, *next;
+
+	for (item = mbox_take(w->shared->down); item; item = next) {
+		next = item->next;
+		on_item(w, item);
+	}
+	if (!atomic_load(&w->stop))
+		return;
+	lws_sul_schedule(w->context, 0, &w->sul_stop, on_stop_timeout, STOP_MS * LWS_US_PER_MS);
+	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++) {
+		if (w->conns[i].l.state != LINK_IDLE)
+			conn_close(&w->conns[i], WIRE_BY_US, 1000, "closed by us");
+	}
+}
+
+static struct conn *conn_by_fd(struct wire_lws *w, int fd)
+{
+	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++) {
+		if (w->conns[i].wsi && lws_get_socket_fd(w->conns[i].wsi) == fd)
+			return &w->conns[i];
+	}
+	return NULL;
+}
+
+static void on_tls_handshake(void *ctx, void *ssl, int fd)
+{
+	struct conn *c = conn_by_fd(ctx, fd);
+
+	if (c)
+		conn_on_tls_handshake(c, ssl);
+}
+
+static void on_tls_alert(void *ctx, int fd, const char *text)
+{
+	struct conn *c = conn_by_fd(ctx, fd);
+
+	if (c)
+		conn_on_tls_alert(c, text);
+}
+
+static int on_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+		       size_t len)
+{
+	struct conn *c;
+
+	if (reason == LWS_CALLBACK_EVENT_WAIT_CANCELLED) {
+		on_wake(lws_context_user(lws_get_context(wsi)));
+		return 0;
+	}
+	if (reason == LWS_CALLBACK_OPENSSL_LOAD_EXTRA_CLIENT_VERIFY_CERTS) {
+		struct wire_lws *w = lws_context_user(lws_get_context(wsi));
+
+		wire_tls_setup(user, &w->tls_hook);
+		return 0;
+	}
+	/* Calls about the context itself come with a wsi of nobody or none at all. */
+	c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
+	return c ? conn_on_callback(c, wsi, reason, user, in, len) : 0;
+}
+
+static _Atomic bool starting;
+
+static void on_log(int level, const char *line)
+{
+	wire_log_lws((level & LLL_ERR) != 0, atomic_load(&starting), line);
+}
+
+static const struct lws_protocols protocols[] = {
+	{ .name = "rtbridge", .callback = on_callback, .rx_buffer_size = SERVICE_BUFFER },
+	{ .name = NULL },
+};
+
+/* Their pings are not wanted: a pause in reading would look like a dead peer to them. The session
+ * has heartbeats, TCP its own limit. */
+static const lws_retry_bo_t no_pings;
+
+static struct lws_context *context_new(struct wire_lws *w, const struct wire_conf *conf)
+{
+	struct lws_context_creation_info info = { 0 };
+
+	info.port = CONTEXT_PORT_NO_LISTEN;
+	info.protocols = protocols;
+	info.user = w;
+	info.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS;
+	info.client_ssl_ca_filepath = conf->ca_file;
+	info.ssl_client_options_set = (long)(SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+	info.alpn = "http/1.1";
+	info.retry_and_idle_policy = &no_pings;
+	info.pt_serv_buf_size = SERVICE_BUFFER;
+	info.max_http_header_data = HEADER_MAX;
+	info.max_http_header_pool = WIRE_MAX_LINKS;
+	info.fd_limit_per_thread = FD_MAX;
+	/* Our own timers are the limits; these only must not be shorter. */
+	info.timeout_secs = conf->attempt_ms / 1000 + 5;
+	info.connect_timeout_secs = conf->attempt_ms / 1000 + 5;
+	info.ka_time = KA_TIME_S;
+	info.ka_probes = KA_PROBES;
+	info.ka_interval = KA_INTERVAL_S;
+	return lws_create_context(&info);
+}
+
+/* libwebsockets would send ws and wss through the proxy that the variable http_proxy names, and
+ * knows neither https_proxy nor no_proxy. The children that we start keep the variable. */
+static struct lws_context *context_new_without_proxy(struct wire_lws *w,
+						     const struct wire_conf *conf)
+{
+	const char *value = getenv("http_proxy");
+	char *proxy = value ? strdup(value) : NULL;
+	struct lws_context *context;
+
+	unsetenv("http_proxy");
+	context = context_new(w, conf);
+	if (proxy)
+		setenv("http_proxy", proxy, 1);
+	free(proxy);
+	return context;
+}
+
+static bool all_idle(const struct wire_lws *w)
+{
+	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++) {
+		if (w->conns[i].l.state != LINK_IDLE)
+			return false;
+	}
+	return true;
+}
+
+static void *thread_main(void *arg)
+{
+	struct wire_lws *w = arg;
+
+	pthread_setname_np(pthread_self(), "rtb-wire");
+	while (!atomic_load(&w->stop) || !(w->stop_now || all_idle(w))) {
+		if (lws_service(w->context, 0) < 0) {
+			log_error("wire: the service loop failed; no connection is possible");
+			break;
+		}
+	}
+	return NULL;
+}
+
+static int thread_start(struct wire_lws *w)
+{
+	sigset_t all, old;
+	int r;
+
+	/* Signals belong to M. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(&w->thread, NULL, thread_main, w);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	w->running = r == 0;
+	return -r;
+}
+
+int wire_lws_new(const struct wire_conf *conf, struct wire_shared *shared, struct wire_lws **ret)
+{
+	struct wire_lws *w = calloc(1, sizeof(*w));
+	int r = -EIO;
+
+	if (!w)
+		return -ENOMEM;
+	w->shared = shared;
+	w->connect_ms = conf->connect_ms;
+	w->tls_hook = (struct wire_tls_hook){ on_tls_handshake, on_tls_alert, w };
+	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
+		conn_init(&w->conns[i], w, i, conf->max_message_bytes);
+	lws_set_allocator(wire_alloc_realloc);
+	/* Nothing below warning: info and debug lines quote requests. */
+	lws_set_log_level(LLL_ERR | LLL_WARN, on_log);
+	signal(SIGPIPE, SIG_IGN);
+	atomic_store(&starting, true);
+	w->context = context_new_without_proxy(w, conf);
+	atomic_store(&starting, false);
+	if (w->context)
+		r = thread_start(w);
+	if (r < 0) {
+		log_error("wire: cannot start libwebsockets");
+		wire_lws_free(w);
+		return r;
+	}
+	*ret = w;
+	return 0;
+}
+
+void wire_lws_wake(struct wire_lws *w)
+{
+	lws_cancel_service(w->context);
+}
+
+static bool thread_join(struct wire_lws *w)
+{
+	struct timespec until;
+
+	atomic_store(&w->stop, true);
+	wire_lws_wake(w);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += JOIN_MS / 1000;
+	return pthread_timedjoin_np(w->thread, NULL, &until) == 0;
+}
+
+bool wire_lws_free(struct wire_lws *w)
+{
+	if (!w)
+		return true;
+	if (w->running && !thread_join(w)) {
+		log_warning("wire: the network thread does not end; left behind");
+		return false;
+	}
+	if (w->context)
+		lws_context_destroy(w->context);
+	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
+		wire_link_done(&w->conns[i].l);
+	free(w);
+	return true;
+}
