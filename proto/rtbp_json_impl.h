@@ -72,6 +72,25 @@ static inline unsigned rtbp_utf8_len(const uint8_t *p, const uint8_t *end)
 	return n;
 }
 
+/* rtbp_buf_room() without the call in the usual case. */
+static inline uint8_t *rtbp_json_room(struct rtbp_buf *b, size_t n)
+{
+	if (!b->error && b->data && n <= b->cap - b->size &&
+	    (!b->max_bytes || (b->size <= b->max_bytes && n <= b->max_bytes - b->size)))
+		return b->data + b->size;
+	return rtbp_buf_room(b, n);
+}
+
+static inline void rtbp_json_byte(struct rtbp_buf *b, uint8_t byte)
+{
+	uint8_t *at = rtbp_json_room(b, 1);
+
+	if (at) {
+		*at = byte;
+		b->size++;
+	}
+}
+
 /* The sentence is cut to fit; `fault` may be NULL. Returns `condition`, for `return`. */
 int rtbp_json_fail(struct rtbp_json_fault *fault, int condition, size_t offset, const char *text);
 

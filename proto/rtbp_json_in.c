@@ -84,7 +84,7 @@ static int word(struct in *in, const char *text, uint8_t code)
 	if (i < n)
 		return fail_at(in, in->p + i, RTBP_JSON_E_SYNTAX, "an unknown word");
 	in->p += n;
-	rtbp_buf_byte(in->out, code);
+	rtbp_json_byte(in->out, code);
 	return 0;
 }
 
@@ -158,7 +158,7 @@ static int escape(struct in *in)
 	if (!found)
 		return fail_at(in, in->p, RTBP_JSON_E_SYNTAX, "an unknown escape");
 	in->p++;
-	rtbp_buf_byte(in->out, (uint8_t)to[found - from]);
+	rtbp_json_byte(in->out, (uint8_t)to[found - from]);
 	return 0;
 }
 
@@ -189,7 +189,7 @@ static int escaped_string(struct in *in, const uint8_t *run, uint32_t *ret_len)
 	size_t head = in->out->size;
 	int r;
 
-	rtbp_buf_byte(in->out, 0);
+	rtbp_json_byte(in->out, 0);
 	while (*in->p == '\\') {
 		rtbp_buf_put(in->out, run, (size_t)(in->p - run));
 		in->p++;
@@ -227,7 +227,7 @@ static int string(struct in *in, uint32_t *ret_len)
 	} else {
 		n = (uint32_t)(in->p - run);
 		n_head = rtbp_mp_head_size(&rtbp_mp_head_str, n);
-		at = rtbp_buf_room(in->out, n_head + n);
+		at = rtbp_json_room(in->out, n_head + n);
 		if (at) {
 			rtbp_mp_write_head(at, &rtbp_mp_head_str, n);
 			memcpy(at + n_head, run, n);
@@ -240,11 +240,14 @@ static int string(struct in *in, uint32_t *ret_len)
 	return in->out->error;
 }
 
-static void skip_space(struct in *in)
+static inline void skip_space(struct in *in)
 {
-	while (in->p < in->end &&
-	       (*in->p == ' ' || *in->p == '\n' || *in->p == '\r' || *in->p == '\t'))
-		in->p++;
+	const uint8_t *p = in->p;
+
+	/* one comparison where nothing is to skip: the usual case */
+	while (p < in->end && *p <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+		p++;
+	in->p = p;
 }
 
 static int key(struct in *in)
@@ -278,7 +281,7 @@ static int open_container(struct in *in, bool is_map)
 	f->first_key = in->keys.n;
 	f->count = 0;
 	f->is_map = is_map;
-	rtbp_buf_byte(in->out, 0);
+	rtbp_json_byte(in->out, 0);
 	return in->out->error;
 }
 
@@ -369,34 +372,49 @@ static int next(struct in *in, enum state *ret_next)
 	return 0;
 }
 
+/* What stands at in->p, no white space, by what may stand there. */
+static int step(struct in *in, enum state *state)
+{
+	switch (*state) {
+	case FIRST_VALUE:
+		if (*in->p == ']')
+			break;
+		return value(in, state);
+	case VALUE:
+		return value(in, state);
+	case FIRST_KEY:
+		if (*in->p == '}')
+			break;
+		*state = VALUE;
+		return key(in);
+	case KEY:
+		*state = VALUE;
+		return key(in);
+	case NEXT:
+		return next(in, state);
+	}
+	*state = NEXT;
+	return close_container(in);
+}
+
 static int convert(struct in *in)
 {
 	enum state state = VALUE;
-	int r = 0;
+	int r;
 
-	while (!r) {
+	do {
 		skip_space(in);
-		if (state == NEXT && !in->depth)
-			return in->p == in->end
-				       ? in->out->error
-				       : fail_at(in, in->p, RTBP_JSON_E_SYNTAX,
-						 "something after the end of the document");
 		if (in->p == in->end)
 			return fail_cut(in);
-		if ((state == FIRST_VALUE && *in->p == ']') ||
-		    (state == FIRST_KEY && *in->p == '}')) {
-			r = close_container(in);
-			state = NEXT;
-		} else if (state == NEXT) {
-			r = next(in, &state);
-		} else if (state == KEY || state == FIRST_KEY) {
-			r = key(in);
-			state = VALUE;
-		} else {
-			r = value(in, &state);
-		}
-	}
-	return r;
+		r = step(in, &state);
+		if (r)
+			return r;
+	} while (state != NEXT || in->depth);
+	skip_space(in);
+	if (in->p != in->end)
+		return fail_at(in, in->p, RTBP_JSON_E_SYNTAX,
+			       "something after the end of the document");
+	return in->out->error;
 }
 
 int rtbp_json_to_mp(const char *json, size_t size, unsigned max_depth, struct rtbp_buf *out,

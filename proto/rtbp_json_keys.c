@@ -22,23 +22,35 @@ void rtbp_keys_done(struct rtbp_keys *keys)
 	rtbp_keys_init(keys);
 }
 
-/* Eight bytes a step; collisions cost time only, and not much, so no secret seed. */
+static uint64_t load(const uint8_t *p, size_t n)
+{
+	uint64_t word = 0;
+
+	memcpy(&word, p, n);
+	return word;
+}
+
+/*
+ * Eight bytes a step, the last ones by reads that overlap (a memcpy() of unknown length would cost
+ * more than all the rest). Collisions cost time only, and not much, so no secret seed.
+ */
 static uint32_t hash_bytes(const uint8_t *p, size_t n)
 {
 	const uint64_t odd = UINT64_C(0x9e3779b97f4a7c15);
-	uint64_t h = n * odd, word;
+	const uint8_t *end = p + n;
+	uint64_t h = n * odd, last = 0;
 
-	for (; n >= 8; p += 8, n -= 8) {
-		memcpy(&word, p, 8);
-		h = (h ^ word) * odd;
+	for (; end - p > 8; p += 8) {
+		h = (h ^ load(p, 8)) * odd;
 		h ^= h >> 32;
 	}
-	if (n) {
-		word = 0;
-		memcpy(&word, p, n);
-		h = (h ^ word) * odd;
-	}
-	return (uint32_t)(h >> 33);
+	if (n >= 8)
+		last = load(end - 8, 8);
+	else if (n >= 4)
+		last = load(p, 4) | load(end - 4, 4) << 32;
+	else if (n)
+		last = (uint64_t)p[0] | (uint64_t)p[n / 2] << 8 | (uint64_t)end[-1] << 16;
+	return (uint32_t)(((h ^ last) * odd) >> 33);
 }
 
 static int grow(struct rtbp_keys *keys)

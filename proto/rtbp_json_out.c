@@ -59,14 +59,14 @@ static void put_step(struct rtbp_buf *path, const struct out *o, const struct fr
 	size_t n;
 
 	if (!f->is_map) {
-		rtbp_buf_byte(path, '[');
+		rtbp_json_byte(path, '[');
 		rtbp_buf_put(path, digits, rtbp_num_print_uint(f->index - 1, digits));
-		rtbp_buf_byte(path, ']');
+		rtbp_json_byte(path, ']');
 		return;
 	}
 	name = o->start + key->at;
 	n = key->len < ENOUGH ? key->len : ENOUGH;
-	rtbp_buf_byte(path, '.');
+	rtbp_json_byte(path, '.');
 	if (is_word(name, n))
 		rtbp_buf_put(path, name, n);
 	else
@@ -97,7 +97,7 @@ static void write_path(const struct out *o)
 	const struct frame *f = o->stack;
 	size_t last;
 
-	rtbp_buf_byte(&path, '$');
+	rtbp_json_byte(&path, '$');
 	for (unsigned i = 0; i < o->depth && path.size < sizeof(o->fault->path); i++, f++) {
 		if (f->is_map ? !f->has_key : !f->index)
 			break;
@@ -164,7 +164,7 @@ static void put_string(struct rtbp_buf *out, const uint8_t *p, const uint8_t *en
 	const uint8_t *run = p;
 	unsigned n;
 
-	rtbp_buf_byte(out, '"');
+	rtbp_json_byte(out, '"');
 	while ((p = rtbp_skip_plain(p, end)) < end) {
 		if (*p >= 0x80 && (n = rtbp_utf8_len(p, end))) {
 			p += n;
@@ -182,7 +182,7 @@ static void put_string(struct rtbp_buf *out, const uint8_t *p, const uint8_t *en
 		run = ++p;
 	}
 	rtbp_buf_put(out, run, (size_t)(p - run));
-	rtbp_buf_byte(out, '"');
+	rtbp_json_byte(out, '"');
 	if (ret_bad)
 		*ret_bad = NULL;
 }
@@ -244,7 +244,7 @@ static int key(struct out *o, struct frame *f)
 	if (r)
 		return r;
 	f->has_key = true;
-	rtbp_buf_byte(o->out, ':');
+	rtbp_json_byte(o->out, ':');
 	return 0;
 }
 
@@ -263,7 +263,7 @@ static int open_container(struct out *o, uint64_t count, bool is_map, const uint
 	f->first_key = o->keys.n;
 	f->is_map = is_map;
 	f->has_key = false;
-	rtbp_buf_byte(o->out, is_map ? '{' : '[');
+	rtbp_json_byte(o->out, is_map ? '{' : '[');
 	return 0;
 }
 
@@ -293,7 +293,7 @@ static int close_container(struct out *o, struct frame *f)
 
 	if (r)
 		return r;
-	rtbp_buf_byte(o->out, f->is_map ? '}' : ']');
+	rtbp_json_byte(o->out, f->is_map ? '}' : ']');
 	o->depth--;
 	return 0;
 }
@@ -335,7 +335,7 @@ static void put_integer(struct rtbp_buf *out, uint64_t magnitude, bool is_negati
 	char text[RTBP_NUM_TEXT_MAX];
 
 	if (is_negative)
-		rtbp_buf_byte(out, '-');
+		rtbp_json_byte(out, '-');
 	rtbp_buf_put(out, text, rtbp_num_print_uint(is_negative ? 0 - magnitude : magnitude, text));
 }
 
@@ -457,7 +457,7 @@ static int convert(struct out *o)
 			continue;
 		}
 		if (f->index++)
-			rtbp_buf_byte(o->out, ',');
+			rtbp_json_byte(o->out, ',');
 		if (f->is_map)
 			r = key(o, f);
 		if (!r)

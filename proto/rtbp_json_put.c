@@ -28,10 +28,12 @@ unsigned rtbp_mp_head_size(const struct rtbp_mp_head *kind, uint32_t n)
 
 void rtbp_mp_write_head(uint8_t *at, const struct rtbp_mp_head *kind, uint32_t n)
 {
-	switch (rtbp_mp_head_size(kind, n)) {
+	unsigned size = rtbp_mp_head_size(kind, n);
+
+	switch (size) {
 	case 1:
 		at[0] = kind->fix | (uint8_t)n;
-		break;
+		return;
 	case 2:
 		at[0] = kind->code8;
 		break;
@@ -41,7 +43,7 @@ void rtbp_mp_write_head(uint8_t *at, const struct rtbp_mp_head *kind, uint32_t n
 	default:
 		at[0] = kind->code32;
 	}
-	put_be(at + 1, n, rtbp_mp_head_size(kind, n) - 1);
+	put_be(at + 1, n, size - 1);
 }
 
 void rtbp_mp_settle_head(struct rtbp_buf *out, size_t head, const struct rtbp_mp_head *kind,
@@ -50,7 +52,7 @@ void rtbp_mp_settle_head(struct rtbp_buf *out, size_t head, const struct rtbp_mp
 	size_t more = rtbp_mp_head_size(kind, n) - 1;
 
 	if (more) {
-		if (!rtbp_buf_room(out, more))
+		if (!rtbp_json_room(out, more))
 			return;
 		memmove(out->data + head + 1 + more, out->data + head + 1, out->size - head - 1);
 		out->size += more;
@@ -61,7 +63,7 @@ void rtbp_mp_settle_head(struct rtbp_buf *out, size_t head, const struct rtbp_mp
 /* Writes a code byte and `n` as big endian of `size` bytes. */
 static void put_coded(struct rtbp_buf *out, uint8_t code, uint64_t n, unsigned size)
 {
-	uint8_t *at = rtbp_buf_room(out, 1 + size);
+	uint8_t *at = rtbp_json_room(out, 1 + size);
 
 	if (!at)
 		return;
@@ -73,7 +75,7 @@ static void put_coded(struct rtbp_buf *out, uint8_t code, uint64_t n, unsigned s
 void rtbp_mp_put_uint(struct rtbp_buf *out, uint64_t u)
 {
 	if (u < 0x80)
-		rtbp_buf_byte(out, (uint8_t)u);
+		rtbp_json_byte(out, (uint8_t)u);
 	else if (u <= UINT8_MAX)
 		put_coded(out, 0xcc, u, 1);
 	else if (u <= UINT16_MAX)
@@ -87,7 +89,7 @@ void rtbp_mp_put_uint(struct rtbp_buf *out, uint64_t u)
 void rtbp_mp_put_negative(struct rtbp_buf *out, int64_t i)
 {
 	if (i >= -32)
-		rtbp_buf_byte(out, (uint8_t)i);
+		rtbp_json_byte(out, (uint8_t)i);
 	else if (i >= INT8_MIN)
 		put_coded(out, 0xd0, (uint64_t)i, 1);
 	else if (i >= INT16_MIN)
@@ -101,14 +103,14 @@ void rtbp_mp_put_negative(struct rtbp_buf *out, int64_t i)
 void rtbp_mp_put_number_text(struct rtbp_buf *out, const uint8_t *text, uint32_t n)
 {
 	if (n == 1 || n == 2 || n == 4 || n == 8 || n == 16)
-		rtbp_buf_byte(out, (uint8_t)(0xd4 + __builtin_ctz(n)));
+		rtbp_json_byte(out, (uint8_t)(0xd4 + __builtin_ctz(n)));
 	else if (n <= UINT8_MAX)
 		put_coded(out, 0xc7, n, 1);
 	else if (n <= UINT16_MAX)
 		put_coded(out, 0xc8, n, 2);
 	else
 		put_coded(out, 0xc9, n, 4);
-	rtbp_buf_byte(out, RTBP_EXT_NUMBER);
+	rtbp_json_byte(out, RTBP_EXT_NUMBER);
 	rtbp_buf_put(out, text, n);
 }
 
