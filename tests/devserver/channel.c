@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/* Channels and the rooms in which they hear each other: one room per topic and privacy. */
+#include "core_int.h"
+
+#include <search.h>
+#include <stdlib.h>
+
+static int compare(struct ds_str a, struct ds_str b)
+{
+	if (a.n != b.n)
+		return a.n < b.n ? -1 : 1;
+	return memcmp(a.p, b.p, a.n);
+}
+
+static int by_topic(const void *a, const void *b)
+{
+	const struct ds_channel *x = a, *y = b;
+
+	return compare(x->topic_json, y->topic_json);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct ds_room *x = a, *y = b;
+
+	if (x->private != y->private)
+		return x->private ? 1 : -1;
+	return compare(x->topic_json, y->topic_json);
+}
+
+struct ds_channel *ds_channel_by_topic(struct ds_socket *s, struct ds_str topic_json)
+{
+	struct ds_channel key = { .topic_json = topic_json };
+	struct ds_channel **hit = tfind(&key, &s->by_topic, by_topic);
+
+	return hit ? *hit : NULL;
+}
+
+struct ds_channel *ds_channel_by_serial(struct ds_socket *s, uint64_t serial)
+{
+	struct ds_channel *ch;
+
+	TAILQ_FOREACH(ch, &s->channels, in_socket)
+		if (ch->serial == serial)
+			return ch;
+	return NULL;
+}
+
+static struct ds_room *room_enter(struct ds_core *c, struct ds_channel *ch)
+{
+	struct ds_room key = { .topic_json = ch->topic_json, .private = ch->private };
+	struct ds_room **hit = tfind(&key, &c->rooms, by_name);
+	struct ds_room *room = hit ? *hit : NULL;
+
+	if (!room) {
+		room = ds_alloc(sizeof(*room));
+		room->topic_json = (struct ds_str){ ds_str_dup(ch->topic_json), ch->topic_json.n };
+		room->private = ch->private;
+		TAILQ_INIT(&room->members);
+		if (!tsearch(room, &c->rooms, by_name))
+			abort();
+	}
+	TAILQ_INSERT_TAIL(&room->members, ch, in_room);
+	room->n_by_vsn[ch->socket->vsn]++;
+	return room;
+}
+
+struct ds_channel *ds_channel_new(struct ds_core *c, struct ds_socket *s, struct ds_str topic_json,
+				  bool private)
+{
+	struct ds_channel *ch = ds_alloc(sizeof(*ch));
+
+	ch->socket = s;
+	ch->serial = c->next_id++;
+	ch->topic_json = (struct ds_str){ ds_str_dup(topic_json), topic_json.n };
+	ch->private = private;
+	TAILQ_INSERT_TAIL(&s->channels, ch, in_socket);
+	if (!tsearch(ch, &s->by_topic, by_topic))
+		abort();
+	s->n_channels++;
+	ch->room = room_enter(c, ch);
+	return ch;
+}
+
+void ds_channel_end(struct ds_core *c, struct ds_channel *ch)
+{
+	struct ds_socket *s = ch->socket;
+	struct ds_room *room = ch->room;
+
+	tdelete(ch, &s->by_topic, by_topic);
+	TAILQ_REMOVE(&s->channels, ch, in_socket);
+	s->n_channels--;
+	TAILQ_REMOVE(&room->members, ch, in_room);
+	room->n_by_vsn[s->vsn]--;
+	ds_presence_gone(c, ch, room);
+	if (TAILQ_EMPTY(&room->members)) {
+		tdelete(room, &c->rooms, by_name);
+		free((char *)room->topic_json.p);
+		free(room);
+	}
+	ds_presence_done(&ch->presence);
+	free((char *)ch->topic_json.p);
+	free(ch->join_ref);
+	free(ch->push_ref);
+	free(ch->token);
+	free(ch);
+}
+
+static void push(struct ds_core *c, struct ds_channel *ch, struct ds_str join_ref,
+		 struct ds_str ref, const char *event, struct ds_str payload)
+{
+	struct ds_buf b = { 0 };
+
+	ds_phx_push(&b, ch->socket->vsn, join_ref, ref, ch->topic_json, event, payload);
+	ds_socket_send(c, ch->socket, false, ds_buf_view(&b));
+	ds_buf_done(&b);
+}
+
+void ds_channel_push(struct ds_core *c, struct ds_channel *ch, const char *event,
+		     struct ds_str payload)
+{
+	push(c, ch, ds_str(ch->push_ref), DS_NULL, event, payload);
+}
+
+void ds_channel_system(struct ds_core *c, struct ds_channel *ch, const char *extension,
+		       const char *status, struct ds_str message)
+{
+	struct ds_buf b = { 0 };
+
+	ds_buf_text(&b, "{\"message\":");
+	ds_buf_json(&b, message);
+	ds_buf_text(&b, ",\"status\":");
+	ds_buf_json(&b, ds_str(status));
+	ds_buf_text(&b, ",\"extension\":");
+	ds_buf_json(&b, ds_str(extension));
+	/* The topic without its head: that is plain ASCII, so the JSON text can be cut there. */
+	ds_buf_text(&b, ",\"channel\":\"");
+	ds_buf_text(&b, ch->topic_json.p + 1 + strlen(DS_TOPIC_HEAD));
+	ds_buf_byte(&b, '}');
+	ds_channel_push(c, ch, "system", ds_buf_view(&b));
+	ds_buf_done(&b);
+}
+
+void ds_channel_close(struct ds_core *c, struct ds_channel *ch)
+{
+	push(c, ch, ds_str(ch->join_ref), ds_str(ch->join_ref), "phx_close", DS_EMPTY);
+	ds_channel_end(c, ch);
+}
+
+void ds_channel_crash(struct ds_core *c, struct ds_channel *ch)
+{
+	push(c, ch, ds_str(ch->join_ref), ds_str(ch->join_ref), "phx_error",
+	     DS_STR("{\"reason\":\"channel_crash\"}"));
+	ds_channel_end(c, ch);
+}
+
+void ds_channel_shut(struct ds_core *c, struct ds_channel *ch, const char *message)
+{
+	ds_channel_system(c, ch, "system", "error", ds_str(message));
+	ds_channel_close(c, ch);
+}
+
+static unsigned receivers(const struct ds_channel *ch, enum ds_vsn vsn)
+{
+	unsigned self_out = !ch->self && ch->socket->vsn == vsn;
+
+	return ch->room->n_by_vsn[vsn] - self_out;
+}
+
+/* What no encoder of a receiver can write kills the sender's process on the real server. */
+static bool cannot_be_written(const struct ds_channel *ch, const struct ds_msg *m)
+{
+	if (m->form == DS_PAYLOAD_JSON)
+		return ds_json_kind(m->payload) != DS_JSON_OBJECT && receivers(ch, DS_VSN_2) > 0;
+	return m->form == DS_PAYLOAD_RAW && receivers(ch, DS_VSN_1) > 0;
+}
+
+/* The frame for receivers of this version; nothing is appended if they do not get it. */
+static void encode(struct ds_buf *b, const struct ds_msg *m, enum ds_vsn vsn)
+{
+	if (m->form == DS_PAYLOAD_JSON)
+		ds_phx_push(b, vsn, DS_NULL, DS_NULL, m->topic_json, "broadcast", m->payload);
+	else if (m->form == DS_PAYLOAD_RAW)
+		ds_phx_raw_binary(b, m);
+	else if (vsn == DS_VSN_2)
+		ds_phx_user_binary(b, m);
+	else if (m->user_json)
+		ds_phx_user_text(b, m);
+}
+
+static void fan_out(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
+{
+	struct ds_buf frame[3] = { { 0 } };
+	struct ds_channel *to;
+
+	for (enum ds_vsn vsn = DS_VSN_1; vsn <= DS_VSN_2; vsn++)
+		if (receivers(ch, vsn) > 0)
+			encode(&frame[vsn], m, vsn);
+	TAILQ_FOREACH(to, &ch->room->members, in_room) {
+		struct ds_buf *b = &frame[to->socket->vsn];
+
+		if (b->len == 0 || (to == ch && !ch->self))
+			continue;
+		c->n_relayed++;
+		ds_socket_send(c, to->socket,
+			       m->form != DS_PAYLOAD_JSON && to->socket->vsn == DS_VSN_2,
+			       ds_buf_view(b));
+	}
+	ds_buf_done(&frame[DS_VSN_1]);
+	ds_buf_done(&frame[DS_VSN_2]);
+}
+
+static void broadcast(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
+{
+	struct ds_str ref = ds_str(ch->push_ref);
+
+	if (m->payload.n > c->conf.payload_max_bytes) {
+		if (ch->ack)
+			ds_reply(c, ch->socket, ref, m, "error",
+				 DS_STR("\"payload_size_exceeded\""));
+		return;
+	}
+	if (cannot_be_written(ch, m)) {
+		ds_channel_crash(c, ch);
+		return;
+	}
+	fan_out(c, ch, m);
+	if (ch->ack)
+		ds_reply(c, ch->socket, ref, m, "ok", DS_EMPTY);
+}
+
+void ds_channel_message(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
+{
+	if (!m->event.p)
+		return;
+	if (ds_str_eq(m->event, DS_STR("broadcast"))) {
+		broadcast(c, ch, m);
+	} else if (ds_str_eq(m->event, DS_STR("phx_leave"))) {
+		ds_reply(c, ch->socket, ds_str(ch->push_ref), m, "ok", DS_EMPTY);
+		ds_channel_close(c, ch);
+	} else if (m->form != DS_PAYLOAD_JSON) {
+		return;
+	} else if (ds_str_eq(m->event, DS_STR("presence"))) {
+		ds_presence_event(c, ch, m);
+	} else if (ds_str_eq(m->event, DS_STR("access_token"))) {
+		ds_new_token(c, ch, m->payload);
+	}
+}

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ *  HEAD -> BODY -> FLUSH                 /_devserver and refused requests
+ *  HEAD -> DELAYED -> FLUSH              a refused upgrade, after the real server's pause
+ *  HEAD -> OPEN -> FLUSH | DROP          a WebSocket, closed with or without a close frame
+ */
+#include "conn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "http.h"
+
+#define BODY_MAX  (8 * 1024 * 1024)
+#define JSON_TYPE "application/json; charset=utf-8"
+
+static void wake(struct ds_conn *cn)
+{
+	if (cn->wake)
+		cn->wake(cn->arg);
+}
+
+static void finish(struct ds_conn *cn, enum ds_conn_state state)
+{
+	if (cn->state != DS_CONN_DROP)
+		cn->state = state;
+	wake(cn);
+}
+
+static void answer(struct ds_conn *cn, int status, const char *type, const char *extra,
+		   struct ds_str body)
+{
+	ds_http_answer(&cn->out, status, type, extra, body);
+	finish(cn, DS_CONN_FLUSH);
+}
+
+/* What the core asks. */
+
+/* A peer that does not read is cut off, as the real server's heap limit does. */
+static void check_room(struct ds_conn *cn)
+{
+	if (cn->out.len - cn->out_sent > ds_core_conf(cn->core)->out_max_bytes)
+		cn->state = DS_CONN_DROP;
+	wake(cn);
+}
+
+static void op_send(void *conn, bool binary, struct ds_str frame)
+{
+	struct ds_conn *cn = conn;
+
+	if (cn->state != DS_CONN_OPEN)
+		return;
+	ds_ws_frame(&cn->out, binary ? DS_WS_BINARY : DS_WS_TEXT, frame);
+	check_room(cn);
+}
+
+static void op_close(void *conn, int code)
+{
+	struct ds_conn *cn = conn;
+	char payload[2] = { (char)(code >> 8), (char)code };
+
+	if (cn->state != DS_CONN_OPEN)
+		return;
+	cn->ws.ended = true;
+	if (code == 0) {
+		finish(cn, DS_CONN_DROP);
+		return;
+	}
+	ds_ws_frame(&cn->out, DS_WS_CLOSE, (struct ds_str){ payload, code == 1005 ? 0 : 2 });
+	finish(cn, DS_CONN_FLUSH);
+}
+
+static void op_half_frame(void *conn, size_t size_bytes)
+{
+	struct ds_conn *cn = conn;
+
+	if (cn->state != DS_CONN_OPEN)
+		return;
+	cn->ws.ended = true;
+	ds_ws_head(&cn->out, DS_WS_TEXT, size_bytes);
+	for (size_t i = 0; i < size_bytes / 2; i++)
+		ds_buf_byte(&cn->out, 'x');
+	finish(cn, DS_CONN_FLUSH);
+}
+
+const struct ds_ops *ds_conn_ops(void)
+{
+	static const struct ds_ops ops = { op_send, op_close, op_half_frame };
+
+	return &ops;
+}
+
+/* What the WebSocket says. */
+
+static void on_message(void *arg, bool binary, struct ds_str message)
+{
+	struct ds_conn *cn = arg;
+
+	ds_core_frame(cn->core, cn->socket, binary, message);
+}
+
+static void on_ping(void *arg, struct ds_str payload)
+{
+	struct ds_conn *cn = arg;
+
+	if (ds_core_muted(cn->core) || cn->state != DS_CONN_OPEN)
+		return;
+	ds_ws_frame(&cn->out, DS_WS_PONG, payload);
+	check_room(cn);
+}
+
+static void on_close(void *arg, int code)
+{
+	struct ds_conn *cn = arg;
+	struct ds_socket *s = cn->socket;
+
+	op_close(cn, code);
+	/* Its channels end now, not when the TCP connection does. */
+	cn->socket = NULL;
+	if (s)
+		ds_core_gone(cn->core, s);
+}
+
+static const struct ds_ws_ops ws_ops = { on_message, on_ping, on_close };
+
+/* Requests. */
+
+static bool path_is_socket(struct ds_str path)
+{
+	return ds_str_eq(path, DS_STR("/websocket")) ||
+	       ds_str_eq(path, DS_STR("/socket/websocket")) ||
+	       ds_str_eq(path, DS_STR("/realtime/v1/websocket"));
+}
+
+static void refuse(struct ds_conn *cn, const struct ds_refusal *r)
+{
+	struct ds_buf body = { 0 };
+	char extra[64] = "";
+
+	if (r->error[0]) {
+		ds_buf_text(&body, "{\"error\":");
+		ds_buf_json(&body, ds_str(r->error));
+		ds_buf_byte(&body, '}');
+	}
+	if (r->retry_after_s >= 0)
+		snprintf(extra, sizeof(extra), "retry-after: %lld\r\n",
+			 (long long)r->retry_after_s);
+	ds_http_answer(&cn->later, r->status, body.len ? JSON_TYPE : NULL, extra,
+		       ds_buf_view(&body));
+	ds_buf_done(&body);
+	cn->delay_ms = r->delay_ms;
+	cn->state = DS_CONN_DELAYED;
+	if (r->delay_ms <= 0)
+		ds_conn_delay_over(cn);
+	else
+		wake(cn);
+}
+
+static void open_socket(struct ds_conn *cn, const struct ds_request *r, struct ds_str vsn,
+			struct ds_str apikey)
+{
+	struct ds_str value, key;
+
+	if (!ds_http_header(r, "connection", &value) || !ds_http_has_token(value, "upgrade")) {
+		answer(cn, 400, NULL, "", DS_STR("'connection' header must contain 'upgrade'"));
+		return;
+	}
+	if (!ds_http_header(r, "upgrade", &value) || !ds_http_has_token(value, "websocket") ||
+	    !ds_http_header(r, "sec-websocket-key", &key) ||
+	    !ds_http_header(r, "sec-websocket-version", &value) ||
+	    !ds_str_eq(value, DS_STR("13"))) {
+		answer(cn, 400, NULL, "", DS_STR("not a WebSocket upgrade of version 13"));
+		return;
+	}
+	ds_buf_text(&cn->out, "HTTP/1.1 101 Switching Protocols\r\n"
+			      "cache-control: max-age=0, private, must-revalidate\r\n"
+			      "connection: Upgrade\r\nupgrade: websocket\r\n"
+			      "sec-websocket-accept: ");
+	ds_ws_accept(&cn->out, key);
+	ds_buf_text(&cn->out, "\r\n\r\n");
+	cn->ws = (struct ds_ws){ .max_bytes = ds_core_conf(cn->core)->frame_max_bytes,
+				 .ops = &ws_ops,
+				 .arg = cn };
+	cn->state = DS_CONN_OPEN;
+	cn->socket = ds_core_open(cn->core, cn, vsn, apikey);
+	wake(cn);
+}
+
+static void upgrade(struct ds_conn *cn, const struct ds_request *r)
+{
+	struct ds_buf vsn = { 0 }, query_key = { 0 };
+	struct ds_str host = { "", 0 }, vsn_text = { NULL, 0 }, apikey = { NULL, 0 };
+	struct ds_refusal refusal;
+
+	(void)ds_http_header(r, "host", &host);
+	if (ds_http_query(r, "vsn", &vsn))
+		vsn_text = (struct ds_str){ vsn.data ? vsn.data : "", vsn.len };
+	if (ds_http_query(r, "apikey", &query_key))
+		apikey = (struct ds_str){ query_key.data ? query_key.data : "", query_key.len };
+	(void)ds_http_header(r, "x-api-key", &apikey);
+	refusal = ds_core_upgrade(cn->core, host, vsn_text, apikey);
+	if (refusal.hang)
+		cn->state = DS_CONN_HUNG;
+	else if (refusal.status)
+		refuse(cn, &refusal);
+	else
+		open_socket(cn, r, vsn_text, apikey);
+	ds_buf_done(&vsn);
+	ds_buf_done(&query_key);
+}
+
+static void fault(struct ds_conn *cn, struct ds_str body)
+{
+	struct ds_buf b = { 0 };
+	char error[200] = "";
+
+	if (ds_core_fault(cn->core, body, error, sizeof(error))) {
+		answer(cn, 200, JSON_TYPE, "", DS_STR("{}"));
+		return;
+	}
+	ds_buf_text(&b, "{\"error\":");
+	ds_buf_json(&b, ds_str(error));
+	ds_buf_text(&b, "}\n");
+	answer(cn, 400, JSON_TYPE, "", ds_buf_view(&b));
+	ds_buf_done(&b);
+}
+
+static void status(struct ds_conn *cn)
+{
+	struct ds_buf b = { 0 };
+
+	ds_core_status(cn->core, &b);
+	answer(cn, 200, JSON_TYPE, "", ds_buf_view(&b));
+	ds_buf_done(&b);
+}
+
+/* The length of the body; -1 if it cannot be told or is too long. */
+static long body_bytes(const struct ds_request *r)
+{
+	struct ds_str v;
+	char text[20] = "";
+	char *end;
+	long n;
+
+	if (!ds_http_header(r, "content-length", &v))
+		return ds_http_header(r, "transfer-encoding", &v) ? -1 : 0;
+	if (v.n == 0 || v.n >= sizeof(text))
+		return -1;
+	memcpy(text, v.p, v.n);
+	n = strtol(text, &end, 10);
+	return *end || n < 0 || n > BODY_MAX ? -1 : n;
+}
+
+static void local_request(struct ds_conn *cn, const struct ds_request *r)
+{
+	bool post = ds_str_eq(r->method, DS_STR("POST"));
+	long body = body_bytes(r);
+	struct ds_str expect;
+
+	if (body < 0) {
+		answer(cn, 413, NULL, "", DS_STR("content-length is missing or too large\n"));
+	} else if (!post && ds_str_eq(r->path, DS_STR("/_devserver/status"))) {
+		status(cn);
+	} else if (!post || !ds_str_eq(r->path, DS_STR("/_devserver/fault"))) {
+		answer(cn, 404, NULL, "",
+		       DS_STR("try GET /_devserver/status or POST /_devserver/fault\n"));
+	} else if (cn->in.len - r->head_bytes < (size_t)body) {
+		if (cn->state == DS_CONN_HEAD && ds_http_header(r, "expect", &expect)) {
+			ds_buf_text(&cn->out, "HTTP/1.1 100 Continue\r\n\r\n");
+			wake(cn);
+		}
+		cn->state = DS_CONN_BODY;
+	} else {
+		fault(cn, (struct ds_str){ cn->in.data + r->head_bytes, (size_t)body });
+	}
+}
+
+static void request(struct ds_conn *cn)
+{
+	struct ds_request r;
+	int found = ds_http_parse(ds_buf_view(&cn->in), &r);
+	size_t used;
+
+	if (found == 0)
+		return;
+	if (found < 0) {
+		answer(cn, 400, NULL, "", DS_STR("Bad Request"));
+		return;
+	}
+	used = r.head_bytes;
+	if (r.path.n >= 11 && memcmp(r.path.p, "/_devserver", 11) == 0 && cn->loopback)
+		local_request(cn, &r);
+	else if (!ds_str_eq(r.method, DS_STR("GET")) || !path_is_socket(r.path))
+		answer(cn, 404, "text/html; charset=utf-8", "", DS_STR("Not Found"));
+	else
+		upgrade(cn, &r);
+	if (cn->state == DS_CONN_OPEN) {
+		/* A hasty client's first frames came along with the request. */
+		ds_ws_feed(&cn->ws, (struct ds_str){ cn->in.data + used, cn->in.len - used });
+		ds_buf_done(&cn->in);
+	}
+}
+
+void ds_conn_init(struct ds_conn *cn, struct ds_core *core, bool loopback)
+{
+	*cn = (struct ds_conn){ .core = core, .loopback = loopback };
+}
+
+void ds_conn_done(struct ds_conn *cn)
+{
+	cn->wake = NULL;
+	cn->state = DS_CONN_DROP;
+	if (cn->socket)
+		ds_core_gone(cn->core, cn->socket);
+	cn->socket = NULL;
+	ds_ws_done(&cn->ws);
+	ds_buf_done(&cn->in);
+	ds_buf_done(&cn->out);
+	ds_buf_done(&cn->later);
+}
+
+void ds_conn_input(struct ds_conn *cn, struct ds_str bytes)
+{
+	switch (cn->state) {
+	case DS_CONN_OPEN:
+		ds_core_alive(cn->core, cn->socket);
+		ds_ws_feed(&cn->ws, bytes);
+		break;
+	case DS_CONN_HEAD:
+	case DS_CONN_BODY:
+		ds_buf_str(&cn->in, bytes);
+		request(cn);
+		break;
+	default:
+		break; /* too late to be heard */
+	}
+}
+
+void ds_conn_delay_over(struct ds_conn *cn)
+{
+	if (cn->state != DS_CONN_DELAYED)
+		return;
+	ds_buf_str(&cn->out, ds_buf_view(&cn->later));
+	finish(cn, DS_CONN_FLUSH);
+}
+
+struct ds_str ds_conn_unsent(const struct ds_conn *cn)
+{
+	return (struct ds_str){ cn->out.data + cn->out_sent, cn->out.len - cn->out_sent };
+}
+
+void ds_conn_sent(struct ds_conn *cn, size_t n)
+{
+	cn->out_sent += n;
+	if (cn->out_sent == cn->out.len) {
+		cn->out_sent = cn->out.len = 0;
+		if (cn->out.cap > 1024 * 1024)
+			ds_buf_done(&cn->out);
+	} else if (cn->out_sent > cn->out.len / 2 && cn->out_sent > 65536) {
+		memmove(cn->out.data, cn->out.data + cn->out_sent, cn->out.len - cn->out_sent);
+		cn->out.len -= cn->out_sent;
+		cn->out_sent = 0;
+	}
+}

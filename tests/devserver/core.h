@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The devserver without its sockets: frames and a clock in, frames and timers out. Single-threaded.
+ *
+ * It may not read a clock, touch a file descriptor or include libwebsockets, so that a model test
+ * can drive it. Nothing calls back after ds_core_free().
+ */
+#include "phx.h"
+
+struct ds_core;
+struct ds_socket;
+
+/** struct ds_conf - how the server behaves; strings are borrowed for the core's life */
+struct ds_conf {
+	const char *jwt_secret;
+	const char *tenant; /* first label of the Host header, or NULL for any */
+	bool strict_refs;   /* drop messages whose join_ref is not the channel's */
+	int64_t join_error_delay_ms;
+	int64_t connect_error_delay_ms;
+	int64_t idle_ms;            /* close 1000 after so long without bytes from the client */
+	int64_t resubscribe_ms;     /* from a new token to the next "Subscribed to PostgreSQL" */
+	size_t frame_max_bytes;     /* close 1009 beyond it */
+	size_t payload_max_bytes;   /* of one broadcast or presence state */
+	size_t out_max_bytes;       /* unsent bytes of one socket; beyond it its TCP is dropped */
+	unsigned channels_max;      /* of one socket */
+	unsigned presence_max;      /* presence calls of one channel ... */
+	int64_t presence_window_ms; /* ... in so long */
+	uint64_t seed;              /* of phx_ref and presence keys */
+};
+
+/** ds_conf_default() - the real server's limits, without its delays */
+struct ds_conf ds_conf_default(void);
+
+/** struct ds_ops - what the core asks of its owner; @conn is what ds_core_open() was given */
+struct ds_ops {
+	/* Queue one frame. It may not call back into the core. */
+	void (*send)(void *conn, bool binary, struct ds_str frame);
+	/* Close with this code after what is queued; 0 drops the TCP connection at once. */
+	void (*close)(void *conn, int code);
+	/* Announce a text frame of @size_bytes, send half of it, drop the TCP connection. */
+	void (*half_frame)(void *conn, size_t size_bytes);
+};
+
+/** ds_core_new() - the caller frees it; @conf and @ops are copied */
+struct ds_core *ds_core_new(const struct ds_conf *conf, const struct ds_ops *ops);
+struct ds_core *ds_core_free(struct ds_core *c);
+const struct ds_conf *ds_core_conf(const struct ds_core *c);
+
+/**
+ * ds_core_clock() - the time, told before every other call
+ * @mono_ms: only grows
+ * @wall_ms: since 1970, for tokens
+ */
+void ds_core_clock(struct ds_core *c, int64_t mono_ms, int64_t wall_ms);
+/** ds_core_tick() - does what is due */
+void ds_core_tick(struct ds_core *c);
+/** ds_core_deadline() - when ds_core_tick() is wanted (mono_ms), or -1 */
+int64_t ds_core_deadline(const struct ds_core *c);
+
+/** struct ds_refusal - the HTTP answer instead of 101; status 0: let it in */
+struct ds_refusal {
+	int status;
+	char error[160]; /* text of the JSON body; empty: no body */
+	int64_t delay_ms;
+	int64_t retry_after_s; /* -1: no such header */
+	bool hang;             /* answer nothing at all */
+};
+
+/**
+ * ds_core_upgrade() - may this WebSocket upgrade pass?
+ * @host:   Host header
+ * @vsn:    query value, p NULL if absent
+ * @apikey: header or query value, p NULL if absent
+ */
+struct ds_refusal ds_core_upgrade(struct ds_core *c, struct ds_str host, struct ds_str vsn,
+				  struct ds_str apikey);
+
+/** ds_core_open() - a socket whose upgrade passed; freed by ds_core_gone() */
+struct ds_socket *ds_core_open(struct ds_core *c, void *conn, struct ds_str vsn,
+			       struct ds_str apikey);
+/** ds_core_frame() - one message; bad ones are dropped without a word */
+void ds_core_frame(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_str frame);
+/** ds_core_alive() - bytes of any sort came */
+void ds_core_alive(struct ds_core *c, struct ds_socket *s);
+/** ds_core_muted() - does the server play dead? Then its pings go unanswered, too */
+bool ds_core_muted(const struct ds_core *c);
+/** ds_core_gone() - the connection has ended; @s is freed */
+void ds_core_gone(struct ds_core *c, struct ds_socket *s);
+/** ds_core_shutdown() - close 1012 to all */
+void ds_core_shutdown(struct ds_core *c);
+
+/** ds_core_status() - appends the JSON of GET /_devserver/status */
+void ds_core_status(struct ds_core *c, struct ds_buf *b);
+/**
+ * ds_core_fault() - does what POST /_devserver/fault says
+ * Return: true, or false with the reason in @ret_error
+ */
+bool ds_core_fault(struct ds_core *c, struct ds_str json, char *ret_error, size_t error_size);

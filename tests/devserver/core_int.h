@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the core's files share. Ownership: core owns sockets, rooms, rules, timers; a socket owns
+ * its channels; a room ends with its last channel.
+ */
+#include <sys/queue.h>
+
+#include "core.h"
+#include "fault.h"
+#include "span.h"
+#include "timer.h"
+
+#define DS_NULL       DS_STR("null")
+#define DS_EMPTY      DS_STR("{}")
+#define DS_REF_SIZE   17 /* 16 characters */
+#define DS_TOPIC_HEAD "realtime:"
+
+TAILQ_HEAD(ds_channel_list, ds_channel);
+TAILQ_HEAD(ds_socket_list, ds_socket);
+TAILQ_HEAD(ds_held_list, ds_held);
+
+struct ds_room {
+	struct ds_str topic_json; /* owned */
+	bool private;
+	struct ds_channel_list members;
+	unsigned n_by_vsn[3]; /* indexed by enum ds_vsn */
+};
+
+struct ds_presence {
+	bool on; /* gets diffs of private rooms */
+	bool tracked;
+	char *key;
+	char ref[DS_REF_SIZE];
+	struct ds_buf payload;
+	struct ds_buf meta; /* payload with phx_ref, as it is sent */
+	int64_t *calls;     /* times of the last calls, a ring of conf.presence_max */
+	unsigned n_calls;
+};
+
+struct ds_channel {
+	TAILQ_ENTRY(ds_channel) in_socket;
+	TAILQ_ENTRY(ds_channel) in_room;
+	struct ds_socket *socket;
+	struct ds_room *room;
+	uint64_t serial;
+	struct ds_str topic_json; /* owned; the name by which it is found */
+	char *join_ref;           /* JSON text as the join had it */
+	char *push_ref;           /* the same, or the join's ref where it had none */
+	bool self;
+	bool ack;
+	bool private;
+	char *token;
+	int64_t exp_ms;
+	unsigned n_bindings;
+	unsigned n_token_events;
+	struct ds_presence presence;
+};
+
+/* A frame that waits because its socket is stuck in a join. */
+struct ds_held {
+	TAILQ_ENTRY(ds_held) link;
+	bool inbound;
+	bool binary;
+	bool no_delay; /* inbound: the wait of this join is over */
+	struct ds_buf frame;
+};
+
+struct ds_socket {
+	TAILQ_ENTRY(ds_socket) link;
+	void *conn;
+	uint64_t id;
+	enum ds_vsn vsn;
+	char *apikey;
+	struct ds_channel_list channels;
+	void *by_topic; /* tsearch tree of struct ds_channel */
+	unsigned n_channels;
+	bool closing;
+	bool stuck;
+	struct ds_held_list held;
+	size_t held_bytes;
+	int64_t heard_ms;
+	uint64_t n_received, n_sent, n_heartbeats, n_joins, n_token_events;
+};
+
+struct ds_core {
+	struct ds_conf conf;
+	struct ds_ops ops;
+	int64_t mono_ms, wall_ms;
+	struct ds_socket_list sockets;
+	void *rooms; /* tsearch tree of struct ds_room */
+	void *by_id; /* tsearch tree of struct ds_socket */
+	unsigned n_sockets;
+	uint64_t next_id;
+	uint64_t n_random;
+	struct ds_timers timers;
+	struct ds_rules rules;
+	bool muted;
+	uint64_t n_opened, n_refused, n_joins, n_heartbeats, n_received, n_relayed, n_sent;
+};
+
+/* core.c: sockets */
+struct ds_socket *ds_socket_by_id(struct ds_core *c, uint64_t id);
+void ds_socket_send(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_str frame);
+void ds_socket_close(struct ds_core *c, struct ds_socket *s, int code);
+/* The socket does nothing until then; frames wait in the order in which they came. */
+void ds_socket_stick(struct ds_core *c, struct ds_socket *s, int64_t ms);
+struct ds_held *ds_socket_hold(struct ds_socket *s, bool inbound, bool binary, struct ds_str frame,
+			       bool first);
+uint64_t ds_random(struct ds_core *c);
+/* Answers @m; the rules may swallow or delay it. */
+void ds_reply(struct ds_core *c, struct ds_socket *s, struct ds_str join_ref,
+	      const struct ds_msg *m, const char *status, struct ds_str response);
+void ds_reply_reason(struct ds_core *c, struct ds_socket *s, struct ds_str join_ref,
+		     const struct ds_msg *m, const char *reason);
+
+/* join.c */
+void ds_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m);
+void ds_new_token(struct ds_core *c, struct ds_channel *ch, struct ds_str payload);
+void ds_arm_expiry(struct ds_core *c, struct ds_channel *ch);
+void ds_expire(struct ds_core *c, struct ds_channel *ch);
+
+/* channel.c */
+struct ds_channel *ds_channel_by_topic(struct ds_socket *s, struct ds_str topic_json);
+struct ds_channel *ds_channel_by_serial(struct ds_socket *s, uint64_t serial);
+struct ds_channel *ds_channel_new(struct ds_core *c, struct ds_socket *s, struct ds_str topic_json,
+				  bool private);
+/* Leaves the room, tells presence, frees it. Sends its own socket nothing. */
+void ds_channel_end(struct ds_core *c, struct ds_channel *ch);
+void ds_channel_push(struct ds_core *c, struct ds_channel *ch, const char *event,
+		     struct ds_str payload);
+void ds_channel_system(struct ds_core *c, struct ds_channel *ch, const char *extension,
+		       const char *status, struct ds_str message);
+/* phx_close or phx_error, then the end. */
+void ds_channel_close(struct ds_core *c, struct ds_channel *ch);
+void ds_channel_crash(struct ds_core *c, struct ds_channel *ch);
+/* An orderly end for a reason: system error, phx_close. */
+void ds_channel_shut(struct ds_core *c, struct ds_channel *ch, const char *message);
+void ds_channel_message(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m);
+
+/* presence.c */
+void ds_presence_init(struct ds_core *c, struct ds_channel *ch, struct ds_str config);
+void ds_presence_done(struct ds_presence *p);
+void ds_presence_state(struct ds_core *c, struct ds_channel *ch);
+void ds_presence_event(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m);
+/* After @ch has left its room @room. */
+void ds_presence_gone(struct ds_core *c, struct ds_channel *ch, struct ds_room *room);

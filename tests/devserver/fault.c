@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+/* Rules, and the orders of POST /_devserver/fault. */
+#include "core_int.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "jwt.h"
+
+static void rule_free(struct ds_rules *rules, struct ds_rule *r)
+{
+	TAILQ_REMOVE(rules, r, link);
+	free(r->topic);
+	free(r->event);
+	free(r->text);
+	free(r);
+}
+
+void ds_rules_clear(struct ds_rules *rules)
+{
+	struct ds_rule *r;
+
+	while ((r = TAILQ_FIRST(rules)) != NULL)
+		rule_free(rules, r);
+}
+
+static bool fits(const char *wanted, struct ds_str given)
+{
+	return !wanted || (given.p && ds_str_eq(ds_str(wanted), given));
+}
+
+bool ds_rules_use(struct ds_rules *rules, enum ds_rule_op op, struct ds_str topic,
+		  struct ds_str event, struct ds_rule_hit *ret)
+{
+	struct ds_rule *r;
+
+	TAILQ_FOREACH(r, rules, link) {
+		if (r->op != op || !fits(r->topic, topic) || !fits(r->event, event))
+			continue;
+		*ret = (struct ds_rule_hit){ .ms = r->ms,
+					     .retry_after_s = r->retry_after_s,
+					     .status = r->status,
+					     .text = r->text ? ds_str_dup(ds_str(r->text)) : NULL };
+		if (r->count > 0 && --r->count == 0)
+			rule_free(rules, r);
+		return true;
+	}
+	return false;
+}
+
+/* One order, while it is carried out. */
+struct order {
+	struct ds_core *c;
+	json_t *json;
+	const char *op;
+	char *error;
+	size_t error_size;
+};
+
+static bool fail(struct order *o, const char *text, const char *what)
+{
+	snprintf(o->error, o->error_size, "%s: %s", text, what);
+	return false;
+}
+
+static const char *text_of(struct order *o, const char *key, const char *otherwise)
+{
+	json_t *v = json_object_get(o->json, key);
+
+	return json_is_string(v) ? json_string_value(v) : otherwise;
+}
+
+static int64_t number_of(struct order *o, const char *key, int64_t otherwise)
+{
+	json_t *v = json_object_get(o->json, key);
+
+	return json_is_integer(v) ? (int64_t)json_integer_value(v) : otherwise;
+}
+
+static char *copy_of(struct order *o, const char *key)
+{
+	const char *text = text_of(o, key, NULL);
+
+	return text ? ds_str_dup(ds_str(text)) : NULL;
+}
+
+static bool add_rule(struct order *o, enum ds_rule_op op, int64_t count)
+{
+	struct ds_rule *r = ds_alloc(sizeof(*r));
+
+	r->op = op;
+	r->topic = copy_of(o, "topic");
+	r->event = copy_of(o, "event");
+	r->text = copy_of(o, "reason");
+	r->ms = number_of(o, "ms", 0);
+	r->status = (int)number_of(o, "status", 503);
+	r->retry_after_s = number_of(o, "retry_after", -1);
+	r->count = number_of(o, "count", count);
+	TAILQ_INSERT_TAIL(&o->c->rules, r, link);
+	return true;
+}
+
+static bool op_delay_reply(struct order *o)
+{
+	bool stall = !json_is_false(json_object_get(o->json, "stall"));
+
+	if (!json_is_integer(json_object_get(o->json, "ms")))
+		return fail(o, "delay_reply needs a number", "ms");
+	if (stall && strcmp(text_of(o, "event", ""), "phx_join") == 0)
+		return add_rule(o, DS_RULE_DELAY_JOIN, 1);
+	return add_rule(o, DS_RULE_DELAY_REPLY, 1);
+}
+
+static bool op_drop_reply(struct order *o)
+{
+	return add_rule(o, DS_RULE_DROP_REPLY, 1);
+}
+
+static bool op_drop_ack(struct order *o)
+{
+	if (json_object_set_new(o->json, "event", json_string("broadcast")) < 0)
+		abort();
+	return add_rule(o, DS_RULE_DROP_REPLY, 1);
+}
+
+static bool op_refuse_join(struct order *o)
+{
+	return add_rule(o, DS_RULE_REFUSE_JOIN, 1);
+}
+
+static bool op_refuse_upgrade(struct order *o)
+{
+	int64_t status = number_of(o, "status", 503);
+
+	if (status < 300 || status > 599)
+		return fail(o, "refuse_upgrade needs an HTTP status of 300 to 599", "status");
+	return add_rule(o, DS_RULE_REFUSE_UPGRADE, 1);
+}
+
+static bool op_hang_upgrade(struct order *o)
+{
+	return add_rule(o, DS_RULE_HANG_UPGRADE, 1);
+}
+
+static bool op_postgres_error(struct order *o)
+{
+	return add_rule(o, DS_RULE_POSTGRES_ERROR, 1);
+}
+
+static bool op_mute(struct order *o)
+{
+	o->c->muted = true;
+	return true;
+}
+
+static bool op_unmute(struct order *o)
+{
+	o->c->muted = false;
+	return true;
+}
+
+static bool op_clear(struct order *o)
+{
+	ds_rules_clear(&o->c->rules);
+	o->c->muted = false;
+	return true;
+}
+
+/* "sockets": "all" (or absent), one id, or a list of ids, as the status names them. */
+static bool chosen(struct order *o, const struct ds_socket *s)
+{
+	json_t *which = json_object_get(o->json, "sockets");
+	json_t *one;
+	size_t i;
+
+	if (!which || json_is_string(which))
+		return true;
+	if (json_is_integer(which))
+		return (uint64_t)json_integer_value(which) == s->id;
+	json_array_foreach(which, i,
+			   one) if ((uint64_t)json_integer_value(one) == s->id) return true;
+	return false;
+}
+
+static void send_to_chosen(struct order *o, bool binary, struct ds_str frame)
+{
+	const char *topic = text_of(o, "topic", NULL);
+	struct ds_buf name = { 0 };
+	struct ds_socket *s;
+
+	ds_buf_json(&name, ds_str(topic ? topic : ""));
+	TAILQ_FOREACH(s, &o->c->sockets, link)
+		if (chosen(o, s) && (!topic || ds_channel_by_topic(s, ds_buf_view(&name))))
+			ds_socket_send(o->c, s, binary, frame);
+	ds_buf_done(&name);
+}
+
+static bool op_send(struct order *o)
+{
+	json_t *text = json_object_get(o->json, "text");
+
+	if (!json_is_string(text))
+		return fail(o, "send needs a string", "text");
+	send_to_chosen(o, false,
+		       (struct ds_str){ json_string_value(text), json_string_length(text) });
+	return true;
+}
+
+static bool op_send_binary(struct order *o)
+{
+	struct ds_buf bytes = { 0 };
+	const char *text = text_of(o, "base64", NULL);
+	bool ok = text && ds_base64_decode(&bytes, ds_str(text));
+
+	if (ok)
+		send_to_chosen(o, true, ds_buf_view(&bytes));
+	ds_buf_done(&bytes);
+	return ok || fail(o, "send_binary needs base64 text", "base64");
+}
+
+static bool op_bad_json(struct order *o)
+{
+	send_to_chosen(o, false, DS_STR("[null,null,\"realtime:x\",\"broadcast\",{\"a\":"));
+	return true;
+}
+
+static bool op_close(struct order *o)
+{
+	int64_t code = number_of(o, "code", 1012);
+	struct ds_socket *s;
+
+	if (code != 0 && (code < 1000 || code > 4999))
+		return fail(o,
+			    "close needs a code of 1000 to 4999, or 0 to drop the TCP connection",
+			    "code");
+	TAILQ_FOREACH(s, &o->c->sockets, link)
+		if (chosen(o, s))
+			ds_socket_close(o->c, s, code == 1006 ? 0 : (int)code);
+	return true;
+}
+
+static bool op_half_frame(struct order *o)
+{
+	int64_t size = number_of(o, "bytes", 1000);
+	struct ds_socket *s;
+
+	if (size < 2 || size > 1000000)
+		return fail(o, "half_frame needs a size of 2 to 1000000", "bytes");
+	TAILQ_FOREACH(s, &o->c->sockets, link)
+		if (chosen(o, s) && !s->closing) {
+			s->closing = true;
+			o->c->ops.half_frame(s->conn, (size_t)size);
+		}
+	return true;
+}
+
+static bool shut_channels(struct order *o)
+{
+	struct ds_buf topic = { 0 };
+	const char *message = text_of(o, "message", "fault");
+	struct ds_socket *s;
+
+	ds_buf_json(&topic, ds_str(text_of(o, "topic", "")));
+	TAILQ_FOREACH(s, &o->c->sockets, link) {
+		struct ds_channel *ch = NULL;
+
+		if (chosen(o, s))
+			ch = ds_channel_by_topic(s, ds_buf_view(&topic));
+
+		if (!ch)
+			continue;
+		if (strcmp(o->op, "phx_error") == 0) {
+			ds_channel_crash(o->c, ch);
+			continue;
+		}
+		if (strcmp(o->op, "system") == 0)
+			ds_channel_system(o->c, ch, text_of(o, "extension", "system"),
+					  text_of(o, "status", "error"), ds_str(message));
+		if (strcmp(o->op, "phx_close") == 0 ||
+		    json_is_true(json_object_get(o->json, "close")))
+			ds_channel_close(o->c, ch);
+	}
+	ds_buf_done(&topic);
+	return true;
+}
+
+static bool op_channels(struct order *o)
+{
+	if (!text_of(o, "topic", NULL))
+		return fail(o, "this needs a topic, with its \"realtime:\"", "topic");
+	return shut_channels(o);
+}
+
+static const struct {
+	const char *name;
+	bool (*run)(struct order *o);
+} orders[] = {
+	{ "bad_json", op_bad_json },
+	{ "clear", op_clear },
+	{ "close", op_close },
+	{ "delay_reply", op_delay_reply },
+	{ "drop_ack", op_drop_ack },
+	{ "drop_reply", op_drop_reply },
+	{ "half_frame", op_half_frame },
+	{ "hang_upgrade", op_hang_upgrade },
+	{ "mute", op_mute },
+	{ "phx_close", op_channels },
+	{ "phx_error", op_channels },
+	{ "postgres_error", op_postgres_error },
+	{ "refuse_join", op_refuse_join },
+	{ "refuse_upgrade", op_refuse_upgrade },
+	{ "send", op_send },
+	{ "send_binary", op_send_binary },
+	{ "system", op_channels },
+	{ "unmute", op_unmute },
+};
+
+/* A misspelt member would be a fault that silently does not happen. */
+static bool members_known(struct order *o)
+{
+	static const char *const known[] = { "base64", "bytes",       "close",   "code",  "count",
+					     "event",  "extension",   "message", "ms",    "op",
+					     "reason", "retry_after", "sockets", "stall", "status",
+					     "text",   "topic" };
+	const char *key;
+	json_t *v;
+
+	json_object_foreach(o->json, key, v)
+	{
+		size_t i = 0;
+
+		while (i < sizeof(known) / sizeof(known[0]) && strcmp(known[i], key) != 0)
+			i++;
+		if (i == sizeof(known) / sizeof(known[0]))
+			return fail(o, "unknown member", key);
+	}
+	return true;
+}
+
+bool ds_core_fault(struct ds_core *c, struct ds_str json, char *ret_error, size_t error_size)
+{
+	json_error_t at;
+	struct order o = { .c = c, .error = ret_error, .error_size = error_size };
+	bool ok = false;
+
+	o.json = json_loadb(json.p ? json.p : "", json.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
+			    &at);
+	o.op = json_string_value(json_object_get(o.json, "op"));
+	if (!o.json)
+		fail(&o, "not JSON", at.text);
+	else if (!o.op)
+		fail(&o, "no member", "op");
+	else if (members_known(&o)) {
+		size_t i = 0, n = sizeof(orders) / sizeof(orders[0]);
+
+		while (i < n && strcmp(orders[i].name, o.op) != 0)
+			i++;
+		ok = i < n ? orders[i].run(&o) : fail(&o, "unknown op", o.op);
+	}
+	json_decref(o.json);
+	return ok;
+}

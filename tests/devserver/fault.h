@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * Rules that a test has laid down: "the next 2 join replies of this topic come 300 ms late".
+ */
+#include <sys/queue.h>
+
+#include "buf.h"
+
+enum ds_rule_op {
+	DS_RULE_DELAY_REPLY,
+	DS_RULE_DELAY_JOIN, /* the whole socket stands still for it, as in a slow join */
+	DS_RULE_DROP_REPLY,
+	DS_RULE_REFUSE_JOIN,
+	DS_RULE_REFUSE_UPGRADE,
+	DS_RULE_HANG_UPGRADE,
+	DS_RULE_POSTGRES_ERROR
+};
+
+struct ds_rule {
+	TAILQ_ENTRY(ds_rule) link;
+	enum ds_rule_op op;
+	char *topic; /* NULL: any */
+	char *event; /* NULL: any */
+	char *text;  /* reason, message or error text; may be NULL */
+	int64_t ms;
+	int64_t retry_after_s; /* -1: none */
+	int status;
+	int64_t count; /* uses left; -1: without end */
+};
+
+TAILQ_HEAD(ds_rules, ds_rule);
+
+/** struct ds_rule_hit - what the rule that matched says; @text is NULL or a copy to free */
+struct ds_rule_hit {
+	int64_t ms;
+	int64_t retry_after_s;
+	int status;
+	char *text;
+};
+
+/** ds_rules_use() - the first rule of this kind that matches, used up once; @event may be NULL */
+bool ds_rules_use(struct ds_rules *rules, enum ds_rule_op op, struct ds_str topic,
+		  struct ds_str event, struct ds_rule_hit *ret);
+void ds_rules_clear(struct ds_rules *rules);
