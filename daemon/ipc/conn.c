@@ -34,7 +34,6 @@ struct conn {
 	bool paused;
 	bool write_full;    /* the kernel takes nothing more: LOOP_WRITE is armed */
 	bool timer_running; /* the deadline of a frame, or of the farewell */
-	bool reported;      /* ops->closed was called */
 	size_t max_queue_bytes;
 	struct loop_fd watch;
 	struct loop_timer timer; /* made when first needed: an idle conn has none */
@@ -265,9 +264,7 @@ static void conn_report(struct conn *c)
 {
 	const char *text = c->end_text ? c->end_text : "no memory";
 
-	if (c->reported)
-		return;
-	c->reported = true;
+	/* Nothing queues it again: every way there is barred by CLOSED. */
 	loop_task_cancel(c->loop, &c->turn);
 	conn_release(c);
 	c->ops->closed(c->ctx, text); /* may free */

@@ -19,7 +19,8 @@ enum {
 	 * malloc. Rounded up generously, because the blob may be held by this queue alone. */
 	OUTQ_ENTRY_COST = 64,
 	/* Smaller ones cost the kernel less as a part of one iovec than as one of their own: a
-	 * third of the processor time at 32 messages of 300 bytes a turn, nothing at 1000 bytes. */
+	 * fifth to a third of the processor time at 32 messages of 300 bytes a turn, nothing at
+	 * 1000. */
 	OUTQ_COPY_MAX = 1024,
 };
 

@@ -143,6 +143,23 @@ START_TEST(shut_down_by_the_client_is_the_end)
 }
 END_TEST
 
+/* The frame fills the buffer to its last byte, so the end is seen in the same turn. */
+START_TEST(answers_go_out_when_the_end_comes_at_once)
+{
+	static uint8_t frame[16 * 1024];
+	char got[64];
+
+	side.on_frame = answer;
+	rtbp_put_length(frame, sizeof(frame) - 4);
+	client_write(frame, sizeof(frame));
+	shutdown(side.client, SHUT_WR);
+	run_turn(loop);
+	ck_assert_uint_eq(side.n_frames, 1);
+	expect_end("closed by the client");
+	ck_assert_uint_eq(client_take(got, sizeof(got)), 6);
+}
+END_TEST
+
 /* The bridge notices by a failed write, before it has read what the client had sent. */
 START_TEST(sends_of_a_client_that_left_are_still_read)
 {
@@ -351,6 +368,7 @@ int main(void)
 	tcase_add_test(c, one_turn_reads_no_more_than_its_share);
 	tcase_add_test(c, whole_frames_are_delivered_before_the_end);
 	tcase_add_test(c, shut_down_by_the_client_is_the_end);
+	tcase_add_test(c, answers_go_out_when_the_end_comes_at_once);
 	tcase_add_test(c, sends_of_a_client_that_left_are_still_read);
 	tcase_add_test(c, a_client_that_only_stops_reading_is_gone);
 	tcase_add_test(c, abort_inside_a_frame_ends_once);

@@ -306,12 +306,22 @@ START_TEST(timer_may_set_itself_again)
 }
 END_TEST
 
-/* Logic that asks the clock inside its timer must find the time come. */
+static void on_ready_nothing(void *ctx, int fd, unsigned ready)
+{
+	(void)ctx;
+	(void)fd;
+	(void)ready;
+}
+
+/* Logic that asks the clock inside its timer must find the time come. A descriptor that is always
+ * ready keeps the loop turning, so that it looks at its timers all the time. */
 START_TEST(timers_are_never_early)
 {
 	uint64_t due;
 
 	ck_assert_int_eq(loop_timer_init(loop, &timer_b, tell_and_stop_at_b, letter_b), 0);
+	ck_assert_int_eq(loop_fd_init(loop, &watch_a, pair_a[0], on_ready_nothing, NULL), 0);
+	ck_assert_int_eq(loop_fd_want(&watch_a, LOOP_WRITE), 0);
 	for (unsigned ms = 1; ms < 40; ms += 3) {
 		due = clock_now(&clock_system) + ms;
 		loop_timer_set(&timer_b, ms);
