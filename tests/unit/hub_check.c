@@ -2,6 +2,13 @@
 /* What must be true of a hub whenever a turn has ended. */
 #include "hub_fixture.h"
 
+/* ck_assert() makes a system call, which is much for what is asked thousands of times. */
+#define MUST(condition)                                           \
+	do {                                                      \
+		if (!(condition))                                 \
+			ck_abort_msg("not true: %s", #condition); \
+	} while (0)
+
 static void check_join(struct hub *hub, struct join *j)
 {
 	unsigned n_subs = 0, n_sends = 0;
@@ -9,37 +16,36 @@ static void check_join(struct hub *hub, struct join *j)
 	struct send *send;
 	struct sub *s;
 
-	ck_assert(j->state != JOIN_DEAD);
-	ck_assert(j->queued == (j->state == JOIN_WAITING));
-	ck_assert_ptr_eq(join_find(hub, j->topic, j->is_private), j);
-	ck_assert_ptr_null(join_find(hub, j->topic, !j->is_private));
+	MUST(j->state != JOIN_DEAD);
+	MUST(j->queued == (j->state == JOIN_WAITING));
+	MUST(join_find(hub, j->topic, j->is_private) == j);
+	MUST(!join_find(hub, j->topic, !j->is_private));
 	TAILQ_FOREACH(s, &j->subs, in_join) {
-		ck_assert_ptr_eq(s->join, j);
-		ck_assert_int_eq(s->peer->state, PEER_READY);
-		ck_assert(s->answered || s->waiting);
-		ck_assert(s->waiting == s->timer.armed);
-		ck_assert_ptr_eq(sub_find(s->peer, j->chan), s);
+		MUST(s->join == j);
+		MUST(s->peer->state == PEER_READY);
+		MUST(s->answered || s->waiting);
+		MUST(s->waiting == s->timer.armed);
+		MUST(sub_find(s->peer, j->chan) == s);
 		n_subs++;
 	}
 	TAILQ_FOREACH(send, &j->sends, entry) {
-		ck_assert_ptr_eq(send->join, j);
-		ck_assert_msg(!(send->given && queued_seen), "a given send behind a queued one");
-		ck_assert_msg(!send->given || j->state == JOIN_JOINED,
-			      "a given send on a join that is not joined");
-		ck_assert(send->given != send->ttl_timer.armed);
+		MUST(send->join == j);
+		MUST(!(send->given && queued_seen));
+		MUST(!send->given || j->state == JOIN_JOINED);
+		MUST(send->given != send->ttl_timer.armed);
 		queued_seen |= !send->given;
 		n_sends++;
 	}
-	ck_assert_uint_eq(n_subs, j->n_subs);
-	ck_assert_uint_eq(n_sends, j->n_sends);
+	MUST(n_subs == j->n_subs);
+	MUST(n_sends == j->n_sends);
 	if (n_subs || n_sends)
-		ck_assert(!j->linger_timer.armed);
+		MUST(!j->linger_timer.armed);
 	else
-		ck_assert_int_ne(j->state, JOIN_WAITING);
+		MUST(j->state != JOIN_WAITING);
 	if (!n_subs && !n_sends && (j->state == JOIN_JOINED || j->state == JOIN_REJECTED))
-		ck_assert(j->linger_timer.armed);
+		MUST(j->linger_timer.armed);
 	if (j->state == JOIN_REJECTED)
-		ck_assert_uint_eq(n_sends, 0);
+		MUST(n_sends == 0);
 }
 
 static void check_peer(struct hub *hub, struct peer *p)
@@ -48,25 +54,25 @@ static void check_peer(struct hub *hub, struct peer *p)
 	struct request *r;
 	struct sub *s;
 
-	ck_assert(!p->reaped);
-	ck_assert_int_ne(p->state, PEER_GONE);
-	ck_assert_ptr_eq(peer_find(hub, p->session), p);
-	ck_assert(p->hello_timer.armed == (p->state == PEER_NEW));
+	MUST(!p->reaped);
+	MUST(p->state != PEER_GONE);
+	MUST(peer_find(hub, p->session) == p);
+	MUST(p->hello_timer.armed == (p->state == PEER_NEW));
 	TAILQ_FOREACH(s, &p->subs, in_peer)
 		n_subs++;
 	TAILQ_FOREACH(r, &p->requests, entry) {
-		ck_assert_int_eq(p->state, PEER_READY);
+		MUST(p->state == PEER_READY);
 		n_sends += r->kind == REQUEST_SEND;
 	}
-	ck_assert_uint_eq(n_subs, p->n_subs);
-	ck_assert_uint_eq(n_sends, p->queued.n + p->given.n);
-	ck_assert(p->queued.n || !p->queued.bytes);
-	ck_assert(p->given.n || !p->given.bytes);
+	MUST(n_subs == p->n_subs);
+	MUST(n_sends == p->queued.n + p->given.n);
+	MUST(p->queued.n || !p->queued.bytes);
+	MUST(p->given.n || !p->given.bytes);
 	if (p->state == PEER_CLOSING)
-		ck_assert(!n_subs && TAILQ_EMPTY(&p->requests));
+		MUST(!n_subs && TAILQ_EMPTY(&p->requests));
 	r = TAILQ_FIRST(&p->requests);
 	if (r && r->kind == REQUEST_SYNC)
-		ck_assert(((struct sync *)((char *)r - offsetof(struct sync, request)))->upstream);
+		MUST(((struct sync *)((char *)r - offsetof(struct sync, request)))->upstream);
 }
 
 void hub_check(struct hub *hub)
@@ -83,7 +89,7 @@ void hub_check(struct hub *hub)
 		check_peer(hub, p);
 		n_peers++;
 	}
-	ck_assert_uint_eq(n_peers, hub->n_peers);
+	MUST(n_peers == hub->n_peers);
 	RB_FOREACH(j, join_chan_tree, &hub->joins_by_chan) {
 		check_join(hub, j);
 		n_joins++;
@@ -98,11 +104,11 @@ void hub_check(struct hub *hub)
 		bytes += s->notice->size;
 		n_sends--;
 	}
-	ck_assert_uint_eq(n_joins, hub->n_joins);
-	ck_assert_uint_eq(n_by_key, hub->n_joins);
-	ck_assert_uint_le(n_queued, n_joins);
-	ck_assert_uint_eq(n_sends, 0);
-	ck_assert_uint_eq(bytes, hub->send_bytes);
-	ck_assert_uint_eq(n_joining, hub->joins_unanswered);
-	ck_assert_uint_le(hub->joins_unanswered, JOINS_UNANSWERED_MAX);
+	MUST(n_joins == hub->n_joins);
+	MUST(n_by_key == hub->n_joins);
+	MUST(n_queued <= n_joins);
+	MUST(n_sends == 0);
+	MUST(bytes == hub->send_bytes);
+	MUST(n_joining == hub->joins_unanswered);
+	MUST(hub->joins_unanswered <= JOINS_UNANSWERED_MAX);
 }

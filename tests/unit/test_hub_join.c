@@ -363,6 +363,7 @@ int main(void)
 	Suite *s = suite_create("hub_join");
 	TCase *t = tcase_create("online"), *own = tcase_create("own");
 
+	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, rig_setup_online, rig_teardown);
 	tcase_add_test(t, refused_for_good);
 	tcase_add_test(t, refusal_as_bare_text_and_none);

@@ -428,6 +428,7 @@ int main(void)
 	Suite *s = suite_create("hub_send");
 	TCase *t = tcase_create("online"), *own = tcase_create("own");
 
+	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, rig_setup_online, rig_teardown);
 	tcase_add_test(t, loopback);
 	tcase_add_test(t, bin_payload);

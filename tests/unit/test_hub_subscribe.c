@@ -401,6 +401,7 @@ int main(void)
 	Suite *s = suite_create("hub_subscribe");
 	TCase *t = tcase_create("online"), *own = tcase_create("own");
 
+	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, rig_setup_online, rig_teardown);
 	tcase_add_test(t, one_join_is_shared);
 	tcase_add_test(t, private_is_said_in_the_join);
