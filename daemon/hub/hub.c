@@ -182,7 +182,7 @@ void hub_drain(struct hub *hub, uint32_t grace_ms)
 	hub->drain = HUB_DRAINING;
 	timer_arm(&hub->timers, &hub->drain_timer, hub_now(hub) + grace_ms);
 	TAILQ_FOREACH(p, &hub->peers, entry) {
-		if (p->state < PEER_CLOSING) {
+		if (p->state < PEER_CLOSING && !p->paused) {
 			p->paused = true;
 			p->io->pause(p->io_ctx, true);
 		}

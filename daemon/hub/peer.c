@@ -137,6 +137,8 @@ void peer_update_pause(struct peer *p)
 {
 	bool pause = p->paused;
 
+	if (p->hub->drain != HUB_RUNNING)
+		return; /* hub_drain() has paused all, for good */
 	if (p->given.n >= PEER_SENDS_MAX || p->given.bytes >= PEER_SEND_BYTES_MAX)
 		pause = true;
 	else if (p->given.n <= PEER_SENDS_MAX / 2 && p->given.bytes <= PEER_SEND_BYTES_MAX / 2)

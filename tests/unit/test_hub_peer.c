@@ -277,6 +277,31 @@ START_TEST(drain_in_vain)
 }
 END_TEST
 
+START_TEST(drain_with_sends)
+{
+	struct fake_peer *a = peer_ready();
+	struct line *f;
+
+	peer_join(a, "t", "{}");
+	for (uint32_t id = 2; id < 4; id++)
+		peer_ask(a, id, "broadcast", "{'topic':'t','event':'e','payload':1}");
+	hub_drain(rig.hub, 1000);
+	hub_drain(rig.hub, 1000);
+	turn();
+	expect(a, "[2,'connection',{'state':'draining',*");
+	ck_assert(a->paused && !a->finished);
+	f = expect_frame("[3,*");
+	server_reply(f, true, "{}");
+	expect(a, "[1,2,null,{'outcome':'acked',*");
+	ck_assert(a->paused); /* no new requests, whatever was answered */
+	server_reply(expect_frame("[3,*"), true, "{}");
+	expect(a, "[1,3,null,{'outcome':'acked',*");
+	expect_farewell(a, "shutdown", false);
+	peer_close(a);
+	ck_assert(rig.drained);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_peer");
@@ -294,6 +319,7 @@ int main(void)
 	tcase_add_test(t, status);
 	tcase_add_test(t, drain_at_once);
 	tcase_add_test(t, drain_in_vain);
+	tcase_add_test(t, drain_with_sends);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, max_clients);
 	suite_add_tcase(s, own);
