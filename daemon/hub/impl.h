@@ -245,6 +245,7 @@ RB_PROTOTYPE(peer_tree, peer, by_session, peer_session_compare)
 struct peer *peer_find(struct hub *hub, uint64_t session);
 void peer_send(struct peer *p,
 	       struct blob *blob); /* over its limit: the peer is ended as a slow consumer */
+/* `m`: the method that an `error` notice names; RTBP_N_METHODS: none that we know. */
 void peer_answer_error(struct peer *p, const struct request *r, enum rtbp_method m,
 		       enum rtbp_error code, const char *text, int64_t retry_after_ms);
 /* Sends the scratch (a whole message) to this peer. */

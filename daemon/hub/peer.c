@@ -104,8 +104,9 @@ void peer_answer_error(struct peer *p, const struct request *r, enum rtbp_method
 		(void)rtbp_msg_put_error(b, r->id, code, text, retry_after_ms);
 	} else {
 		begin = rtbp_msg_begin_notice(b, RTBP_N_ERROR);
-		rtbp_pack_map(b, 2);
-		rtbp_pack_field_text(b, RTBP_F_METHOD, rtbp_method_name(m));
+		rtbp_pack_map(b, m == RTBP_N_METHODS ? 1 : 2);
+		if (m != RTBP_N_METHODS)
+			rtbp_pack_field_text(b, RTBP_F_METHOD, rtbp_method_name(m));
 		rtbp_pack_field(b, RTBP_F_ERROR);
 		rtbp_pack_error(b, code, text, retry_after_ms);
 		(void)rtbp_msg_end(b, begin);
@@ -232,7 +233,7 @@ static void peer_request(struct peer *p, const struct rtbp_msg *m)
 			 RTBP_PROTOCOL);
 		if (!rtbp_utf8_valid(text, strlen(text)))
 			snprintf(text, sizeof(text), "the method's name is no text");
-		peer_answer_error(p, &now, RTBP_M_HELLO, RTBP_E_UNKNOWN_METHOD, text, -1);
+		peer_answer_error(p, &now, RTBP_N_METHODS, RTBP_E_UNKNOWN_METHOD, text, -1);
 		return;
 	}
 	if (p->state == PEER_NEW && (method != RTBP_M_HELLO || !now.wants_answer)) {

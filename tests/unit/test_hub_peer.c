@@ -302,6 +302,20 @@ START_TEST(drain_with_sends)
 }
 END_TEST
 
+START_TEST(unknown_methods)
+{
+	struct fake_peer *a = peer_ready();
+
+	peer_ask(a, 1, "teleport", "{}");
+	expect(a, "[1,1,[204,'unknown_method',*teleport*],null]");
+	/* Nobody may take it for the failure of another method. */
+	peer_call(a, "teleport", "{}");
+	expect(a, "[2,'error',{'error':[204,'unknown_method',*teleport*]}]");
+	peer_frame(a, "\x94\0\5\xa2\xff\xfe\x80", 7);
+	ck_assert(!a->finished || a->farewell);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_peer");
@@ -320,6 +334,7 @@ int main(void)
 	tcase_add_test(t, drain_at_once);
 	tcase_add_test(t, drain_in_vain);
 	tcase_add_test(t, drain_with_sends);
+	tcase_add_test(t, unknown_methods);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, max_clients);
 	suite_add_tcase(s, own);
