@@ -30,43 +30,43 @@ enum {
 	LINGER_MS = 1000, /* after a close frame: wait for the other one */
 };
 
-static void conn_try(struct conn *c, int addr);
-static void conn_gone(struct conn *c);
+static void wire_conn_try(struct wire_conn *c, int addr);
+static void wire_conn_gone(struct wire_conn *c);
 
-void conn_init(struct conn *c, struct wire_lws *w, unsigned nr, size_t max_message_bytes)
+void wire_conn_init(struct wire_conn *c, struct wire_lws *w, unsigned nr, size_t max_message_bytes)
 {
 	c->w = w;
 	wire_link_init(&c->l, nr, w->shared, max_message_bytes);
 }
 
-static void timer(struct conn *c, lws_sorted_usec_list_t *sul, sul_cb_t cb, uint64_t ms)
+static void timer(struct wire_conn *c, lws_sorted_usec_list_t *sul, sul_cb_t cb, uint64_t ms)
 {
 	lws_sul_schedule(c->w->context, 0, sul, cb, (lws_usec_t)ms * LWS_US_PER_MS + 1);
 }
 
-/* Ends the TCP connection without ceremony; conn_gone() follows, from the loop. */
-static void conn_kill(struct conn *c)
+/* Ends the TCP connection without ceremony; wire_conn_gone() follows, from the loop. */
+static void wire_conn_kill(struct wire_conn *c)
 {
 	if (c->wsi)
 		lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 	else if (!c->connecting)
-		conn_gone(c);
+		wire_conn_gone(c);
 }
 
 static void on_addr_timeout(lws_sorted_usec_list_t *sul)
 {
-	struct conn *c = lws_container_of(sul, struct conn, sul_addr);
+	struct wire_conn *c = lws_container_of(sul, struct wire_conn, sul_addr);
 
 	if (c->l.tcp_up)
 		return;
 	wire_link_end(&c->l, WIRE_CONNECT, "no TCP connection in %u ms",
 		      (unsigned)c->w->connect_ms);
-	conn_kill(c);
+	wire_conn_kill(c);
 }
 
 static void on_attempt_timeout(lws_sorted_usec_list_t *sul)
 {
-	struct conn *c = lws_container_of(sul, struct conn, sul_attempt);
+	struct wire_conn *c = lws_container_of(sul, struct wire_conn, sul_attempt);
 	unsigned ms = c->l.attempt ? (unsigned)c->l.attempt->attempt_ms : 0;
 
 	if (!c->l.tcp_up)
@@ -78,22 +78,22 @@ static void on_attempt_timeout(lws_sorted_usec_list_t *sul)
 			      ms);
 	/* Not the next address: the whole attempt is over. */
 	c->l.addr = RESOLVER_MAX_ADDRS;
-	conn_kill(c);
+	wire_conn_kill(c);
 }
 
 static void on_next(lws_sorted_usec_list_t *sul)
 {
-	struct conn *c = lws_container_of(sul, struct conn, sul_next);
+	struct wire_conn *c = lws_container_of(sul, struct wire_conn, sul_next);
 
-	conn_try(c, c->l.addr + 1);
+	wire_conn_try(c, c->l.addr + 1);
 }
 
 static void on_close_timeout(lws_sorted_usec_list_t *sul)
 {
-	struct conn *c = lws_container_of(sul, struct conn, sul_close);
+	struct wire_conn *c = lws_container_of(sul, struct wire_conn, sul_close);
 
 	if (c->l.flush_over || c->l.state != LINK_CLOSING) {
-		conn_kill(c);
+		wire_conn_kill(c);
 		return;
 	}
 	c->l.flush_over = true;
@@ -102,7 +102,7 @@ static void on_close_timeout(lws_sorted_usec_list_t *sul)
 		lws_callback_on_writable(c->wsi);
 }
 
-static void conn_cancel_timers(struct conn *c)
+static void wire_conn_cancel_timers(struct wire_conn *c)
 {
 	lws_sul_cancel(&c->sul_addr);
 	lws_sul_cancel(&c->sul_attempt);
@@ -110,7 +110,7 @@ static void conn_cancel_timers(struct conn *c)
 	lws_sul_cancel(&c->sul_close);
 }
 
-static void conn_try(struct conn *c, int addr)
+static void wire_conn_try(struct wire_conn *c, int addr)
 {
 	const struct wire_attempt *a = c->l.attempt;
 	struct lws_client_connect_info info = { 0 };
@@ -135,12 +135,12 @@ static void conn_try(struct conn *c, int addr)
 	c->connecting = false;
 	if (!wsi || c->gone) {
 		c->wsi = NULL;
-		conn_gone(c);
+		wire_conn_gone(c);
 	}
 }
 
 /* The wsi is destroyed, or never came to be. */
-static void conn_gone(struct conn *c)
+static void wire_conn_gone(struct wire_conn *c)
 {
 	struct wire_link *l = &c->l;
 
@@ -160,7 +160,7 @@ static void conn_gone(struct conn *c)
 	} else {
 		wire_link_end(l, WIRE_LOST, "the connection ended without a close frame");
 	}
-	conn_cancel_timers(c);
+	wire_conn_cancel_timers(c);
 	wire_link_finish(l);
 }
 
@@ -174,22 +174,22 @@ static uint64_t now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-void conn_open(struct conn *c, struct mbox_item *item)
+void wire_conn_open(struct wire_conn *c, struct mbox_item *item)
 {
 	uint64_t now = now_ms();
 
 	wire_link_begin(&c->l, item);
 	timer(c, &c->sul_attempt, on_attempt_timeout,
 	      c->l.attempt->deadline_ms > now ? c->l.attempt->deadline_ms - now : 0);
-	conn_try(c, 0);
+	wire_conn_try(c, 0);
 }
 
-void conn_close(struct conn *c, enum wire_why why, uint16_t code, const char *text)
+void wire_conn_close(struct wire_conn *c, enum wire_why why, uint16_t code, const char *text)
 {
 	wire_link_end(&c->l, why, "%s", text);
 	if (c->l.state == LINK_TRYING) {
 		c->l.addr = RESOLVER_MAX_ADDRS;
-		conn_kill(c);
+		wire_conn_kill(c);
 	} else if (c->l.state == LINK_OPEN) {
 		c->l.state = LINK_CLOSING;
 		c->l.close_code = code;
@@ -201,13 +201,13 @@ void conn_close(struct conn *c, enum wire_why why, uint16_t code, const char *te
 	}
 }
 
-void conn_send(struct conn *c, struct mbox_item *item)
+void wire_conn_send(struct wire_conn *c, struct mbox_item *item)
 {
 	wire_link_out_add(&c->l, item);
 	lws_callback_on_writable(c->wsi);
 }
 
-void conn_resume(struct conn *c)
+void wire_conn_resume(struct wire_conn *c)
 {
 	if (c->l.state != LINK_OPEN || !c->l.paused || !wire_link_unhold(&c->l))
 		return;
@@ -217,7 +217,7 @@ void conn_resume(struct conn *c)
 
 /* ---- what libwebsockets reports ---- */
 
-static void on_append_headers(struct conn *c, unsigned char **at, size_t room)
+static void on_append_headers(struct wire_conn *c, unsigned char **at, size_t room)
 {
 	const struct secret *headers = c->l.attempt->headers;
 
@@ -229,7 +229,7 @@ static void on_append_headers(struct conn *c, unsigned char **at, size_t room)
 }
 
 /* Return: 0 for a 101; else -1, after reading what is there of the body: the server's reason. */
-static int on_http_answer(struct conn *c, struct lws *wsi)
+static int on_http_answer(struct wire_conn *c, struct lws *wsi)
 {
 	unsigned status = lws_http_client_http_response(wsi);
 	char buf[LWS_PRE + 1024], retry[16];
@@ -250,7 +250,7 @@ static int on_http_answer(struct conn *c, struct lws *wsi)
 	return -1;
 }
 
-static void on_http_body(struct conn *c, const char *data, size_t size)
+static void on_http_body(struct wire_conn *c, const char *data, size_t size)
 {
 	size_t left = sizeof(c->l.body) - c->l.body_size;
 
@@ -260,7 +260,7 @@ static void on_http_body(struct conn *c, const char *data, size_t size)
 	c->l.body_size += size;
 }
 
-static void on_connect_error(struct conn *c, struct lws *wsi, const char *in, size_t len)
+static void on_connect_error(struct wire_conn *c, struct lws *wsi, const char *in, size_t len)
 {
 	struct wire_link *l = &c->l;
 	unsigned status = lws_http_client_http_response(wsi);
@@ -276,20 +276,23 @@ static void on_connect_error(struct conn *c, struct lws *wsi, const char *in, si
 	} else if (!l->tcp_up) {
 		wire_link_end(l, WIRE_CONNECT, "cannot connect (refused or unreachable)");
 	} else if (!l->request_sent) {
-		wire_link_end(l, WIRE_TLS, "TLS: %s", l->tls_text[0] ? l->tls_text : why);
+		/* Without an alert: libwebsockets has emptied OpenSSL's error queue already. */
+		wire_link_end(l, WIRE_TLS, "TLS: %s",
+			      l->tls_text[0] ? l->tls_text
+					     : "no valid handshake (is this a TLS port?)");
 	} else {
 		wire_link_end(l, WIRE_HANDSHAKE, "no valid answer to the WebSocket upgrade: %s",
 			      why);
 	}
 }
 
-static void on_established(struct conn *c)
+static void on_established(struct wire_conn *c)
 {
-	conn_cancel_timers(c);
+	wire_conn_cancel_timers(c);
 	wire_link_opened(&c->l);
 }
 
-static void on_receive(struct conn *c, struct lws *wsi, const void *in, size_t len)
+static void on_receive(struct wire_conn *c, struct lws *wsi, const void *in, size_t len)
 {
 	struct wire_shared *shared = c->l.shared;
 	struct mbox_item *item;
@@ -308,9 +311,9 @@ static void on_receive(struct conn *c, struct lws *wsi, const void *in, size_t l
 		return;
 	r = wire_rx_add(&c->l.rx, &piece, &item);
 	if (r == WIRE_RX_E_TOO_BIG) {
-		conn_close(c, WIRE_TOO_BIG, 1009, "a message is over the limit in size");
+		wire_conn_close(c, WIRE_TOO_BIG, 1009, "a message is over the limit in size");
 	} else if (r < 0) {
-		conn_close(c, WIRE_LOST, 1011, "no memory for a message");
+		wire_conn_close(c, WIRE_LOST, 1011, "no memory for a message");
 	} else if (item) {
 		atomic_fetch_add_explicit(&shared->messages_in, 1, memory_order_relaxed);
 		if (wire_link_deliver(&c->l, item) && !c->l.paused) {
@@ -322,7 +325,7 @@ static void on_receive(struct conn *c, struct lws *wsi, const void *in, size_t l
 }
 
 /* Return: -1 closes. */
-static int on_writable(struct conn *c, struct lws *wsi)
+static int on_writable(struct wire_conn *c, struct lws *wsi)
 {
 	struct wire_shared *shared = c->l.shared;
 	struct mbox_item *item;
@@ -353,7 +356,7 @@ static int on_writable(struct conn *c, struct lws *wsi)
 	return 0;
 }
 
-static void on_peer_close(struct conn *c, const unsigned char *in, size_t len)
+static void on_peer_close(struct wire_conn *c, const unsigned char *in, size_t len)
 {
 	uint16_t code = 1005;
 	char reason[126];
@@ -372,7 +375,7 @@ static void on_peer_close(struct conn *c, const unsigned char *in, size_t len)
 
 /* An open connection is over and nobody has said why: if the peer has not hung up, it was
  * libwebsockets that did, because of a broken frame. */
-static void on_closed(struct conn *c, struct lws *wsi)
+static void on_closed(struct wire_conn *c, struct lws *wsi)
 {
 	lws_sockfd_type fd = lws_get_socket_fd(wsi);
 	char byte;
@@ -383,13 +386,13 @@ static void on_closed(struct conn *c, struct lws *wsi)
 		wire_link_end(&c->l, WIRE_PROTOCOL, "the server broke the WebSocket protocol");
 }
 
-void conn_on_tls_handshake(struct conn *c, void *ssl)
+void wire_conn_on_tls_handshake(struct wire_conn *c, void *ssl)
 {
 	if (c->l.attempt)
 		c->l.pinned = wire_tls_pin_name(ssl, c->l.attempt->host);
 }
 
-void conn_on_tls_alert(struct conn *c, const char *text)
+void wire_conn_on_tls_alert(struct wire_conn *c, const char *text)
 {
 	/* The verification's own words say more than the alert that follows them. */
 	if (!c->l.tls_text[0])
@@ -397,15 +400,15 @@ void conn_on_tls_alert(struct conn *c, const char *text)
 }
 
 /* Return: non-zero refuses the certificate. */
-static int on_tls_verify(struct conn *c, void *store_ctx, bool ok)
+static int on_tls_verify(struct wire_conn *c, void *store_ctx, bool ok)
 {
 	if (!ok && !c->l.tls_text[0])
 		wire_tls_verify_text(store_ctx, c->l.tls_text, sizeof(c->l.tls_text));
 	return !ok || !c->l.pinned;
 }
 
-int conn_on_callback(struct conn *c, struct lws *wsi, enum lws_callback_reasons reason, void *user,
-		     void *in, size_t len)
+int wire_conn_on_callback(struct wire_conn *c, struct lws *wsi, enum lws_callback_reasons reason,
+			  void *user, void *in, size_t len)
 {
 	switch ((int)reason) {
 	case LWS_CALLBACK_WSI_CREATE: /* TCP is up */
@@ -447,7 +450,7 @@ int conn_on_callback(struct conn *c, struct lws *wsi, enum lws_callback_reasons 
 		if (c->connecting)
 			c->gone = true;
 		else if (c->wsi == wsi)
-			conn_gone(c);
+			wire_conn_gone(c);
 		return 0;
 	default:
 		return 0;

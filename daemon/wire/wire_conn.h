@@ -12,7 +12,7 @@
 #include "wire/wire_lws.h"
 #include "wire/wire_tls.h"
 
-struct conn {
+struct wire_conn {
 	struct wire_link l;
 	struct wire_lws *w;
 	struct lws *wsi;
@@ -31,24 +31,24 @@ struct wire_lws {
 	bool stop_now;
 	struct wire_tls_hook tls_hook;
 	lws_sorted_usec_list_t sul_stop;
-	struct conn conns[WIRE_MAX_LINKS];
+	struct wire_conn conns[WIRE_MAX_LINKS];
 };
 
-void conn_init(struct conn *c, struct wire_lws *w, unsigned nr, size_t max_message_bytes);
+void wire_conn_init(struct wire_conn *c, struct wire_lws *w, unsigned nr, size_t max_message_bytes);
 
 /* Starts the attempt that an OPEN item carries; the conn is idle. */
-void conn_open(struct conn *c, struct mbox_item *item);
+void wire_conn_open(struct wire_conn *c, struct mbox_item *item);
 /* Gives one message; the conn is open. It takes the item. */
-void conn_send(struct conn *c, struct mbox_item *item);
+void wire_conn_send(struct wire_conn *c, struct mbox_item *item);
 /* Ends an attempt at once, an open connection by a close frame. */
-void conn_close(struct conn *c, enum wire_why why, uint16_t code, const char *text);
+void wire_conn_close(struct wire_conn *c, enum wire_why why, uint16_t code, const char *text);
 /* M has room again. */
-void conn_resume(struct conn *c);
+void wire_conn_resume(struct wire_conn *c);
 
 /* The TLS handshake starts: nothing of the server has been looked at yet. */
-void conn_on_tls_handshake(struct conn *c, void *ssl);
-void conn_on_tls_alert(struct conn *c, const char *text);
+void wire_conn_on_tls_handshake(struct wire_conn *c, void *ssl);
+void wire_conn_on_tls_alert(struct wire_conn *c, const char *text);
 
 /* The callback of all connections (user, in, len as libwebsockets gives them for `reason`). */
-int conn_on_callback(struct conn *c, struct lws *wsi, enum lws_callback_reasons reason, void *user,
-		     void *in, size_t len);
+int wire_conn_on_callback(struct wire_conn *c, struct lws *wsi, enum lws_callback_reasons reason,
+			  void *user, void *in, size_t len);

@@ -38,26 +38,26 @@ void wire_ring(int efd)
 
 static void on_item(struct wire_lws *w, struct mbox_item *item)
 {
-	struct conn *c = &w->conns[item->link];
+	struct wire_conn *c = &w->conns[item->link];
 	bool current = c->l.state != LINK_IDLE && item->epoch == c->l.epoch;
 
 	switch ((enum wire_down)item->kind) {
 	case WIRE_DOWN_OPEN:
-		conn_open(c, item);
+		wire_conn_open(c, item);
 		break;
 	case WIRE_DOWN_SEND:
 		if (current && c->l.state == LINK_OPEN) {
-			conn_send(c, item);
+			wire_conn_send(c, item);
 			return;
 		}
 		break;
 	case WIRE_DOWN_CLOSE:
 		if (current)
-			conn_close(c, WIRE_BY_US, (uint16_t)item->code, "closed by us");
+			wire_conn_close(c, WIRE_BY_US, (uint16_t)item->code, "closed by us");
 		break;
 	case WIRE_DOWN_RESUME:
 		for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
-			conn_resume(&w->conns[i]);
+			wire_conn_resume(&w->conns[i]);
 		break;
 	}
 	mbox_done(w->shared->down, item);
@@ -83,11 +83,11 @@ static void on_wake(struct wire_lws *w)
 	lws_sul_schedule(w->context, 0, &w->sul_stop, on_stop_timeout, STOP_MS * LWS_US_PER_MS);
 	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++) {
 		if (w->conns[i].l.state != LINK_IDLE)
-			conn_close(&w->conns[i], WIRE_BY_US, 1000, "closed by us");
+			wire_conn_close(&w->conns[i], WIRE_BY_US, 1000, "closed by us");
 	}
 }
 
-static struct conn *conn_by_fd(struct wire_lws *w, int fd)
+static struct wire_conn *wire_conn_by_fd(struct wire_lws *w, int fd)
 {
 	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++) {
 		if (w->conns[i].wsi && lws_get_socket_fd(w->conns[i].wsi) == fd)
@@ -98,24 +98,24 @@ static struct conn *conn_by_fd(struct wire_lws *w, int fd)
 
 static void on_tls_handshake(void *ctx, void *ssl, int fd)
 {
-	struct conn *c = conn_by_fd(ctx, fd);
+	struct wire_conn *c = wire_conn_by_fd(ctx, fd);
 
 	if (c)
-		conn_on_tls_handshake(c, ssl);
+		wire_conn_on_tls_handshake(c, ssl);
 }
 
 static void on_tls_alert(void *ctx, int fd, const char *text)
 {
-	struct conn *c = conn_by_fd(ctx, fd);
+	struct wire_conn *c = wire_conn_by_fd(ctx, fd);
 
 	if (c)
-		conn_on_tls_alert(c, text);
+		wire_conn_on_tls_alert(c, text);
 }
 
 static int on_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
 		       size_t len)
 {
-	struct conn *c;
+	struct wire_conn *c;
 
 	if (reason == LWS_CALLBACK_EVENT_WAIT_CANCELLED) {
 		on_wake(lws_context_user(lws_get_context(wsi)));
@@ -129,7 +129,7 @@ static int on_callback(struct lws *wsi, enum lws_callback_reasons reason, void *
 	}
 	/* Calls about the context itself come with a wsi of nobody or none at all. */
 	c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
-	return c ? conn_on_callback(c, wsi, reason, user, in, len) : 0;
+	return c ? wire_conn_on_callback(c, wsi, reason, user, in, len) : 0;
 }
 
 static _Atomic bool starting;
@@ -238,7 +238,7 @@ int wire_lws_new(const struct wire_conf *conf, struct wire_shared *shared, struc
 	w->connect_ms = conf->connect_ms;
 	w->tls_hook = (struct wire_tls_hook){ on_tls_handshake, on_tls_alert, w };
 	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
-		conn_init(&w->conns[i], w, i, conf->max_message_bytes);
+		wire_conn_init(&w->conns[i], w, i, conf->max_message_bytes);
 	lws_set_allocator(wire_alloc_realloc);
 	/* Nothing below warning: info and debug lines quote requests. */
 	lws_set_log_level(LLL_ERR | LLL_WARN, on_log);
