@@ -141,6 +141,7 @@ static void busy_timer_due(void *ctx)
 		next = RB_NEXT(join_chan_tree, &hub->joins_by_chan, j);
 		sends_flush(j);
 	}
+	sync_probe_all(hub);
 }
 
 /* ---- the end ---- */

@@ -285,7 +285,8 @@ RB_PROTOTYPE(sync_tree, sync, by_id, sync_id_compare)
 void sync_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params);
 /* Answers the syncs at the head of the peer's list whose time has come. */
 void sync_check(struct peer *p);
-void sync_on_online(struct hub *hub);
+/* The link has come up, or has room again. */
+void sync_probe_all(struct hub *hub);
 void sync_free(struct sync *s);
 
 /* join.c */

@@ -44,7 +44,7 @@ static void link_online(void *ctx)
 	log_notice("online: %s", hub->conf.url);
 	report_connection(hub);
 	joins_run(hub);
-	sync_on_online(hub);
+	sync_probe_all(hub);
 	hub_wake(hub);
 }
 

@@ -3,6 +3,7 @@
  * sync: the barrier. Answered when it stands first in its peer's list of unanswered requests and,
  * with `upstream`, a heartbeat sent after it was answered by the server.
  */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "hub/impl.h"
@@ -73,13 +74,18 @@ static void sync_on_probe(void *ctx, uint64_t cookie, enum session_result result
 static void sync_probe(struct sync *s)
 {
 	struct hub *hub = s->peer->hub;
+	int r;
 
-	if (s->upstream && !s->probe_sent &&
-	    session_probe(hub->session, sync_on_probe, hub, s->id) == 0)
+	if (!s->upstream || s->probe_sent)
+		return;
+	r = session_probe(hub->session, sync_on_probe, hub, s->id);
+	if (r == 0)
 		s->probe_sent = true;
+	else if (r != -ENOTCONN && !hub->busy_timer.armed)
+		timer_arm(&hub->timers, &hub->busy_timer, hub_now(hub) + LINK_BUSY_RETRY_MS);
 }
 
-void sync_on_online(struct hub *hub)
+void sync_probe_all(struct hub *hub)
 {
 	struct sync *s;
 

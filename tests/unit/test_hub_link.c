@@ -209,6 +209,33 @@ START_TEST(sync_timeout)
 }
 END_TEST
 
+START_TEST(sync_upstream)
+{
+	struct fake_peer *a = peer_ready();
+	unsigned n = rig.n_heartbeats;
+
+	rig.mute = true;
+	peer_ask(a, 1, "sync", "{'upstream':true}");
+	ck_assert_uint_eq(rig.n_heartbeats, n + 1);
+	expect_nothing(a);
+	server_drop(SESSION_FAULT_LOST, "x");
+	expect(a, "[2,'connection',*");
+	rig.mute = false;
+	advance(2000);
+	server_open();
+	expect(a, "[2,'connection',*");
+	expect(a, "[1,1,null,{}]");
+	/* Also when the link takes nothing at first. */
+	rig.send_result = 1;
+	peer_ask(a, 2, "sync", "{'upstream':true}");
+	advance(100);
+	expect_nothing(a);
+	rig.send_result = 0;
+	advance(10);
+	expect(a, "[1,2,null,{}]");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_link");
@@ -225,6 +252,7 @@ int main(void)
 	tcase_add_test(t, silent_server);
 	tcase_add_test(t, sync_behind_earlier_requests);
 	tcase_add_test(t, sync_timeout);
+	tcase_add_test(t, sync_upstream);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }
