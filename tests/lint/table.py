@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""PROTOCOL.md against rtbp_table.h: each name and number of the table is documented, and no other is."""
+
+import re
+
+import tree
+
+# Words in backticks in sections 4 to 6 that are no names of the table: values of fields.
+VALUES = set("""
+    true false ready joined joining rejoining rejected closed
+    acked denied unknown too_big busy expired not_joined
+    idle connecting online stalled backoff auth_failed config_error draining
+    auto ws bin sync.upstream *
+""".split()) | {""}
+
+
+def rows(text, which):
+    block = re.search(rf"#define {which}\(X\)(.*?[^\\])\n\n", text, re.S).group(1)
+    return re.findall(r"X\(\w+, (?:(\d+), )?\"(\w+)\"", block.replace("\\\n", " "))
+
+
+def sections(text):
+    """Number -> text of the numbered chapters."""
+    parts = re.split(r"^## (\d+)\. .*$", text, flags=re.M)
+    return dict(zip(map(int, parts[1::2]), parts[2::2]))
+
+
+def compare(what, table, document):
+    for name in sorted(set(table) - set(document)):
+        yield f"PROTOCOL.md lacks the {what} {name}"
+    for name in sorted(set(document) - set(table)):
+        yield f"rtbp_table.h lacks the {what} {name}"
+
+
+def words(text):
+    """What stands in backticks, code blocks left out; "x" and x alike."""
+    text = re.sub(r"^    .*$", "", text, flags=re.M)
+    return {w.strip('"') for w in re.findall(r"`([^`]+)`", text)}
+
+
+def constant(text, name):
+    return eval(re.search(rf"\b{name}\s*=\s*([\d *]+),", text).group(1))  # digits and * only
+
+
+def check(table, document):
+    chapter = sections(document)
+    methods = [n for _, n in rows(table, "RTBP_METHODS")]
+    notices = [n for _, n in rows(table, "RTBP_NOTICES")]
+    errors = rows(table, "RTBP_ERRORS")
+    fields = [n for _, n in rows(table, "RTBP_FIELDS")]
+    headings = {n: re.findall(r"^### (\w+)$", chapter[n], re.M) for n in (4, 5)}
+    yield from compare("method", methods, headings[4])
+    yield from compare("notification", notices, headings[5])
+    yield from compare("error", errors, re.findall(r"^\| (\d+) \| `(\w+)` \|", chapter[2], re.M))
+    said = set().union(*(words(chapter[n]) for n in (4, 5, 6)))
+    known = {n for _, n in errors} | set(methods) | set(notices) | VALUES
+    for name in sorted(set(fields) - said):
+        yield f"PROTOCOL.md lacks the field {name}"
+    for name in sorted(said - known - set(fields)):
+        yield f"rtbp_table.h lacks the field {name}, and it is no known value"
+    limits = {
+        f"1 to {constant(table, 'RTBP_TOPIC_MAX')} bytes": 3,
+        f"1 to {constant(table, 'RTBP_EVENT_MAX')} bytes": 3,
+        f"nested at most {constant(table, 'RTBP_DEPTH_MAX')} deep": 1,
+        f"({constant(table, 'RTBP_FRAME_MAX_UP') >> 20} MiB unless configured)": 1,
+        f"none over {constant(table, 'RTBP_FRAME_MAX_DOWN') >> 20} MiB": 1,
+        f"| `protocol` | int | {constant(table, 'RTBP_PROTOCOL')} |": 4,
+    }
+    for text, n in limits.items():
+        if text not in re.sub(r"\s+", " ", chapter[n]):
+            yield f'section {n} of PROTOCOL.md does not say "{text}", as rtbp_table.h does'
+
+
+def self_test(table, document):
+    planted = [
+        (table.replace('X(SYNC, "sync")', 'X(SYNC, "sink")'), document),
+        (table.replace('X(CHANNEL, "channel")', 'X(CHANNEL, "canal")'), document),
+        (table.replace('X(CHAN, "chan")', 'X(CHAN, "khan")'), document),
+        (table.replace('X(BUSY, 100,', 'X(BUSY, 103,'), document),
+        (table.replace("RTBP_TOPIC_MAX = 240", "RTBP_TOPIC_MAX = 241"), document),
+        (table, document.replace("### status", "### statuses")),
+        (table, document.replace("| `keep` |", "| `keeps` |")),
+        (table, document.replace("| 204 |", "| 209 |")),
+        (table, document.replace("`rtt_ms`", "`rtt_us`")),
+    ]
+    for t, d in planted:
+        assert (t, d) != (table, document)
+        assert list(check(t, d)), "a planted difference was not found"
+
+
+if __name__ == "__main__":
+    both = tree.read("proto/rtbp_table.h"), tree.read("proto/PROTOCOL.md")
+    found = list(check(*both))
+    if not found:
+        self_test(*both)
+    tree.report(found, "PROTOCOL.md and rtbp_table.h")
