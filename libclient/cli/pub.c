@@ -247,12 +247,17 @@ static int pub_lines(struct pub *p)
 {
 	struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
 	struct cli *cli = p->cli;
+	uint64_t n_taken;
 	bool can_read;
 	int r = 0;
 
 	while (r == 0 && !cli->is_done) {
-		r = send_lines(p);
-		print_ready(p);
+		/* What is printed makes room in the window, until all are sent or wait. */
+		do {
+			print_ready(p);
+			n_taken = p->n_taken;
+			r = send_lines(p);
+		} while (r == 0 && p->n_taken != n_taken);
 		if (r != 0 || (p->is_eof && p->start == p->end && p->n_printed == p->n_taken))
 			break;
 		can_read =

@@ -12,8 +12,8 @@ pc=$(find "$dir/usr" -name rtbridge.pc)
 libdir=$(dirname "$(dirname "$pc")")
 
 echo "== pkg-config"
-# The file names the prefix that was configured; pkg-config moves it to where the file is.
-flags=$(PKG_CONFIG_PATH=$(dirname "$pc") pkg-config --define-prefix --cflags --libs rtbridge)
+# The file names the prefix that was configured.
+flags=$(PKG_CONFIG_PATH=$(dirname "$pc") pkg-config --define-variable=prefix="$dir/usr" --cflags --libs rtbridge)
 [ "$(PKG_CONFIG_PATH=$(dirname "$pc") pkg-config --modversion rtbridge)" = "$version" ]
 # shellcheck disable=SC2086
 "$cc" $extra -DEXPECTED="\"$version\"" -o "$dir/by_pc" "$source/consumer/main.c" $flags

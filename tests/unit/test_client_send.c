@@ -126,7 +126,6 @@ static const struct {
 	{ "{\"outcome\":\"unsupported\"}", 0, "1:unsupported " },
 	{ "{\"outcome\":\"from a later daemon\"}", 0, "1:unknown " },
 	{ "{\"outcome\":\"invalid\"}", 0, "1:unknown " },
-	{ "7", 0, "1:unknown " },
 	{ NULL, RTBP_E_BUSY, "1:busy:words retry=1500 " },
 	{ NULL, RTBP_E_BAD_PAYLOAD, "1:invalid:words retry=1500 " },
 	{ NULL, RTBP_E_UNSUPPORTED, "1:unsupported:words retry=1500 " },

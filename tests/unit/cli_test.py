@@ -1,0 +1,465 @@
+# SPDX-License-Identifier: MIT
+"""The rtbridge command against a played daemon: cli_test.py COMMAND"""
+
+import json
+import os
+import pty
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import unittest
+
+from cli_fake import Daemon, Error
+
+DEADLINE = 60
+COMMAND = os.path.abspath(sys.argv.pop(1))
+
+
+class Run:
+    """The command, its stdout as lines."""
+
+    def __init__(self, daemon, *args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE):
+        self.process = subprocess.Popen(
+            [COMMAND, "-s", daemon.path if daemon else "/nonexistent/s", *args],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines = queue.Queue()
+        self.errors = []
+        self.threads = []
+        if self.process.stdout:
+            self.read(self.process.stdout, self.lines.put)
+        self.read(self.process.stderr, self.errors.append)
+
+    def read(self, stream, put):
+        def loop():
+            for line in stream:
+                put(line.rstrip("\n"))
+
+        thread = threading.Thread(target=loop, daemon=True)
+        thread.start()
+        self.threads.append(thread)
+
+    def line(self):
+        return self.lines.get(timeout=DEADLINE)
+
+    def json(self):
+        return json.loads(self.line())
+
+    def end(self):
+        """Waits. Return: exit code, the lines not yet taken, stderr."""
+        code = self.process.wait(DEADLINE)
+        for thread in self.threads:
+            thread.join(DEADLINE)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream:
+                stream.close()
+        return code, list(self.lines.queue), "\n".join(self.errors)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.daemon = Daemon()
+        self.addCleanup(self.daemon.close)
+
+    def run_cli(self, *args, **kw):
+        return Run(self.daemon, *args, **kw)
+
+    def connection(self):
+        return self.daemon.connections.get(timeout=DEADLINE)
+
+    def request(self, method):
+        while True:
+            name, params = self.daemon.requests.get(timeout=DEADLINE)
+            if name == method:
+                return params
+
+
+class Usage(Case):
+    def check(self, code, args, stderr=".*", stdout=".*"):
+        got, lines, errors = Run(None, *args).end()
+        self.assertEqual(got, code, (args, errors))
+        self.assertRegex(errors, stderr)
+        self.assertRegex("\n".join(lines), stdout)
+
+    def test_help_fits_a_screen(self):
+        code, lines, errors = Run(None, "--help").end()
+        self.assertEqual((code, errors), (0, ""))
+        self.assertLessEqual(len(lines), 24)
+        self.assertLessEqual(max(map(len, lines)), 88)
+
+    def test_version(self):
+        self.check(0, ["--version"], stdout=r"^rtbridge \d+\.\d+\.\d+$")
+
+    def test_wrong_use(self):
+        for args in (
+            ["dance"],
+            ["sub"],
+            ["pub", "t"],
+            ["pub", "t", "e", "1", "2"],
+            ["pub", "-l", "t", "e", "1"],
+            ["status", "more"],
+            ["status", "-C", "3"],
+            ["pub", "t", "e", "-e", "x"],
+            ["sub", "t", "-l"],
+            ["sub", "t", "-C", "0"],
+            ["sub", "t", "-C", "-1"],
+            ["sub", "t", "-W", "x"],
+            ["pub", "t", "e", "--ttl", "2h"],
+            ["pub", "t", "e", "--ttl", "61s"],
+            ["--nonsense"],
+        ):
+            with self.subTest(args):
+                self.check(2, args, stderr=r"(see|Try) `rtbridge --help`|cannot use")
+
+    def test_no_daemon(self):
+        for args in ([], ["status"], ["status", "--json"], ["sub", "t"], ["pub", "t", "e"]):
+            with self.subTest(args):
+                self.check(3, args, stderr="/nonexistent/s.*systemctl start rtbridged.*rtbridged --config")
+
+    def test_path_too_long(self):
+        self.check(2, ["-s", "/" + "x" * 200, "status"], stderr="cannot start")
+
+    def test_denied_by_the_daemon(self):
+        def hello(connection, id, params):
+            raise Error(407, "denied", "uid 5 may not attach")
+
+        self.daemon.on["hello"] = hello
+        code, _, errors = self.run_cli("status").end()
+        self.assertEqual(code, 5)
+        self.assertIn("uid 5 may not attach", errors)
+
+
+class Sub(Case):
+    def notify(self, connection, **params):
+        connection.notify("broadcast", chan=1, topic="room:1", **params)
+
+    def ready(self, *args, **kw):
+        run = self.run_cli("sub", "room:1", *args, **kw)
+        connection = self.connection()
+        self.assertEqual(self.request("subscribe")["topic"], "room:1")
+        return run, connection
+
+    def test_one_line_per_message_and_nothing_else(self):
+        run, c = self.ready("--json", "-C", "2")
+        self.notify(c, event="hello", payload={"n": 1})
+        self.notify(c, event="x", payload="é\x1b\n", meta={"id": "7"}, extra={"k": [1]})
+        code, lines, errors = run.end()
+        self.assertEqual((code, errors), (0, ""))
+        self.assertEqual(lines[0], '{"type":"broadcast","topic":"room:1","event":"hello","payload":{"n":1}}')
+        self.assertEqual(
+            json.loads(lines[1]),
+            {
+                "type": "broadcast",
+                "topic": "room:1",
+                "event": "x",
+                "payload": "é\x1b\n",
+                "meta": {"id": "7"},
+                "extra": {"k": [1]},
+            },
+        )
+        self.assertEqual(len(lines), 2)
+
+    def test_lines_come_at_once(self):
+        run, c = self.ready()
+        for i in range(3):
+            self.notify(c, event="e", payload=i)
+            self.assertEqual(run.json()["payload"], i)
+        run.process.send_signal(signal.SIGINT)
+        self.assertEqual(run.end()[0], 130)
+        self.daemon.gone.get(timeout=DEADLINE)
+
+    def test_sigterm(self):
+        run, c = self.ready()
+        run.process.send_signal(signal.SIGTERM)
+        self.assertEqual(run.end()[0], 143)
+
+    def test_odd_messages(self):
+        run, c = self.ready("-C", "4")
+        self.notify(c, event="b", payload=b"\x00\xff")
+        self.notify(c, event="", raw=[1])
+        self.notify(c, event="u", payload=b"abc", undecodable=True)
+        self.notify(c, event='q"\\\t', payload=None)
+        _, lines, _ = run.end()
+        self.assertEqual([json.loads(line) for line in lines], [
+            {"type": "broadcast", "topic": "room:1", "event": "b", "payload_base64": "AP8="},
+            {"type": "broadcast", "topic": "room:1", "event": "", "raw": [1]},
+            {"type": "broadcast", "topic": "room:1", "event": "u", "payload_base64": "YWJj", "undecodable": True},
+            {"type": "broadcast", "topic": "room:1", "event": 'q"\\\t', "payload": None},
+        ])  # fmt: skip
+
+    def test_wishes(self):
+        run = self.run_cli("sub", "a", "-e", "x", "a", "b", "--private", "-e", "y", "--self", "-E")
+        for topic in ("a", "b"):
+            params = self.request("subscribe")
+            self.assertEqual(params["topic"], topic)
+            self.assertEqual(params["private"], True)
+            self.assertEqual(params["broadcast"], {"self": True, "events": ["x", "y"]})
+        self.assertEqual(run.end(), (0, [], ""))
+
+    def test_trouble_is_told(self):
+        run, c = self.ready()
+        c.notify("connection", state="connecting", since=1)
+        c.notify("connection", state="backoff", since=1, reason="lost", text="gone", next_try_ms=5)
+        self.assertEqual(
+            run.json(),
+            {"type": "connection", "state": "backoff", "code": "lost", "text": "gone", "retry_in_ms": 5},
+        )
+        c.notify("connection", state="connecting", since=1)
+        c.notify("connection", state="online", since=1)
+        self.assertEqual(run.json(), {"type": "connection", "state": "online"})
+        c.notify("channel", chan=1, topic="room:1", private=False, state="rejoining", code="x", text="y")
+        self.assertEqual(
+            run.json(), {"type": "channel", "topic": "room:1", "state": "rejoining", "code": "x", "text": "y"}
+        )
+        c.notify("channel", chan=1, topic="room:1", private=False, state="ready")
+        self.assertEqual(run.json(), {"type": "channel", "topic": "room:1", "state": "ready"})
+        self.daemon.stop()
+        notice = run.json()
+        self.assertEqual((notice["type"], notice["state"]), ("state", "attaching"))
+        self.daemon.listen()
+        self.assertEqual(run.json(), {"type": "state", "state": "attached"})
+        self.request("subscribe")
+        self.notify(self.connection(), event="e", payload=2)
+        self.assertEqual(run.json()["payload"], 2)
+        run.process.terminate()
+        self.assertEqual(run.end()[1], [])
+
+    def test_verbose(self):
+        run, c = self.ready("-v", "-E")
+        code, lines, _ = run.end()
+        self.assertEqual(code, 0)
+        self.assertEqual([json.loads(line) for line in lines], [
+            {"type": "connection", "state": "online"},
+            {"type": "channel", "topic": "room:1", "state": "ready"},
+        ])  # fmt: skip
+
+    def test_rejected(self):
+        def subscribe(connection, id, params):
+            raise Error(300, "rejected", "Unauthorized")
+
+        self.daemon.on["subscribe"] = subscribe
+        code, lines, _ = self.run_cli("sub", "a", "b").end()
+        self.assertEqual(code, 5)
+        self.assertEqual(
+            json.loads(lines[0]),
+            {"type": "channel", "topic": "a", "state": "rejected", "code": "rejected", "text": "Unauthorized"},
+        )
+
+    def test_bad_topic(self):
+        self.assertEqual(self.run_cli("sub", "rtbridge:x").end()[0], 2)
+
+    def test_time_over(self):
+        run, c = self.ready("-W", "0.3", "-C", "2")
+        self.notify(c, event="e", payload=1)
+        self.assertEqual(run.json()["payload"], 1)
+        code, _, errors = run.end()
+        self.assertEqual(code, 27)
+        self.assertIn("1 messages came within 0.3 s", errors)
+        self.assertEqual(self.ready("-W", "0.05")[0].end()[0], 27)
+
+    def test_on_a_terminal(self):
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        run, c = self.ready("-C", "2", stdout=theirs)
+        os.close(theirs)
+        c.notify("connection", state="backoff", since=1, reason="lost", text="gone\x1b[2J")
+        self.notify(c, event="e\x1b", payload={"a": "\x9b"})
+        self.notify(c, event="b", payload=b"xyz")
+        code, _, errors = run.end()
+        self.assertEqual(code, 0)
+        text = os.read(ours, 4096).decode().replace("\r\n", "\n")
+        self.assertRegex(text, r'^\d\d:\d\d:\d\d room:1 e\? \{"a":"\?"\}\n\S+ room:1 b binary of 3 bytes: eHl6\n$')
+        self.assertRegex(errors, r"^\d\d:\d\d:\d\d -- connection backoff: gone\?\[2J$")
+
+    def test_a_closed_pipe_is_no_drama(self):
+        read, write = os.pipe()
+        run, c = self.ready(stdout=write)
+        os.close(write)
+        os.close(read)
+        self.notify(c, event="e", payload=1)
+        code, _, errors = run.end()
+        self.assertEqual((code, errors), (-signal.SIGPIPE, ""))
+
+
+class Pub(Case):
+    def test_outcomes(self):
+        for outcome, code in (
+            ("acked", 0), ("sent", 0), ("denied", 5), ("not_joined", 5), ("unknown", 7), ("too_big", 6),
+            ("busy", 6), ("rate_limited", 6), ("unsupported", 6), ("expired", 27),
+        ):  # fmt: skip
+            with self.subTest(outcome):
+                self.daemon.on["broadcast"] = lambda c, id, p: {"outcome": outcome, "text": "so"}
+                got, lines, errors = self.run_cli("pub", "t", "e", '{"n":1}').end()
+                self.assertEqual((got, lines, errors), (code, [outcome], "rtbridge: so"))
+                got, lines, errors = self.run_cli("--json", "pub", "t", "e").end()
+                self.assertEqual((got, errors), (code, ""))
+                self.assertEqual(json.loads(lines[0]), {"outcome": outcome, "text": "so"})
+
+    def test_what_is_sent(self):
+        code, lines, errors = self.run_cli("pub", "room:1", "hello", '{"n":1}', "--private", "--ttl", "500ms").end()
+        self.assertEqual((code, lines, errors), (0, ["acked"], ""))
+        self.assertEqual(
+            self.request("broadcast"),
+            {"topic": "room:1", "private": True, "event": "hello", "ttl_ms": 500, "payload": {"n": 1}},
+        )
+        self.assertEqual(self.run_cli("pub", "-q", "t", "e").end(), (0, [], ""))
+        self.assertEqual(self.request("broadcast"), {"topic": "t", "event": "e", "payload": {}})
+
+    def test_wrong_things(self):
+        for args, code, outcome in (
+            (["t", "e", "{"], 6, ["invalid"]),
+            (["t", "e", '{"a":"' + "x" * 100000 + '"}'], 0, ["acked"]),
+            (["", "e"], 2, []),
+            (["t", "\n"], 2, []),
+        ):
+            with self.subTest(args[0:2]):
+                got, lines, errors = self.run_cli("pub", *args).end()
+                self.assertEqual((got, lines), (code, outcome))
+                self.assertEqual(bool(errors), code != 0)
+
+    def test_refused_by_the_daemon(self):
+        def broadcast(connection, id, params):
+            raise Error(203, "bad_payload", "at $.a")
+
+        self.daemon.on["broadcast"] = broadcast
+        self.assertEqual(self.run_cli("pub", "t", "e").end(), (6, ["invalid"], "rtbridge: at $.a"))
+
+    def test_daemon_goes_away(self):
+        self.daemon.on["broadcast"] = lambda c, id, p: c.close()
+        code, lines, errors = self.run_cli("pub", "t", "e").end()
+        self.assertEqual((code, lines), (7, ["unknown"]))
+
+    def test_no_outcome_in_time(self):
+        self.daemon.on["broadcast"] = lambda c, id, p: None
+        code, lines, errors = self.run_cli("pub", "t", "e", "-W", "0.2").end()
+        self.assertEqual((code, lines), (27, ["unknown"]))
+        self.assertIn("no outcome within 0.2 s", errors)
+
+    def test_lines(self):
+        run = self.run_cli("pub", "-l", "t", "e", stdin=subprocess.PIPE)
+        n = 3000
+        run.process.stdin.write("".join('{"i":%d}\n' % i for i in range(n)) + "\n  \n99")
+        run.process.stdin.close()
+        code, lines, errors = run.end()
+        self.assertEqual((code, errors), (0, ""))
+        self.assertEqual(lines, ["acked"] * (n + 1))
+        self.assertEqual([self.request("broadcast")["payload"] for _ in range(n + 1)], [{"i": i} for i in range(n)] + [99])
+
+    def test_lines_are_pipelined_and_bounded(self):
+        waiting = queue.Queue()
+        self.daemon.on["broadcast"] = lambda c, id, p: waiting.put((c, id, p["payload"]))
+        run = self.run_cli("pub", "-l", "t", "e", "--json", stdin=subprocess.PIPE)
+        run.process.stdin.write("".join("%d\n" % i for i in range(300)))
+        run.process.stdin.close()
+        first = [waiting.get(timeout=DEADLINE) for _ in range(256)]
+        self.assertRaises(queue.Empty, waiting.get, timeout=0.1)
+        for c, id, i in reversed(first):
+            c.answer(id, {"outcome": "denied" if i == 5 else "acked"})
+        for _ in range(44):
+            c, id, i = waiting.get(timeout=DEADLINE)
+            c.answer(id, {"outcome": "expired"})
+        code, lines, _ = run.end()
+        self.assertEqual(code, 5)
+        self.assertEqual([json.loads(line)["line"] for line in lines], list(range(1, 301)))
+        self.assertEqual(json.loads(lines[5]), {"outcome": "denied", "line": 6})
+
+    def test_lines_with_a_bad_one(self):
+        run = self.run_cli("pub", "-l", "t", "e", stdin=subprocess.PIPE)
+        run.process.stdin.write("1\n{\n3\n")
+        run.process.stdin.close()
+        code, lines, errors = run.end()
+        self.assertEqual((code, lines), (6, ["acked", "invalid", "acked"]))
+        self.assertIn("line 2: bad payload", errors)
+
+    def test_lines_all_bad(self):
+        run = self.run_cli("pub", "-l", "t", "e", stdin=subprocess.PIPE)
+        run.process.stdin.write("{\n" * 1000)
+        run.process.stdin.close()
+        self.assertEqual(run.end()[0:2], (6, ["invalid"] * 1000))
+
+    def test_lines_over_a_restart(self):
+        seen = queue.Queue()
+
+        def broadcast(connection, id, params):
+            seen.put(params["payload"])
+            return {"outcome": "acked"} if params["payload"] != 2 else None
+
+        self.daemon.on["broadcast"] = broadcast
+        run = self.run_cli("pub", "-l", "t", "e", stdin=subprocess.PIPE)
+        run.process.stdin.write("1\n2\n")
+        run.process.stdin.flush()
+        self.assertEqual([seen.get(timeout=DEADLINE) for _ in range(2)], [1, 2])
+        self.daemon.stop()
+        self.assertEqual([run.line(), run.line()], ["acked", "unknown"])
+        run.process.stdin.write("3\n")
+        run.process.stdin.close()
+        self.daemon.listen()
+        code, lines, _ = run.end()
+        self.assertEqual((code, lines), (7, ["acked"]))
+        self.assertEqual(seen.get(timeout=DEADLINE), 3)
+
+
+STATUS = {
+    "server": {"name": "rtbridged", "version": "0.1.0", "pid": 5, "uptime_ms": 9},
+    "connection": {"state": "online", "since": 1700000000000},
+    "url": "wss://host/realtime/v1/websocket",
+    "vsn": "2.0.0",
+    "links": [{"link": 0, "state": "online", "since": 1700000000000, "why": "shared", "joins": 2, "rtt_ms": 41}],
+    "clients": [
+        {"session": 3, "uid": 1000, "pid": 77, "name": "worker", "version": "2", "subscriptions": 1, "queued_bytes": 123},
+        {"session": 70000, "uid": 0, "pid": 78, "name": "ev\x1bil", "version": "", "subscriptions": 0, "queued_bytes": 0},
+    ],
+    "channels": [
+        {"chan": 1, "topic": "room:1", "private": False, "state": "ready", "link": 0, "subscribers": 1, "queued_sends": 0},
+        {"chan": 2, "topic": "räum", "private": True, "state": "rejected", "link": 0, "subscribers": 1,
+         "queued_sends": 0, "code": "rejected", "text": "Unauthorized"},
+    ],
+    "counters": {"reconnects": 0},
+}  # fmt: skip
+
+
+class Status(Case):
+    def status(self, *args, **changes):
+        self.daemon.on["status"] = lambda c, id, p: {**STATUS, **changes}
+        return self.run_cli(*args).end()
+
+    def test_for_people(self):
+        code, lines, errors = self.status()
+        self.assertEqual((code, errors), (0, ""))
+        self.assertRegex(lines[0], r"^online \d+d\d+h wss://host/realtime/v1/websocket channels=2 clients=2 rtt=41ms$")
+        text = "\n".join(lines)
+        self.assertRegex(text, r"LINK +STATE.*\n0 +online +\d+d\d+h +2 +41 +shared\n")
+        self.assertRegex(text, r"\n1     room:1  public   ready ")
+        self.assertRegex(text, r"\n2     räum    private  rejected .* rejected: Unauthorized\n")
+        self.assertRegex(text, r"\n3 +1000 +77 +worker +2 +1 +123\n")
+        self.assertNotIn("\x1b", text)
+
+    def test_what_is_wrong(self):
+        conn = {"state": "backoff", "since": 1700000000000, "reason": "dns", "text": "no such host", "next_try_ms": 3200}
+        code, lines, _ = self.status("status", connection=conn)
+        self.assertEqual(code, 4)
+        self.assertTrue(lines[0].startswith("backoff "))
+        self.assertEqual(lines[1], "  dns: no such host; next try in 3.2 s")
+        self.assertEqual(self.status(connection={"state": "idle"}, clients=[], links=[], channels=[])[0], 0)
+
+    def test_json(self):
+        code, lines, errors = self.status("status", "--json")
+        self.assertEqual((code, errors, len(lines)), (0, "", 1))
+        self.assertTrue(lines[0].startswith('{"type":"status",'))
+        self.assertEqual(json.loads(lines[0]), {"type": "status", **STATUS})
+
+    def test_no_answer(self):
+        self.daemon.on["status"] = lambda c, id, p: None
+        code, _, errors = self.run_cli("status", "-W", "0.1").end()
+        self.assertEqual(code, 27)
+        self.assertTrue(re.search("no answer", errors))
+
+
+if __name__ == "__main__":
+    unittest.main()
