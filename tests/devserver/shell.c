@@ -12,13 +12,13 @@
 
 #include "conn.h"
 
-#define CHUNK         65536
-#define CHUNKS_A_TURN 16      /* then the other sockets have their turn */
-#define FLUSH_US      5000000 /* for a peer that does not read its last bytes */
-#define LINGER_US     1000000 /* for the peer's own end of the connection */
-#define LINGER_TLS_US 300000  /* TLS has no half close here */
-#define SHUTDOWN_MS   3000
-#define FDS_MAX       65536 /* libwebsockets keeps a table as long as the limit */
+#define CHUNK           65536
+#define CHUNKS_A_TURN   16      /* then the other sockets have their turn */
+#define FLUSH_US        5000000 /* for a peer that does not read its last bytes */
+#define LINGER_US       1000000 /* for the peer's own end of the connection */
+#define LINGER_SHORT_US 300000  /* ... when the process ends; and TLS has no half close here */
+#define SHUTDOWN_MS     3000
+#define FDS_MAX         65536 /* libwebsockets keeps a table as long as the limit */
 
 struct slot {
 	struct ds_conn conn;
@@ -34,6 +34,7 @@ struct shell {
 	unsigned n_conns;
 	int64_t armed_ms;
 	lws_sorted_usec_list_t timer;
+	lws_sorted_usec_list_t stop_timer;
 	unsigned char chunk[LWS_PRE + CHUNK];
 };
 
@@ -117,7 +118,7 @@ static void linger(struct shell *sh, struct slot *slot)
 	slot->lingering = true;
 	if (!sh->tls)
 		shutdown(lws_get_socket_fd(slot->wsi), SHUT_WR);
-	lws_set_timer_usecs(slot->wsi, sh->tls ? LINGER_TLS_US : LINGER_US);
+	lws_set_timer_usecs(slot->wsi, sh->tls || stop_asked ? LINGER_SHORT_US : LINGER_US);
 }
 
 static int on_writeable(struct shell *sh, struct slot *slot)
@@ -202,6 +203,8 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
 		ds_conn_done(&slot->conn);
 		slot->wsi = NULL;
 		sh->n_conns--;
+		if (stop_asked)
+			lws_cancel_service(sh->lws); /* or the loop would sleep before it looks */
 		break;
 	default:
 		return 0;
@@ -286,6 +289,11 @@ static struct lws_vhost *start(struct shell *sh, const struct ds_listen *at)
 	return vhost && lws_get_vhost_listen_port(vhost) > 0 ? vhost : NULL;
 }
 
+static void on_stop_timer(lws_sorted_usec_list_t *sul)
+{
+	(void)sul; /* it has woken the loop */
+}
+
 static void serve(struct shell *sh)
 {
 	int64_t until;
@@ -295,6 +303,7 @@ static void serve(struct shell *sh)
 	tell_time(sh);
 	ds_core_shutdown(sh->core);
 	until = ms_of(CLOCK_MONOTONIC) + SHUTDOWN_MS;
+	lws_sul_schedule(sh->lws, 0, &sh->stop_timer, on_stop_timer, SHUTDOWN_MS * LWS_US_PER_MS);
 	while (sh->n_conns && ms_of(CLOCK_MONOTONIC) < until && lws_service(sh->lws, 0) >= 0)
 		;
 }
