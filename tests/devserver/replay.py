@@ -1,0 +1,663 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Plays recorded conversations against a fresh devserver and compares its answers.
+
+Before the replay every topic, event name, ref, presence key and token is replaced by a random one (seed printed), so
+that the server cannot know the recording by heart. Compared is the order of the frames on each socket. Generated ids
+(phx_ref, UUID keys, ids of bindings) need not be equal, but equal ids must stay equal and different ones different.
+The order of a track reply and one's own presence_diff is free, as it is on the real server.
+
+That nothing more arrives is shown by heartbeats as markers: they are answered in order.
+"""
+
+import argparse
+import base64
+import hashlib
+import hmac
+import json
+import os
+import random
+import re
+import sys
+import time
+import urllib.parse
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from rtbtest.devserver import BINARY, CLOSE, TEXT, Closed, DevServer, RawWebSocket, Refused, sign  # noqa: E402
+
+RECORDED_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
+RECORDED_AT = 1795376500  # seconds; tokens keep their distance to it
+QUIET_MS = 100  # a pause of the recorder's client: all answers to what it had sent are in
+PROTOCOL_EVENTS = {"phx_join", "phx_leave", "phx_reply", "phx_close", "phx_error", "heartbeat", "broadcast", "presence",
+                   "access_token", "system", "presence_state", "presence_diff", "postgres_changes", "track", "untrack"}
+JWT = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]+")
+PHX_REF = re.compile(r"[\w-]{16}")
+AGO = re.compile(r"expired \d+ seconds ago")
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class Mismatch(Exception):
+    pass
+
+
+def load(path):
+    with open(path, encoding="utf-8") as f:
+        return [json.loads(line) for line in f]
+
+
+def parse_json(text):
+    """Numbers keep their digits (1.50 and 1.5 differ), and a key that comes twice is two members."""
+    def members(pairs):
+        value = {}
+        for k, v in pairs:
+            while k in value:
+                k += " (again)"
+            value[k] = v
+        return value
+
+    return json.loads(text, parse_float=lambda digits: ("number", digits), object_pairs_hook=members)
+
+
+# ---- frames ----------------------------------------------------------------------------------------------------------
+
+class Message:
+    """A Phoenix message out of a recorded or received frame. `raw` where it is none."""
+
+    FIELDS = ("join_ref", "ref", "topic", "event", "payload")
+
+    def __init__(self, v1, opcode, data):
+        self.v1, self.opcode, self.raw, self.kind = v1, opcode, data, None
+        self.fields = {}
+        try:
+            if opcode == "binary" and not v1:
+                self._binary(data)
+            else:
+                self._text(data if isinstance(data, str) else data.decode())
+            self.ok = True
+        except (ValueError, KeyError, IndexError, TypeError):
+            self.ok = False
+
+    def _text(self, text):
+        value = parse_json(text)
+        if self.v1:
+            self.fields = {k: value[k] for k in ("ref", "topic", "event", "payload")}
+            self.fields["join_ref"] = value.get("join_ref")
+            self.has_join_ref = "join_ref" in value
+        else:
+            if not isinstance(value, list) or len(value) < 5:
+                raise ValueError("no Phoenix array")
+            self.fields = dict(zip(self.FIELDS, value))
+            self.rest = value[5:]
+
+    def _binary(self, data):
+        self.kind = data[0]
+        names = {0: ("join_ref", "ref", "topic", "event"), 2: ("topic", "event"),
+                 3: ("join_ref", "ref", "topic", "user_event", "metadata"), 4: ("topic", "user_event", "metadata")}[self.kind]
+        at = 1 + len(names)
+        if self.kind in (3, 4):
+            self.fields["encoding"] = data[at]
+            at += 1
+        for name, size in zip(names, data[1:1 + len(names)]):
+            if at + size > len(data):
+                raise ValueError("short")
+            self.fields[name] = data[at:at + size].decode()
+            at += size
+        self.names = names
+        self.fields.setdefault("event", "broadcast")
+        self.fields["payload"] = data[at:]
+
+    def __getattr__(self, name):
+        if name.startswith("__") or "fields" not in self.__dict__:
+            raise AttributeError(name)
+        return self.fields.get(name)
+
+    def encode(self):
+        if not self.ok:
+            return self.raw
+        if self.kind is not None:
+            parts = [self.fields[n].encode() for n in self.names]
+            head = bytes([self.kind] + [len(p) for p in parts])
+            if self.kind in (3, 4):
+                head += bytes([self.fields["encoding"]])
+            return head + b"".join(parts) + self.fields["payload"]
+        if self.v1:
+            value = {k: self.fields[k] for k in ("topic", "event", "payload", "ref")}
+            if self.has_join_ref:
+                value["join_ref"] = self.fields["join_ref"]
+        else:
+            value = [self.fields[k] for k in self.FIELDS] + self.rest
+        return dump(value)
+
+    def __repr__(self):
+        if not self.ok:
+            return repr(self.raw)
+        return f"kind {self.kind} {self.fields}" if self.kind is not None else self.encode()
+
+
+def dump(value):
+    """JSON text of a value of parse_json()."""
+    if isinstance(value, tuple):
+        return value[1]
+    if isinstance(value, list):
+        return "[" + ",".join(dump(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(json.dumps(k) + ":" + dump(v) for k, v in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+# ---- new names -------------------------------------------------------------------------------------------------------
+
+class Names:
+    """Replaces the names of one scenario, consistently and without collisions."""
+
+    def __init__(self, rng, server):
+        self.rng, self.server = rng, server
+        self.words, self.refs, self.keys, self.used = {}, {}, {}, set()
+        self.tokens = {}
+
+    def fresh(self, head=""):
+        while True:
+            word = head + "".join(self.rng.choice("abcdefghijklmnopqrstuvwxyz0123456789-_é") for _ in range(self.rng.randint(4, 12)))
+            if word not in self.used:
+                self.used.add(word)
+                return word
+
+    def word(self, old):
+        if old not in self.words:
+            self.words[old] = self.fresh("w") if old else old
+        return self.words[old]
+
+    def topic(self, old):
+        if not isinstance(old, str) or old == "phoenix":
+            return old
+        head, colon, sub = old.partition(":")
+        head = head if head == "realtime" else self.word(head)
+        return head + colon + self.sub(sub)
+
+    def sub(self, old):
+        """Part by part: without a config the parts name a schema and a table."""
+        return ":".join(self.word(part) for part in old.split(":"))
+
+    def ref(self, conn, old):
+        if old is None or old == "":
+            return old
+        if (conn, old) not in self.refs:
+            number = self.rng.randint(1000, 10 ** 9)
+            self.refs[conn, old] = number if isinstance(old, int) else f"{self.fresh('r')}{number}"
+        return self.refs[conn, old]
+
+    def event(self, old):
+        return old if old in PROTOCOL_EVENTS or not isinstance(old, str) else self.word(old)
+
+    def token(self, old):
+        """The same claims, their times as far from now as they were then; a wrong signature stays a wrong one."""
+        if old not in self.tokens:
+            part = [base64.urlsafe_b64decode(p + "=" * (-len(p) % 4)) for p in old.split(".")[:2]]
+            header, claims = json.loads(part[0]), json.loads(part[1])
+            good = sign_raw(old.rsplit(".", 1)[0], RECORDED_SECRET) == old
+            for claim in ("iat", "exp"):
+                if isinstance(claims.get(claim), (int, float)):
+                    claims[claim] += self.server.now - RECORDED_AT
+            claims["session"] = self.fresh()
+            self.tokens[old] = sign(claims, self.server.secret if good else self.fresh(), header)
+        return self.tokens[old]
+
+    def presence_key(self, old):
+        """A number stays a number."""
+        if old is None or old == "":
+            return old
+        if str(old) not in self.keys:
+            self.keys[str(old)] = str(self.rng.randint(10, 10 ** 6)) if isinstance(old, int) else self.fresh("k")
+        new = self.keys[str(old)]
+        return int(new) if isinstance(old, int) else new
+
+    def text(self, old):
+        return JWT.sub(lambda m: self.token(m[0]), old)
+
+    def value(self, value):
+        """Tokens wherever they are."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list):
+            return [self.value(v) for v in value]
+        if isinstance(value, dict):
+            return {k: self.value(v) for k, v in value.items()}
+        return value
+
+    def payload(self, event, payload):
+        payload = self.value(payload)
+        if not isinstance(payload, dict):
+            return payload
+        payload = dict(payload)
+        if event == "broadcast" and "event" in payload:
+            payload["event"] = self.event(payload["event"])
+        if event == "phx_join" and isinstance(payload.get("config"), dict):
+            presence = payload["config"].get("presence")
+            if isinstance(presence, dict) and "key" in presence:
+                presence["key"] = self.presence_key(presence["key"])
+        if event == "system" and "channel" in payload:
+            payload["channel"] = self.sub(payload["channel"])
+        if event == "presence_state":
+            payload = {self.keys.get(k, k): v for k, v in payload.items()}
+        if event == "presence_diff":
+            payload = {side: {self.keys.get(k, k): v for k, v in payload[side].items()} for side in payload}
+        if event == "phx_reply" and isinstance(payload.get("response"), dict):
+            for binding in payload["response"].get("postgres_changes", []):
+                for part in ("schema", "table", "filter"):
+                    if binding.get(part) in self.words:
+                        binding[part] = self.words[binding[part]]
+        return payload
+
+    def message(self, conn, m):
+        """Renames in place."""
+        if not m.ok:
+            if isinstance(m.raw, str):
+                for old, new in self.words.items():
+                    m.raw = m.raw.replace(f'"{old}"', f'"{new}"').replace(f'"realtime:{old}"', f'"realtime:{new}"')
+            return m
+        f = m.fields
+        for name in ("join_ref", "ref"):
+            if name in f:
+                f[name] = self.ref(conn, f[name])
+        f["topic"] = self.topic(f["topic"])
+        if m.kind is None:
+            f["payload"] = self.payload(f["event"], f["payload"])
+        if "user_event" in f:
+            f["user_event"] = self.event(f["user_event"])
+        if m.kind != 2:
+            f["event"] = self.event(f["event"])
+        return m
+
+
+def sign_raw(body, secret):
+    mac = hmac.new(secret.encode(), body.encode(), hashlib.sha256).digest()
+    return body + "." + base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
+# ---- what the strict server does -------------------------------------------------------------------------------------
+
+def find(steps, start, conn, fits):
+    for i in range(start, len(steps)):
+        if steps[i]["dir"] == "recv" and (conn is None or steps[i]["conn"] == conn) and fits(steps[i]["message"]):
+            return i
+    return None
+
+
+def same_broadcast(sent, got):
+    """Is `got` the copy of `sent` that some subscriber received?"""
+    if not got.ok or got.event != "broadcast" or got.topic != sent.topic:
+        return False
+    if sent.kind is None:
+        return got.kind is None and got.payload == sent.payload
+    if got.kind is not None:
+        return got.user_event == sent.user_event and got.payload == sent.payload
+    return isinstance(got.payload, dict) and got.payload.get("event") == sent.user_event
+
+
+def make_strict(steps):
+    """Takes away the answers to what only a lenient server takes.
+
+    A frame relies on leniency if its topic is joined on its socket and its join_ref is not the join's (nor, where the
+    join had none, the join's ref). What it caused is its own reply, and the copies of it if it is a broadcast. A leave
+    is under that rule on both servers.
+    """
+    joined, waiting, gone = {}, {}, set()
+    for i, step in enumerate(steps):
+        m = step.get("message")
+        if m is None or not m.ok or i in gone:
+            continue
+        at = (step["conn"], m.topic)
+        if step["dir"] == "recv":
+            if m.event == "phx_reply" and (at, m.ref) in waiting and m.payload["status"] == "ok":
+                joined[at] = waiting.pop((at, m.ref))
+            elif m.event in ("phx_close", "phx_error") and not step.get("replaced"):
+                joined.pop(at, None)
+            continue
+        if m.event == "phx_join":
+            refs = [m.join_ref, m.join_ref if m.join_ref is not None else m.ref]
+            waiting[at, m.ref] = refs
+            if at in joined:
+                # The phx_close of the replaced channel comes after the new reply, maybe with the same ref.
+                j = find(steps, i, step["conn"], lambda x: x.ok and x.event == "phx_close" and x.topic == m.topic)
+                if j is not None:
+                    steps[j]["replaced"] = True
+        elif at in joined and m.event != "phx_leave" and m.join_ref not in joined[at]:
+            lose_answers(steps, i, step["conn"], m, gone)
+    return [s for i, s in enumerate(steps) if i not in gone]
+
+
+def lose_answers(steps, i, conn, m, gone):
+    assert m.event != "presence", "what a presence call causes cannot be told from its frame"
+    j = find(steps, i, conn, lambda x: x.ok and x.event == "phx_reply" and x.topic == m.topic and x.ref == m.ref)
+    if j is not None:
+        gone.add(j)
+    if m.event == "broadcast":
+        for other in {s["conn"] for s in steps if s["dir"] == "recv"}:
+            j = find(steps, i, other, lambda x: same_broadcast(m, x))
+            if j is not None:
+                gone.add(j)
+
+
+# ---- comparing -------------------------------------------------------------------------------------------------------
+
+class Bindings:
+    """Recorded generated ids and the ones of this run: one to one."""
+
+    def __init__(self):
+        self.there, self.back = {}, {}
+
+    def same(self, old, new):
+        return self.there.setdefault(old, new) == new and self.back.setdefault(new, old) == old
+
+
+def same_value(want, got, ids, key=None):
+    if key in ("phx_ref", "phx_ref_prev") and PHX_REF.fullmatch(str(want)):
+        return isinstance(got, str) and PHX_REF.fullmatch(got) is not None and ids.same(want, got)
+    if key == "id" and isinstance(want, int):
+        return isinstance(got, int) and ids.same(want, got)
+    if type(want) is not type(got):
+        return False
+    if isinstance(want, dict):
+        if len(want) != len(got):
+            return False
+        for k in want:
+            other = k
+            if k not in got and UUID.fullmatch(k):
+                other = ids.there.get(k) or next((g for g in got if UUID.fullmatch(g) and g not in ids.back), None)
+                if other is None or not ids.same(k, other):
+                    return False
+            if other not in got or not same_value(want[k], got[other], ids, k):
+                return False
+        return True
+    if isinstance(want, list):
+        return len(want) == len(got) and all(same_value(w, g, ids) for w, g in zip(want, got))
+    if isinstance(want, str):
+        return AGO.sub("expired", want) == AGO.sub("expired", got)
+    return want == got
+
+
+def same_message(want, got, ids):
+    if want.opcode != got.opcode or want.ok != got.ok:
+        return False
+    if not want.ok or want.kind is not None:
+        return want.encode() == got.encode()
+    if want.v1 and set(parse_json(got.raw)) != {"ref", "topic", "event", "payload"}:
+        return False
+    return all(type(want.fields[k]) is type(got.fields[k]) and same_value(want.fields[k], got.fields[k], ids)
+               for k in Message.FIELDS) and (want.v1 or got.rest == [])
+
+
+def free_pair(a, b, presence_refs):
+    """A reply to a presence call and a presence_diff next to it."""
+    pair = {a.event, b.event}
+    reply = a if a.event == "phx_reply" else b
+    return pair == {"phx_reply", "presence_diff"} and reply.ref in presence_refs
+
+
+def compare(conn, want, got, ids, presence_refs):
+    """Frames that came against those recorded; both are lists of Message."""
+    i = 0
+    while i < max(len(want), len(got)):
+        if i >= len(got):
+            raise Mismatch(f"{conn}: missing {want[i]}")
+        if i >= len(want):
+            raise Mismatch(f"{conn}: unexpected {got[i]}")
+        if i + 1 < len(want) and i + 1 < len(got) and free_pair(want[i], want[i + 1], presence_refs) \
+                and want[i].event == got[i + 1].event and want[i + 1].event == got[i].event:
+            got[i], got[i + 1] = got[i + 1], got[i]
+        if not same_message(want[i], got[i], ids):
+            raise Mismatch(f"{conn}: expected {want[i]}\n      got      {got[i]}")
+        i += 1
+
+
+# ---- the replay ------------------------------------------------------------------------------------------------------
+
+class Link:
+    """One socket of a scenario."""
+
+    def __init__(self, ws, v1):
+        self.ws, self.v1 = ws, v1
+        self.got, self.want = [], []
+        self.presence_refs = set()
+        self.marker = 0
+        self.code = None
+
+    def send(self, opcode, data):
+        self.ws.send_frame(TEXT if opcode == "text" else BINARY, data.encode() if isinstance(data, str) else data)
+
+    def sync(self):
+        """Reads all that the server has sent until it answers a heartbeat."""
+        self.marker += 1
+        ref = f"marker-{self.marker}"
+        value = [None, ref, "phoenix", "heartbeat", {}]
+        if self.v1:
+            value = {"topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": ref}
+        try:
+            self.ws.send_text(json.dumps(value))
+            while True:
+                opcode, data = self.ws.recv_frame()
+                m = Message(self.v1, "text" if opcode == TEXT else "binary", data.decode() if opcode == TEXT else data)
+                if m.ok and m.topic == "phoenix" and m.ref == ref:
+                    return
+                self.got.append(m)
+        except Closed as closed:
+            self.code = closed.code
+
+
+class Scenario:
+    def __init__(self, path, server, rng, strict):
+        self.name = os.path.basename(path).removesuffix(".jsonl")
+        self.server = server
+        self.names = Names(rng, server)
+        self.ids = Bindings()
+        self.links = {}
+        self.n_compared = 0
+        self.cleaning_up = False
+        self.steps = self.prepare(load(path))
+        if strict:
+            self.steps = make_strict(self.steps)
+        for step in self.steps:
+            if "message" in step:
+                self.names.message(step["conn"], step["message"])
+
+    @staticmethod
+    def prepare(lines):
+        v1, last = {}, 0
+        for line in lines:
+            if line["dir"] == "info":
+                if line["what"] == "connect":
+                    query = urllib.parse.parse_qs(urllib.parse.urlparse(line["url"]).query)
+                    v1[line["conn"]] = query.get("vsn", ["1"])[0].startswith("1")
+            elif line["opcode"] in ("text", "binary"):
+                data = base64.b64decode(line["data"]) if line["opcode"] == "binary" else line["data"]
+                line["message"] = Message(v1[line["conn"]], line["opcode"], data)
+            line["quiet"] = line["t_ms"] - last >= QUIET_MS
+            last = line["t_ms"]
+        return Scenario.find_ends(lines)
+
+    @staticmethod
+    def find_ends(lines):
+        """The closes with which the recorder cleaned up; and sockets without a close: their TCP was dropped."""
+        for line in reversed(lines):
+            if line.get("opcode") != "close":
+                break
+            line["cleaning_up"] = True
+        closed = {line["conn"] for line in lines if line.get("opcode") == "close"}
+        for conn in {line["conn"] for line in lines if line.get("what") == "open"} - closed:
+            last = max(i for i, line in enumerate(lines) if line.get("conn") == conn)
+            lines.insert(last + 1, {"dir": "info", "what": "dropped", "conn": conn})
+        return lines
+
+    def sync(self):
+        # Twice: what one socket sent may concern another that was read before.
+        for _ in range(2):
+            for link in self.links.values():
+                if link.code is None:
+                    link.sync()
+
+    def check(self):
+        self.sync()
+        for conn, link in self.links.items():
+            compare(conn, link.want, link.got, self.ids, link.presence_refs)
+            self.n_compared += len(link.want)
+            link.want, link.got = [], []
+
+    def connect(self, step, refusal):
+        at = urllib.parse.urlparse(step["url"])
+        query = self.names.text(at.query)
+        headers = {k: self.names.text(v) for k, v in step.get("headers", {}).items()}
+        try:
+            ws = RawWebSocket("127.0.0.1", self.server.port, f"{at.path}?{query}", headers)
+        except Refused as answer:
+            if refusal is None:
+                raise Mismatch(f"{step['conn']}: refused with {answer}") from None
+            if (answer.status, answer.body) != (refusal["status"], refusal["body"]):
+                raise Mismatch(f"{step['conn']}: refused with {answer}, recorded {refusal['status']} {refusal['body']}") from None
+            self.n_compared += 1
+            return
+        if refusal is not None:
+            raise Mismatch(f"{step['conn']}: let in, recorded {refusal['status']} {refusal['body']}")
+        vsn = urllib.parse.parse_qs(at.query).get("vsn", ["1"])[0]
+        self.links[step["conn"]] = Link(ws, vsn.startswith("1"))
+
+    def close(self, step):
+        link = self.links[step["conn"]]
+        if not self.cleaning_up:
+            self.check()
+        # From here on the others hear of those that leave, which the recorder did not wait for.
+        self.cleaning_up = "cleaning_up" in step
+        link.ws.send_frame(CLOSE, step["code"].to_bytes(2, "big"))
+        try:
+            frame = link.ws.recv_frame()
+            while self.cleaning_up:
+                frame = link.ws.recv_frame()
+            raise Mismatch(f"{step['conn']}: {frame} instead of a close frame")
+        except Closed as closed:
+            if closed.code != step["code"]:
+                raise Mismatch(f"{step['conn']}: closed with {closed.code}") from None
+        link.ws.abort()
+        del self.links[step["conn"]]
+
+    def run(self):
+        """Generator: yields where another scenario may take its turn."""
+        for i, step in enumerate(self.steps):
+            yield
+            if step["dir"] == "info":
+                if step["what"] == "connect":
+                    refusals = [s for s in self.steps[i:] if s.get("what") == "upgrade_refused" and s["conn"] == step["conn"]]
+                    self.connect(step, refusals[0] if refusals else None)
+                elif step["what"] == "dropped":
+                    self.check()
+                    n = self.server.status()["sockets_open"]
+                    self.links.pop(step["conn"]).ws.abort()
+                    self.server.wait_status(lambda st: st["sockets_open"] < n, "the server notices the end")
+                continue
+            if step["dir"] == "send" and step["quiet"]:
+                self.check()
+            if step["opcode"] == "close":
+                self.close(step)
+                continue
+            link, m = self.links[step["conn"]], step["message"]
+            if step["dir"] == "send":
+                if m.ok and m.event == "presence":
+                    link.presence_refs.add(m.ref)
+                link.send(step["opcode"], m.encode())
+            else:
+                link.want.append(m)
+                if len(link.got) < len(link.want):
+                    self.sync()
+                if len(link.got) < len(link.want):
+                    raise Mismatch(f"{step['conn']}: missing {m}")
+        self.check()
+
+    def abort(self):
+        for link in self.links.values():
+            link.ws.abort()
+
+
+def flip(steps, rng):
+    """Breaks one expectation; returns what was done."""
+    chosen = rng.choice([s for s in steps if s["dir"] == "recv" and s["message"].ok or s.get("what") == "upgrade_refused"])
+    if "what" in chosen:
+        chosen["status"] += 1
+        return "another HTTP status"
+    m, how = chosen["message"], rng.choice(["drop", "twice", "ref", "topic", "payload"])
+    if how == "drop":
+        steps.remove(chosen)
+    elif how == "twice":
+        steps.insert(steps.index(chosen), dict(chosen, quiet=False))
+    elif how == "topic":
+        m.fields["topic"] += "x"
+    elif how == "payload" or m.kind is not None:
+        m.fields["payload"] = m.fields["payload"] + b"x" if m.kind is not None else {"x": m.fields["payload"]}
+    else:
+        m.fields["ref"] = "x" if m.fields["ref"] is None else None
+    return f"{how} of {m}"
+
+
+def play(args, paths, rng, alter=None):
+    """Plays the scenarios on one server, taking random turns; returns the number of compared frames."""
+    with DevServer(args.bin, secret="".join(rng.choice("0123456789abcdef") for _ in range(48)),
+                   strict_refs=args.strict, seed=rng.randint(1, 10 ** 9)) as server:
+        server.now = int(time.time())
+        scenarios = [Scenario(p, server, rng, args.strict) for p in paths]
+        if alter:
+            alter(scenarios[0].steps)
+        turns = {s.name: s.run() for s in scenarios}
+        try:
+            while turns:
+                name = rng.choice(sorted(turns))
+                try:
+                    next(turns[name])
+                except StopIteration:
+                    del turns[name]
+                except Mismatch as m:
+                    raise Mismatch(f"{name}: {m}") from None
+        finally:
+            for s in scenarios:
+                s.abort()
+        return sum(s.n_compared for s in scenarios)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--bin", required=True, help="path of rtbridge-devserver")
+    parser.add_argument("--transcripts", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "transcripts"))
+    parser.add_argument("--seed", type=int, help="of the names [random]")
+    parser.add_argument("--strict", action="store_true", help="run the server with --strict-refs and expect that")
+    parser.add_argument("--interleave", action="store_true", help="two scenarios at a time on one server")
+    parser.add_argument("--self-check", action="store_true", help="break one expectation per run; each run must fail")
+    parser.add_argument("only", nargs="*", help="names of transcripts [all]")
+    args = parser.parse_args()
+    seed = args.seed if args.seed is not None else random.SystemRandom().randint(1, 10 ** 9)
+    print(f"seed {seed}", flush=True)
+    rng = random.Random(seed)
+    paths = sorted(os.path.join(args.transcripts, f) for f in os.listdir(args.transcripts)
+                   if f.endswith(".jsonl") and (not args.only or any(f.startswith(o) for o in args.only)))
+    if not paths:
+        sys.exit("no transcripts")
+    if args.interleave:
+        others = paths[:]
+        rng.shuffle(others)
+        jobs = [[a, b] for a, b in zip(paths, others)]
+        jobs = [j if j[0] != j[1] else [j[0], paths[(paths.index(j[0]) + 1) % len(paths)]] for j in jobs]
+    else:
+        jobs = [[p] for p in paths]
+    failed = 0
+    for job in jobs:
+        label = " + ".join(os.path.basename(p).removesuffix(".jsonl") for p in job)
+        what = []
+        try:
+            n = play(args, job, rng, (lambda steps: what.append(flip(steps, rng))) if args.self_check else None)
+            bad = f"not noticed: {what[0]}" if args.self_check else None
+            good = f"{n} frames"
+        except Mismatch as m:
+            bad, good = (None, f"noticed: {what[0]}") if args.self_check else (str(m), None)
+        failed += bad is not None
+        print(f"{'FAIL' if bad else 'ok':4} {label}: {bad or good}", flush=True)
+    print(f"{len(jobs) - failed} of {len(jobs)} passed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
