@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/url.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ static int complain(char *text, size_t size, const char *what)
 static const char *parse_host(const char *p, struct url_parts *u, const char **ret_wrong)
 {
 	const char *end, *rest;
+	struct in6_addr v6;
 	unsigned long port;
 	char *after;
 	size_t n;
@@ -49,6 +51,9 @@ static const char *parse_host(const char *p, struct url_parts *u, const char **r
 	}
 	memcpy(u->host, p, n);
 	u->host[n] = '\0';
+	*ret_wrong = "between '[' and ']' stands no IPv6 address";
+	if (p[-1] == '[' && inet_pton(AF_INET6, u->host, &v6) != 1)
+		return NULL;
 	if (*rest == ':') {
 		*ret_wrong = "the port is a number from 1 to 65535";
 		errno = 0;
