@@ -59,6 +59,19 @@ static const char *set_string(struct conf *conf, const struct key *key, const ch
 	return NULL;
 }
 
+static const char *set_url(struct conf *conf, const struct key *key, const char *value)
+{
+	static char text[384];
+	struct url_parts u;
+
+	return url_parse(value, &u, text, sizeof(text)) < 0 ? text : set_string(conf, key, value);
+}
+
+static const char *set_path(struct conf *conf, const struct key *key, const char *value)
+{
+	return *value == '/' ? set_string(conf, key, value) : "expected an absolute path";
+}
+
 static const char *set_bool(struct conf *conf, const struct key *key, const char *value)
 {
 	bool *to = field(conf, key);
@@ -172,6 +185,10 @@ static const char *add_header(struct conf *conf, const struct key *key, const ch
 			return "the header's name holds a character that is none of letters, "
 			       "digits, '-', '_'";
 	}
+	for (const char *v = value + name; *v; v++) {
+		if (iscntrl((unsigned char)*v) && *v != '\t')
+			return "the header's value holds a control character";
+	}
 	if (strncasecmp(value, "x-api-key:", 10) == 0)
 		return "the key belongs into a file: apikey_file";
 	return list_add(conf->headers, value);
@@ -179,14 +196,14 @@ static const char *add_header(struct conf *conf, const struct key *key, const ch
 
 #define AT(member) offsetof(struct conf, member)
 static const struct key keys[] = {
-	{ "upstream", "url", set_string, AT(url), 0, 0 },
+	{ "upstream", "url", set_url, AT(url), 0, 0 },
 	{ "upstream", "apikey_file", set_string, AT(apikey_file), 0, 0 },
 	{ "upstream", "vsn", set_vsn, 0, 0, 0 },
 	{ "upstream", "params", add_param, 0, 0, 0 },
 	{ "upstream", "header", add_header, 0, 0, 0 },
 	{ "upstream", "ca_file", set_string, AT(ca_file), 0, 0 },
 	{ "upstream", "allow_insecure", set_bool, AT(allow_insecure), 0, 0 },
-	{ "socket", "path", set_string, AT(socket_path), 0, 0 },
+	{ "socket", "path", set_path, AT(socket_path), 0, 0 },
 	{ "socket", "mode", set_mode, 0, 0, 0 },
 	{ "socket", "group", set_string, AT(socket_group), 0, 0 },
 	{ "limits", "clients", set_number, AT(max_clients), 1, 100000 },
@@ -330,10 +347,7 @@ int conf_finish(struct conf *conf, struct conf_text *ret)
 				"project's anon key");
 	r = url_parse(conf->url, &u, text, sizeof(text));
 	if (r < 0)
-		return complain(ret, r, "[upstream] url = %s: %s", conf->url, text);
-	if (conf->socket_path[0] != '/')
-		return complain(ret, -EINVAL, "[socket] path = %s: expected an absolute path",
-				conf->socket_path);
+		return complain(ret, r, "[upstream] url: %s", text);
 	conf->tls = u.tls;
 	conf->port = u.port;
 	conf->host = strdup(u.host);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "app/conf.h"
@@ -84,45 +85,75 @@ static int syntax_error(const char *path, struct ini_cfgobj *ini, struct conf_te
 	return -EINVAL;
 }
 
-/* libini_config passes over keys in front of the first section in silence: what is lost must be
- * said. */
-static int check_first_section(const char *path, struct conf_text *ret)
+/* A regular file: a FIFO would hold the start up for ever. */
+static FILE *open_file(const char *path, struct conf_text *ret)
 {
-	FILE *f = fopen(path, "re");
-	char *line = NULL;
-	size_t cap = 0, at;
-	int r = 0;
+	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	FILE *f = NULL;
+	struct stat st;
 
-	if (!f) {
-		r = -errno;
-		snprintf(ret->text, sizeof(ret->text), "%s: %s", path, strerror(-r));
-		return r;
+	if (fd >= 0 && fstat(fd, &st) == 0) {
+		if (S_ISREG(st.st_mode))
+			f = fdopen(fd, "r");
+		else
+			errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
 	}
-	for (unsigned n = 1; getline(&line, &cap, f) >= 0; n++) {
-		at = strspn(line, " \t\r\n");
-		if (line[at] == '\0' || line[at] == '#' || line[at] == ';')
-			continue;
-		if (line[at] != '[') {
-			snprintf(ret->text, sizeof(ret->text),
-				 "%s:%u: a [section] must come before the first key", path, n);
-			r = -EINVAL;
-		}
-		break;
+	if (f)
+		fd = -1; /* f owns it */
+	else
+		snprintf(ret->text, sizeof(ret->text), "%s: %s", path,
+			 errno == EINVAL ? "not a regular file" : strerror(errno));
+	return f;
+}
+
+/* What is wrong with one line; *ret_empty: nothing but comments up to here. */
+static const char *check_line(const char *line, size_t size, bool *ret_empty)
+{
+	size_t at = strspn(line, " \t\r\n");
+
+	if (memchr(line, '\0', size))
+		return "a NUL byte";
+	if (line[at] == '\0' || line[at] == '#' || line[at] == ';' || !*ret_empty)
+		return NULL;
+	*ret_empty = false;
+	return line[at] == '[' ? NULL : "a [section] must come before the first key";
+}
+
+/* libini_config passes over keys in front of the first section in silence, ends a line at a NUL,
+ * and takes a file without contents for an error. What is lost must be said. */
+static int check_lines(const char *path, bool *ret_empty, struct conf_text *ret)
+{
+	static const char mark[] = "\xef\xbb\xbf"; /* UTF-8 as some editors begin it */
+	FILE *f = open_file(path, ret);
+	const char *wrong = NULL;
+	char *line = NULL;
+	size_t cap = 0, skip;
+	ssize_t size;
+
+	if (!f)
+		return -errno;
+	*ret_empty = true;
+	for (unsigned n = 1; !wrong && (size = getline(&line, &cap, f)) >= 0; n++) {
+		skip = n == 1 && strncmp(line, mark, 3) == 0 ? 3 : 0;
+		wrong = check_line(line + skip, (size_t)size - skip, ret_empty);
+		if (wrong)
+			snprintf(ret->text, sizeof(ret->text), "%s:%u: %s", path, n, wrong);
 	}
 	free(line);
 	fclose(f);
-	return r;
+	return wrong ? -EINVAL : 0;
 }
 
 static int read_file(struct conf *conf, const char *path, struct conf_text *ret)
 {
 	CLEANUP(ini_file_freep) struct ini_cfgfile *file = NULL;
 	CLEANUP(ini_freep) struct ini_cfgobj *ini = NULL;
+	bool empty = true;
 	char **sections;
 	int n = 0, error, r;
 
-	r = check_first_section(path, ret);
-	if (r < 0)
+	r = check_lines(path, &empty, ret);
+	if (r < 0 || empty)
 		return r;
 	error = ini_config_file_open(path, 0, &file);
 	if (error) {
@@ -162,8 +193,15 @@ int conf_read(struct conf *conf, const char *path, struct conf_text *ret)
 	if (asprintf(&dir, "%s.d", path) < 0)
 		return -ENOMEM;
 	n = scandir(dir, &entries, is_conf, alphasort);
+	if (n < 0 && errno != ENOENT) {
+		r = -errno;
+		snprintf(ret->text, sizeof(ret->text), "%s: %s", dir, strerror(-r));
+		return r;
+	}
 	for (int i = 0; i < n; i++) {
-		if (r == 0 && asprintf(&drop_in, "%s/%s", dir, entries[i]->d_name) >= 0) {
+		if (r == 0 && asprintf(&drop_in, "%s/%s", dir, entries[i]->d_name) < 0) {
+			r = -ENOMEM;
+		} else if (r == 0) {
 			r = read_file(conf, drop_in, ret);
 			free(drop_in);
 		}
