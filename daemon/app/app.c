@@ -48,6 +48,7 @@ struct app {
 	struct loop_signal sigterm, sigint, sighup;
 	TAILQ_HEAD(, client) clients;
 	bool stopping, hub_drained;
+	char status[512]; /* the line that the service manager was told last */
 };
 
 /* ---- the hub's turn and time ---- */
@@ -99,7 +100,12 @@ static void app_hub_drained(void *ctx)
 
 static void app_hub_status(void *ctx, const char *line)
 {
-	(void)ctx;
+	struct app *app = ctx;
+
+	/* Only news: each one is a message to the service manager. */
+	if (strcmp(app->status, line) == 0)
+		return;
+	snprintf(app->status, sizeof(app->status), "%s", line);
 	notify_status(line);
 }
 
@@ -360,6 +366,10 @@ static int app_build_hub(struct app *app)
 
 	hub_conf_init(&conf);
 	conf.session.vsn = app->conf->vsn;
+	conf.session.backoff_min_ms = (uint32_t)app->conf->backoff_min_ms;
+	conf.session.backoff_max_ms = (uint32_t)app->conf->backoff_max_ms;
+	conf.session.heartbeat_ms = (uint32_t)app->conf->heartbeat_ms;
+	conf.session.heartbeat_reply_ms = (uint32_t)app->conf->heartbeat_reply_ms;
 	if (getrandom(&conf.session.seed, sizeof(conf.session.seed), 0) < 0)
 		return -errno;
 	conf.url = app->conf->public_url;

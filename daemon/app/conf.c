@@ -144,6 +144,33 @@ static const char *set_number(struct conf *conf, const struct key *key, const ch
 	return NULL;
 }
 
+/* A time: "500ms", "25s", "2m". */
+static const char *set_duration(struct conf *conf, const struct key *key, const char *value)
+{
+	static char text[96];
+	uint64_t *to = field(conf, key), n, unit = 0;
+	char *end;
+
+	errno = 0;
+	n = strtoull(value, &end, 10);
+	if (strcmp(end, "ms") == 0)
+		unit = 1;
+	else if (strcmp(end, "s") == 0)
+		unit = 1000;
+	else if (strcmp(end, "m") == 0)
+		unit = 60000;
+	if (!isdigit((unsigned char)*value) || errno || !unit || n > UINT64_MAX / unit ||
+	    n * unit < key->min || n * unit > key->max) {
+		snprintf(text, sizeof(text),
+			 "expected a time such as 500ms, 25s or 2m, from %" PRIu64 "ms to %" PRIu64
+			 "s",
+			 key->min, key->max / 1000);
+		return text;
+	}
+	*to = n * unit;
+	return NULL;
+}
+
 static const char *list_add(char **list, const char *value)
 {
 	size_t n = 0;
@@ -203,6 +230,10 @@ static const struct key keys[] = {
 	{ "upstream", "header", add_header, 0, 0, 0 },
 	{ "upstream", "ca_file", set_string, AT(ca_file), 0, 0 },
 	{ "upstream", "allow_insecure", set_bool, AT(allow_insecure), 0, 0 },
+	{ "upstream", "backoff_min", set_duration, AT(backoff_min_ms), 10, 60000 },
+	{ "upstream", "backoff_max", set_duration, AT(backoff_max_ms), 10, 3600000 },
+	{ "upstream", "heartbeat", set_duration, AT(heartbeat_ms), 100, 50000 },
+	{ "upstream", "heartbeat_reply", set_duration, AT(heartbeat_reply_ms), 100, 60000 },
 	{ "socket", "path", set_path, AT(socket_path), 0, 0 },
 	{ "socket", "mode", set_mode, 0, 0, 0 },
 	{ "socket", "group", set_string, AT(socket_group), 0, 0 },
@@ -258,6 +289,10 @@ int conf_init(struct conf *conf)
 {
 	*conf = (struct conf){
 		.vsn = PHX_VSN_2,
+		.backoff_min_ms = 1000,
+		.backoff_max_ms = 30000,
+		.heartbeat_ms = 25000, /* the server ends a silent connection after 60 s */
+		.heartbeat_reply_ms = 10000,
 		.socket_mode = 0600,
 		.max_clients = 1000,
 		.max_subscriptions = 100,
@@ -348,6 +383,8 @@ int conf_finish(struct conf *conf, struct conf_text *ret)
 	r = url_parse(conf->url, &u, text, sizeof(text));
 	if (r < 0)
 		return complain(ret, r, "[upstream] url: %s", text);
+	if (conf->backoff_min_ms > conf->backoff_max_ms)
+		return complain(ret, -EINVAL, "[upstream] backoff_min is longer than backoff_max");
 	conf->tls = u.tls;
 	conf->port = u.port;
 	conf->host = strdup(u.host);

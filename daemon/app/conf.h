@@ -30,6 +30,7 @@ struct conf {
 	char *headers[CONF_LIST_MAX + 1]; /* "x-name: value"; NULL-terminated */
 	char *ca_file;                    /* NULL: the system's */
 	bool allow_insecure;
+	uint64_t backoff_min_ms, backoff_max_ms, heartbeat_ms, heartbeat_reply_ms;
 	/* [socket] */
 	char *socket_path;
 	mode_t socket_mode;

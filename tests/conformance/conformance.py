@@ -3,6 +3,7 @@
 
 import base64
 import json
+import os
 import queue
 import random
 import subprocess
@@ -17,9 +18,8 @@ class Js:
     """A js_client.mjs process; its lines are read by a thread."""
 
     def __init__(self, url, key, vsn):
-        import os
         script = os.path.join(os.path.dirname(__file__), "js_client.mjs")
-        self.process = subprocess.Popen(["node", script, url, key, vsn], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([os.environ["RTB_NODE"], script, url, key, vsn], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.lines, self.kept = queue.Queue(), []
         threading.Thread(target=self.read, daemon=True).start()
 

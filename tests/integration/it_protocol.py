@@ -144,9 +144,8 @@ class Protocol(Story):
         before = len(os.listdir(f"/proc/{self.daemon.process.pid}/fd"))
         peer = self.peer()
         r, w = os.pipe()
-        data = frame([0, 5, "status", {}])
-        for _ in range(20):
-            peer.sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [r, w]))])
+        for n in range(20):
+            peer.sock.sendmsg([frame([0, 1000 + n, "status", {}])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [r, w]))])
         peer.sync()
         self.assertLessEqual(len(os.listdir(f"/proc/{self.daemon.process.pid}/fd")), before + 1)
         os.close(r)
@@ -155,7 +154,8 @@ class Protocol(Story):
     def test_too_many_clients(self):
         with self.another(sections={"limits": {"clients": 3}}) as daemon:
             peers = [Peer(daemon.socket) for _ in range(3)]
-            self.assertIn("3", self.farewell(Peer(daemon.socket, hello=False), 406))
+            with Peer(daemon.socket, hello=False) as refused:
+                self.assertIn("3", self.farewell(refused, 406))
             peers[0].close()
             until(lambda: len(peers[1].status()["clients"]) == 2, "the daemon sees the client go")
             Peer(daemon.socket).close()

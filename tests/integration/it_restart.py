@@ -12,6 +12,8 @@ import threading
 import time
 import unittest
 
+from rtbtest.outside import Outside
+from rtbtest.devserver import Closed
 from rtbtest.story import Story, binary
 from rtbtest.wait import DEADLINE, Deadline, until
 
@@ -65,7 +67,7 @@ class Outside:
         while not self.stop:
             try:
                 client = self.story.make_outside()
-            except (OSError, AssertionError, EOFError):
+            except (OSError, AssertionError, Closed):
                 time.sleep(0.05)
                 continue
             try:
@@ -81,7 +83,7 @@ class Outside:
                         self.sender_done.set()
                     for _, payload in client.poll_broadcasts(0.01):
                         self.got.append((payload["s"], payload["n"], time.monotonic() * 1000))
-            except (OSError, AssertionError, EOFError):
+            except (OSError, AssertionError, Closed):
                 pass
             finally:
                 client.close()
@@ -93,8 +95,7 @@ class Outside:
 
 class Restart(Story):
     def make_outside(self):
-        from rtbtest.devserver import WsClient
-        return WsClient(self.server.url, self.key)
+        return Outside(self.server.url, self.key)
 
     def check_outcomes(self, program):
         """Each send was refused at once, or has exactly one outcome."""

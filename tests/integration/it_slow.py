@@ -19,6 +19,7 @@ class Slow(Story):
         stopped, reader, sender = self.peer(name="stopped"), self.peer(name="reader"), self.peer(name="sender")
         stopped.subscribe(topic)
         reader.subscribe(topic)
+        before = reader.status()["counters"]["slow_consumers"]
         text = "x" * 1000
         n = 0
         # Eight limits' worth of messages; whoever reads keeps up, since the sender waits for its acks.
@@ -32,7 +33,7 @@ class Slow(Story):
         self.assertEqual([m["payload"]["n"] for m in reader.take("broadcast")], list(range(n)))
         status = reader.status()
         self.assertNotIn("stopped", [c["name"] for c in status["clients"]])
-        self.assertEqual(status["counters"]["slow_consumers"], 1)
+        self.assertEqual(status["counters"]["slow_consumers"], before + 1)
         self.assertIn("does not read", self.daemon.log_text())
         # When it reads again: what the kernel held, in order, and then the reason.
         stopped.wait_closed()
@@ -51,6 +52,7 @@ class Slow(Story):
         reader.subscribe(topic)
         for n in range(3 * LIMIT // 10000):
             self.assertEqual(sender.broadcast(topic, "n", {"n": n, "x": "x" * 10000})["outcome"], "acked")
+            reader.drain()
         reader.sync()
         self.assertEqual([m["payload"]["n"] for m in reader.take("broadcast")], list(range(3 * LIMIT // 10000)))
         until(lambda: "stopped" not in [c["name"] for c in reader.status()["clients"]], "all stopped readers are closed")

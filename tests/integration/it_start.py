@@ -106,7 +106,7 @@ class Start(Story):
             ({"upstairs": {"url": "x"}}, ["upstairs", "[upstream]"]),
             ({"socket": {"mode": "rw"}}, ["mode", "0600"]),
             ({"socket": {"path": "relative"}}, ["path", "absolute"]),
-            ({"socket": {"path": "/" + "x" * 200}}, ["long"]),
+            ({"socket": {"path": "/" + "x" * 200}}, ["at most 107"]),
             ({"limits": {"clients": "many"}}, ["clients", "number"]),
             ({"log": {"level": "loud"}}, ["level", "debug"]),
             ({"upstream": {"header": "authorization: x"}}, ["header", "x-"]),

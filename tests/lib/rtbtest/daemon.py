@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 
 from .wait import DEADLINE, Deadline
 
@@ -55,30 +56,46 @@ class Daemon:
         notify_path = os.path.join(self.dir, "notify")
         if os.path.exists(notify_path):
             os.unlink(notify_path)
-        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notify.bind(notify_path)
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notify.bind(notify_path)
         env = dict(os.environ, NOTIFY_SOCKET=notify_path, **self.env)
+        self.statuses = []
+        self.news = threading.Condition()
         self.log = open(self.log_path, "ab")
         self.process = subprocess.Popen([self.binary, "--config", self.config], env=env, stdin=subprocess.DEVNULL,
                                         stdout=self.log, stderr=self.log)
+        # A service manager always reads: a notification that nobody takes would hold the daemon up.
+        threading.Thread(target=self.listen, args=(notify, self.process), daemon=True).start()
         if wait:
             self.wait_notify("READY=1")
         return self
 
+    def listen(self, notify, process):
+        notify.settimeout(0.1)
+        with notify:
+            while True:
+                try:
+                    message = notify.recv(4096).decode()
+                except socket.timeout:
+                    if process.poll() is not None:
+                        return
+                    continue
+                with self.news:
+                    self.statuses.append(message)
+                    self.news.notify_all()
+
     def wait_notify(self, text, deadline=DEADLINE):
-        """The next notification that contains `text`."""
+        """A notification of this run that contains `text`."""
         end = Deadline(deadline)
-        while True:
-            self.notify.settimeout(min(end.left(f"no notification {text!r}; log:\n{self.log_text()}"), 0.25))
-            try:
-                message = self.notify.recv(4096).decode()
-            except socket.timeout:
+        with self.news:
+            while True:
+                for message in self.statuses:
+                    if text in message:
+                        return message
+                left = end.left(f"no notification {text!r}; log:\n{self.log_text()}")
                 if self.process.poll() is not None:
                     raise AssertionError(f"rtbridged ended with {self.process.returncode}; log:\n{self.log_text()}")
-                continue
-            self.statuses.append(message)
-            if text in message:
-                return message
+                self.news.wait(min(left, 0.25))
 
     def log_text(self):
         with open(self.log_path, errors="replace") as f:
@@ -97,7 +114,6 @@ class Daemon:
             self.process.wait()
             raise AssertionError(f"rtbridged did not end; log:\n{self.log_text()}")
         self.process = None
-        self.notify.close()
         self.log.close()
         if expect is not None and code != expect:
             raise AssertionError(f"rtbridged ended with {code}, not {expect}; log:\n{self.log_text()}")

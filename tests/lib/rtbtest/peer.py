@@ -134,8 +134,8 @@ class Peer:
         return found
 
     def drain(self):
-        """Reads what is there without waiting."""
-        end = Deadline(0)
+        """Reads what is there, hardly waiting."""
+        end = Deadline(0.005)
         while True:
             message = self.read_message(end)
             if message is None:

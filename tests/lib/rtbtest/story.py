@@ -9,7 +9,8 @@ import os
 import unittest
 
 from .daemon import Daemon
-from .devserver import DevServer, WsClient
+from .devserver import DevServer
+from .outside import Outside
 from .peer import Peer
 from .wait import until
 
@@ -45,12 +46,15 @@ class Story(unittest.TestCase):
         return DevServer(binary("rtbridge-devserver"), **options)
 
     @classmethod
-    def make_daemon(cls, sections=None, **kwargs):
+    def make_daemon(cls, sections=None, server=None, **kwargs):
         merged = {name: dict(keys) for name, keys in cls.sections.items()}
-        merged.setdefault("upstream", {}).setdefault("vsn", cls.vsn)
+        # Attempts follow each other fast: the tests end connections often.
+        upstream = {"vsn": cls.vsn, "backoff_min": "50ms", "backoff_max": "400ms"}
+        merged["upstream"] = dict(upstream, **merged.get("upstream", {}))
         for name, keys in (sections or {}).items():
             merged.setdefault(name, {}).update(keys)
-        return Daemon(binary("rtbridged"), cls.server.url, cls.key, sections=merged, **kwargs)
+        server = server or cls.server
+        return Daemon(binary("rtbridged"), server.url, server.token(role="anon"), sections=merged, **kwargs)
 
     @staticmethod
     def wait_online(peer):
@@ -70,6 +74,6 @@ class Story(unittest.TestCase):
 
     def outside(self, **kwargs):
         """A client on a WebSocket of its own, past the daemon."""
-        client = WsClient(self.server.url, self.key, **kwargs)
+        client = Outside(self.server.url, self.key, **kwargs)
         self.addCleanup(client.close)
         return client
