@@ -378,7 +378,7 @@ static void settle(void)
 	rig.send_result = 0;
 	rig.mute = false;
 	turn();
-	for (unsigned i = 0; i < 200; i++) {
+	for (unsigned i = 0; i < 60; i++) {
 		if (rig.is_open && session_get_state(rig.hub->session) == SESSION_CONNECTING)
 			server_open();
 		server_serve();
