@@ -302,6 +302,12 @@ bool rtbp_iter_next(struct rtbp_iter *it, struct rtbp_val *ret)
 	return true;
 }
 
+/* memcmp() wants pointers even for no bytes; empty text may have none. */
+static bool same_text(struct rtbp_str s, const char *text, size_t size)
+{
+	return s.size == size && (size == 0 || memcmp(s.p, text, size) == 0);
+}
+
 struct rtbp_val rtbp_find(struct rtbp_val map, const char *key, size_t key_size)
 {
 	struct rtbp_val k, v, found = { NULL, 0 };
@@ -311,7 +317,7 @@ struct rtbp_val rtbp_find(struct rtbp_val map, const char *key, size_t key_size)
 	if (!rtbp_iter_map(map, &it))
 		return found;
 	while (rtbp_iter_next(&it, &k) && rtbp_iter_next(&it, &v)) {
-		if (rtbp_get_str(k, &s) && s.size == key_size && memcmp(s.p, key, key_size) == 0)
+		if (rtbp_get_str(k, &s) && same_text(s, key, key_size))
 			found = v;
 	}
 	return found;
@@ -340,7 +346,7 @@ struct rtbp_val rtbp_at(struct rtbp_val array, uint32_t index)
 
 bool rtbp_str_is(struct rtbp_str s, const char *text)
 {
-	return strlen(text) == s.size && memcmp(s.p, text, s.size) == 0;
+	return same_text(s, text, strlen(text));
 }
 
 bool rtbp_utf8_valid(const char *text, size_t size)

@@ -158,6 +158,8 @@ START_TEST(text_compares_whole)
 	ck_assert(!rtbp_str_is((struct rtbp_str){ "abc", 3 }, "abcd"));
 	ck_assert(!rtbp_str_is((struct rtbp_str){ "a\0c", 3 }, "a"));
 	ck_assert(!rtbp_str_is((struct rtbp_str){ "abd", 3 }, "abc"));
+	ck_assert(rtbp_str_is((struct rtbp_str){ NULL, 0 }, "")); /* nor is memcmp() asked */
+	ck_assert(!rtbp_str_is((struct rtbp_str){ NULL, 0 }, "a"));
 }
 END_TEST
 
@@ -191,6 +193,7 @@ START_TEST(only_keys_of_this_map_are_found)
 	ck_assert_ptr_null(rtbp_find(val("a1 61"), "a", 1).p);
 	ck_assert_ptr_null(rtbp_find(absent, "a", 1).p);
 	ck_assert(rtbp_is(rtbp_find(val("81 a0 c3"), "", 0), RTBP_BOOL));
+	ck_assert(rtbp_is(rtbp_find(val("81 a0 c3"), NULL, 0), RTBP_BOOL));
 }
 END_TEST
 
