@@ -135,6 +135,9 @@ FRAMES = [
 
     request("status", 65536, "status", {}),
     result("status answered", 65536, STATUS),
+    result("status answered while there is no connection", 65536,
+           {**{k: v for k, v in STATUS.items() if k != "last_disconnect"}, "connection": BACKOFF, "clients": [],
+            "channels": [], "links": [{**STATUS["links"][0], "state": "backoff", "joins": 0, "rtt_ms": None}]}),
     error("status refused: hello_first", 65536, 208, "hello_first"),
 
     request("sync", 4294967295, "sync", {}),
