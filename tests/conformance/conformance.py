@@ -28,9 +28,9 @@ class Js:
             self.lines.put(json.loads(line))
         self.lines.put(None)
 
-    def do(self, op, **params):
-        self.process.stdin.write(json.dumps(dict(params, op=op)) + "\n")
-        self.process.stdin.flush()
+    def do(js, op, **params):
+        js.process.stdin.write(json.dumps(dict(params, op=op)) + "\n")
+        js.process.stdin.flush()
 
     def wait(self, type, **match):
         """The next message that fits; others are kept."""
@@ -50,9 +50,9 @@ class Js:
                 return message
             self.kept.append(message)
 
-    def join(self, topic, **options):
-        self.do("join", topic=topic, **options)
-        return self.wait("status", topic=topic)["status"]
+    def join(js, topic, **options):  # not "self": that is one of the options
+        js.do("join", topic=topic, **options)
+        return js.wait("status", topic=topic)["status"]
 
     def send(self, topic, event, payload):
         self.do("send", topic=topic, event=event, payload=payload)

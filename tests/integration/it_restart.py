@@ -50,7 +50,7 @@ class Program:
         return code
 
 
-class Outside:
+class OutsideThread:
     """The outside client in a thread: sends at the rate, reconnects by itself, remembers what it sent and got, and when."""
 
     def __init__(self, story, topic):
@@ -117,7 +117,7 @@ class Restart(Story):
         topic = f"load:{random.randrange(10 ** 9)}"
         programs = [Program(self.daemon, topic, "a", RATE, SECONDS), Program(self.daemon, topic, "b", 0, 0),
                     Program(self.daemon, topic, "c", 0, 0)]
-        outside = Outside(self, topic)
+        outside = OutsideThread(self, topic)
         try:
             for p in programs:
                 p.wait(lambda p: any(c[0] == "ready" for c in p.of("channel")), "ready")
