@@ -16,6 +16,7 @@
 
 #include "app/conf.h"
 #include "base/cleanup.h"
+#include "proto/rtbp_val.h"
 
 static void ini_file_freep(struct ini_cfgfile **f)
 {
@@ -113,6 +114,8 @@ static const char *check_line(const char *line, size_t size, bool *ret_empty)
 
 	if (memchr(line, '\0', size))
 		return "a NUL byte";
+	if (!rtbp_utf8_valid(line, size))
+		return "a character that is not UTF-8";
 	if (line[at] == '\0' || line[at] == '#' || line[at] == ';' || !*ret_empty)
 		return NULL;
 	*ret_empty = false;
@@ -120,7 +123,7 @@ static const char *check_line(const char *line, size_t size, bool *ret_empty)
 }
 
 /* libini_config passes over keys in front of the first section in silence, ends a line at a NUL,
- * and takes a file without contents for an error. What is lost must be said. */
+ * takes a file without contents for an error, and does not say which line is not UTF-8. */
 static int check_lines(const char *path, bool *ret_empty, struct conf_text *ret)
 {
 	static const char mark[] = "\xef\xbb\xbf"; /* UTF-8 as some editors begin it */

@@ -211,6 +211,8 @@ START_TEST(ways_to_write)
 	put(file, nul, sizeof(nul) - 1, 0644);
 	ck_assert_int_eq(conf_read(&conf, file, &why), -EINVAL);
 	ck_assert_msg(strstr(why.text, ":2: ") && strstr(why.text, "NUL"), "%s", why.text);
+	ck_assert_int_eq(read_text("[log]\n# \xfc\n"), -EINVAL);
+	ck_assert_msg(strstr(why.text, ":2: ") && strstr(why.text, "UTF-8"), "%s", why.text);
 	/* Long lines are whole. */
 	ck_assert_int_ge(asprintf(&text, "[upstream]\nparams = a=%010000d\n", 7), 0);
 	ck_assert_int_eq(read_text(text), 0);
