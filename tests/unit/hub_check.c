@@ -2,13 +2,6 @@
 /* What must be true of a hub whenever a turn has ended. */
 #include "hub_fixture.h"
 
-/* ck_assert() makes a system call, which is much for what is asked thousands of times. */
-#define MUST(condition)                                           \
-	do {                                                      \
-		if (!(condition))                                 \
-			ck_abort_msg("not true: %s", #condition); \
-	} while (0)
-
 static void check_join(struct hub *hub, struct join *j)
 {
 	unsigned n_subs = 0, n_sends = 0;

@@ -19,9 +19,9 @@ struct rig rig;
 static int fake_open(void *ctx, unsigned link, uint64_t epoch)
 {
 	(void)ctx;
-	ck_assert_uint_eq(link, 0);
-	ck_assert(!rig.is_open);
-	ck_assert_uint_gt(epoch, rig.epoch);
+	MUST(link == 0);
+	MUST(!rig.is_open);
+	MUST(epoch > rig.epoch);
 	if (rig.open_result)
 		return rig.open_result;
 	rig.epoch = epoch;
@@ -34,9 +34,9 @@ static int fake_send(void *ctx, unsigned link, uint64_t epoch, bool binary, cons
 		     size_t size)
 {
 	(void)ctx;
-	ck_assert_uint_eq(link, 0);
-	ck_assert(rig.is_open && !rig.is_closing);
-	ck_assert_uint_eq(epoch, rig.epoch);
+	MUST(link == 0);
+	MUST(rig.is_open && !rig.is_closing);
+	MUST(epoch == rig.epoch);
 	if (rig.send_result)
 		return rig.send_result;
 	frame_add(&rig.frames, epoch, binary, data, size);
@@ -48,8 +48,8 @@ static void fake_close(void *ctx, unsigned link, uint64_t epoch, uint16_t code)
 	(void)ctx;
 	(void)link;
 	(void)code;
-	ck_assert(rig.is_open && !rig.is_closing);
-	ck_assert_uint_eq(epoch, rig.epoch);
+	MUST(rig.is_open && !rig.is_closing);
+	MUST(epoch == rig.epoch);
 	rig.is_closing = true;
 }
 
@@ -62,7 +62,7 @@ static void fake_wake(void *ctx)
 static void fake_drained(void *ctx)
 {
 	(void)ctx;
-	ck_assert(!rig.drained);
+	MUST(!rig.drained);
 	rig.drained = true;
 }
 
@@ -144,7 +144,7 @@ void advance(uint64_t ms)
 
 	while ((deadline = hub_deadline(rig.hub)) <= until) {
 		n_same = deadline <= rig.now ? n_same + 1 : 0;
-		ck_assert_msg(n_same < 1000, "the deadline does not move on");
+		MUST_MSG(n_same < 1000, "the deadline does not move on");
 		if (deadline > rig.now)
 			rig.now = deadline;
 		hub_tick(rig.hub);
@@ -167,7 +167,7 @@ void rig_start(void (*change)(struct hub_conf *conf))
 	rig.conf.apikey = rig.apikey;
 	if (change)
 		change(&rig.conf);
-	ck_assert_int_eq(hub_new(&rig.conf, &rig.clock, &hub_ops, &rig, &rig.hub), 0);
+	MUST(hub_new(&rig.conf, &rig.clock, &hub_ops, &rig, &rig.hub) == 0);
 	hub_start(rig.hub);
 	turn();
 }
@@ -204,7 +204,7 @@ void rig_teardown(void)
 
 void server_open(void)
 {
-	ck_assert(rig.is_open);
+	MUST(rig.is_open);
 	hub_on_opened(rig.hub, 0, rig.epoch);
 	turn();
 }
@@ -213,7 +213,7 @@ void server_drop(enum session_fault fault, const char *text)
 {
 	struct session_end end = { .fault = fault, .text = text };
 
-	ck_assert(rig.is_open);
+	MUST(rig.is_open);
 	rig.is_open = rig.is_closing = false;
 	hub_on_closed(rig.hub, 0, rig.epoch, &end);
 	turn();
@@ -224,7 +224,7 @@ void server_bytes(bool binary, const void *data, size_t size)
 	/* Exactly as large as the frame, so that a sanitizer sees one byte too many. */
 	uint8_t *copy = malloc(size ? size : 1);
 
-	ck_assert_ptr_nonnull(copy);
+	MUST(copy);
 	memcpy(copy, data, size);
 	hub_on_frame(rig.hub, 0, rig.epoch, binary, copy, size);
 	free(copy);
@@ -237,7 +237,7 @@ void server_text(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	ck_assert_int_ge(vasprintf(&text, format, args), 0);
+	MUST(vasprintf(&text, format, args) >= 0);
 	va_end(args);
 	json = quoted(text);
 	server_bytes(false, json, strlen(json));
@@ -275,9 +275,9 @@ struct line *expect_frame(const char *pattern)
 {
 	struct line *f = next_line(&rig.frames);
 
-	ck_assert_msg(f, "no frame to the server; expected %s", pattern);
-	ck_assert_msg(text_matches(pattern, f->text), "to the server: %s; expected %s", f->text,
-		      pattern);
+	MUST_MSG(f, "no frame to the server; expected %s", pattern);
+	MUST_MSG(text_matches(pattern, f->text), "to the server: %s; expected %s", f->text,
+		 pattern);
 	f->taken = true;
 	return f;
 }
@@ -286,12 +286,12 @@ void expect_no_frame(void)
 {
 	struct line *f = next_line(&rig.frames);
 
-	ck_assert_msg(!f, "to the server: %s; expected nothing", f->text);
+	MUST_MSG(!f, "to the server: %s; expected nothing", f->text);
 }
 
 void server_reply(struct line *f, bool ok, const char *response)
 {
-	ck_assert(!f->answered);
+	MUST(!f->answered);
 	f->answered = true;
 	server_text("['%" PRIu64 "','%" PRIu64 "','%s','phx_reply',{'status':'%s','response':%s}]",
 		    f->join_ref, f->ref, f->topic, ok ? "ok" : "error", response);
@@ -325,8 +325,8 @@ static int fake_peer_send(void *io, struct blob *blob)
 {
 	struct fake_peer *p = io;
 
-	ck_assert_msg(p->attached, "the hub sends to a connection that is gone");
-	ck_assert_msg(!p->finished, "the hub sends behind a farewell");
+	MUST_MSG(p->attached, "the hub sends to a connection that is gone");
+	MUST_MSG(!p->finished, "the hub sends behind a farewell");
 	if (p->send_result && p->room == 0)
 		return p->send_result;
 	if (p->send_result)
@@ -339,7 +339,7 @@ static void fake_finish(void *io, struct blob *farewell, bool drop)
 {
 	struct fake_peer *p = io;
 
-	ck_assert(p->attached && !p->finished);
+	MUST(p->attached && !p->finished);
 	p->finished = true;
 	p->dropped = drop;
 	if (farewell)
@@ -351,7 +351,7 @@ static void fake_abort(void *io, const char *text)
 	struct fake_peer *p = io;
 
 	(void)text;
-	ck_assert(p->attached);
+	MUST(p->attached);
 	p->finished = true;
 }
 
@@ -359,8 +359,8 @@ static void fake_pause(void *io, bool paused)
 {
 	struct fake_peer *p = io;
 
-	ck_assert(p->attached);
-	ck_assert_msg(p->paused != paused, "the hub pauses or resumes twice");
+	MUST(p->attached);
+	MUST_MSG(p->paused != paused, "the hub pauses or resumes twice");
 	p->paused = paused;
 }
 
@@ -368,7 +368,7 @@ static size_t fake_queued(void *io)
 {
 	struct fake_peer *p = io;
 
-	ck_assert(p->attached);
+	MUST(p->attached);
 	return p->finished ? 0 : 4711;
 }
 
@@ -389,9 +389,9 @@ struct fake_peer *peer_attach(void)
 		if (!rig.peers[i].attached && !rig.peers[i].got.n && !rig.peers[i].farewell)
 			p = &rig.peers[i];
 	}
-	ck_assert_ptr_nonnull(p);
+	MUST(p);
 	p->attached = true;
-	ck_assert_int_eq(hub_attach(rig.hub, &cred, &peer_io, p, &p->peer), 0);
+	MUST(hub_attach(rig.hub, &cred, &peer_io, p, &p->peer) == 0);
 	turn();
 	return p;
 }
@@ -409,7 +409,7 @@ void peer_frame(struct fake_peer *p, const void *body, size_t size)
 {
 	uint8_t *copy = malloc(size ? size : 1);
 
-	ck_assert_ptr_nonnull(copy);
+	MUST(copy);
 	memcpy(copy, body, size);
 	hub_on_peer_frame(p->peer, copy, size);
 	free(copy);
@@ -422,7 +422,7 @@ static void peer_message(struct fake_peer *p, struct rtbp_buf *b, const char *me
 	char *json = quoted(params);
 
 	rtbp_pack_text(b, method);
-	ck_assert_int_eq(rtbp_json_to_mp(json, strlen(json), 70, b, NULL), 0);
+	MUST(rtbp_json_to_mp(json, strlen(json), 70, b, NULL) == 0);
 	free(json);
 	peer_frame(p, b->data, b->size);
 	rtbp_buf_done(b);
@@ -432,8 +432,8 @@ void peer_ask(struct fake_peer *p, uint32_t id, const char *method, const char *
 {
 	struct rtbp_buf b = RTBP_BUF_INIT;
 
-	ck_assert_uint_lt(id, FAKE_IDS);
-	ck_assert_msg(!p->asked[id], "the test uses id %u twice", id);
+	MUST(id < FAKE_IDS);
+	MUST_MSG(!p->asked[id], "the test uses id %u twice", id);
 	p->asked[id] = true;
 	p->n_asked++;
 	rtbp_pack_array(&b, 4);
@@ -453,7 +453,7 @@ void peer_call(struct fake_peer *p, const char *method, const char *params)
 
 void peer_close(struct fake_peer *p)
 {
-	ck_assert(p->attached);
+	MUST(p->attached);
 	p->attached = false;
 	hub_on_peer_closed(p->peer, "closed by the test");
 	turn();
@@ -463,9 +463,9 @@ const char *expect(struct fake_peer *p, const char *pattern)
 {
 	struct line *m = next_line(&p->got);
 
-	ck_assert_msg(m, "no message to peer %zu; expected %s", (size_t)(p - rig.peers), pattern);
-	ck_assert_msg(text_matches(pattern, m->text), "to peer %zu: %s; expected %s",
-		      (size_t)(p - rig.peers), m->text, pattern);
+	MUST_MSG(m, "no message to peer %zu; expected %s", (size_t)(p - rig.peers), pattern);
+	MUST_MSG(text_matches(pattern, m->text), "to peer %zu: %s; expected %s",
+		 (size_t)(p - rig.peers), m->text, pattern);
 	m->taken = true;
 	return m->text;
 }
@@ -474,17 +474,17 @@ void expect_nothing(struct fake_peer *p)
 {
 	struct line *m = next_line(&p->got);
 
-	ck_assert_msg(!m, "to peer %zu: %s; expected nothing", (size_t)(p - rig.peers), m->text);
+	MUST_MSG(!m, "to peer %zu: %s; expected nothing", (size_t)(p - rig.peers), m->text);
 }
 
 void expect_farewell(struct fake_peer *p, const char *error_name, bool drop)
 {
 	char pattern[100];
 
-	ck_assert_msg(p->finished && p->farewell, "no farewell; expected %s", error_name);
+	MUST_MSG(p->finished && p->farewell, "no farewell; expected %s", error_name);
 	snprintf(pattern, sizeof(pattern), "[2,'error',{'error':[*,'%s',*]}]", error_name);
-	ck_assert_msg(text_matches(pattern, p->farewell), "%s; expected %s", p->farewell, pattern);
-	ck_assert(p->dropped == drop);
+	MUST_MSG(text_matches(pattern, p->farewell), "%s; expected %s", p->farewell, pattern);
+	MUST(p->dropped == drop);
 }
 
 void peer_join(struct fake_peer *p, const char *topic, const char *broadcast)

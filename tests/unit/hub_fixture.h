@@ -21,6 +21,14 @@
 #include "hub/hub.h"
 #include "hub/impl.h"
 
+/* For what is asked thousands of times: ck_assert() writes a record for each success. */
+#define MUST_MSG(condition, ...)                   \
+	do {                                       \
+		if (!(condition))                  \
+			ck_abort_msg(__VA_ARGS__); \
+	} while (0)
+#define MUST(condition) MUST_MSG(condition, "not true: %s", #condition)
+
 enum { FAKE_PEERS = 40, FAKE_IDS = 1024 };
 
 /* One frame or message, as text. */

@@ -44,7 +44,7 @@ char *quoted(const char *text)
 {
 	char *copy = strdup(text);
 
-	ck_assert_ptr_nonnull(copy);
+	MUST(copy);
 	for (char *c = copy; *c; c++) {
 		if (*c == '\'')
 			*c = '"';
@@ -62,7 +62,7 @@ static void put_container(FILE *out, struct rtbp_val v)
 	struct rtbp_iter it;
 	struct rtbp_val e;
 
-	ck_assert(is_map ? rtbp_iter_map(v, &it) : rtbp_iter_array(v, &it));
+	MUST(is_map ? rtbp_iter_map(v, &it) : rtbp_iter_array(v, &it));
 	fputc(is_map ? '{' : '[', out);
 	while (rtbp_iter_next(&it, &e)) {
 		if (!first)
@@ -71,7 +71,7 @@ static void put_container(FILE *out, struct rtbp_val v)
 		put_value(out, e);
 		if (is_map) {
 			fputc(':', out);
-			ck_assert(rtbp_iter_next(&it, &e));
+			MUST(rtbp_iter_next(&it, &e));
 			put_value(out, e);
 		}
 	}
@@ -92,7 +92,7 @@ static void put_value(FILE *out, struct rtbp_val v)
 		fputs("\"}", out);
 	} else {
 		/* Also the proof that each text that peers get is UTF-8. */
-		ck_assert_int_eq(rtbp_mp_to_json(v.p, v.size, &json, NULL), 0);
+		MUST(rtbp_mp_to_json(v.p, v.size, &json, NULL) == 0);
 		fwrite(json.data, 1, json.size, out);
 		rtbp_buf_done(&json);
 	}
@@ -104,7 +104,7 @@ char *render(struct rtbp_val v)
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 
-	ck_assert_ptr_nonnull(out);
+	MUST(out);
 	put_value(out, v);
 	fclose(out);
 	return text;
@@ -117,7 +117,7 @@ static struct line *line_new(struct lines *l)
 	if (l->n == l->cap) {
 		l->cap = l->cap ? l->cap * 2 : 64;
 		l->at = reallocarray(l->at, l->cap, sizeof(*l->at));
-		ck_assert_ptr_nonnull(l->at);
+		MUST(l->at);
 	}
 	l->at[l->n] = (struct line){ .text = NULL };
 	return &l->at[l->n++];
@@ -143,11 +143,11 @@ static void text_frame(struct line *f, const char *data, size_t size)
 	json_error_t error;
 	json_t *array = json_loadb(data, size, JSON_REJECT_DUPLICATES, &error);
 
-	ck_assert_msg(array, "no JSON to the server: %s", error.text);
-	ck_assert_uint_eq(json_array_size(array), 5);
+	MUST_MSG(array, "no JSON to the server: %s", error.text);
+	MUST(json_array_size(array) == 5);
 	for (size_t i = 1; i < 4; i++)
-		ck_assert(json_is_string(json_array_get(array, i)));
-	ck_assert(json_is_object(json_array_get(array, 4)));
+		MUST(json_is_string(json_array_get(array, i)));
+	MUST(json_is_object(json_array_get(array, 4)));
 	f->join_ref = ref_of(json_string_value(json_array_get(array, 0)));
 	f->ref = ref_of(json_string_value(json_array_get(array, 1)));
 	snprintf(f->topic, sizeof(f->topic), "%s", json_string_value(json_array_get(array, 2)));
@@ -161,10 +161,10 @@ static void binary_frame(struct line *f, const uint8_t *data, size_t size)
 	const char *p = (const char *)data + 7;
 	char join_ref[24], ref[24];
 
-	ck_assert_uint_ge(size, 7);
-	ck_assert_uint_eq(data[0], 3);
-	ck_assert_uint_eq(data[5], 0); /* metadata: the server would refuse it */
-	ck_assert_uint_ge(size, 7u + data[1] + data[2] + data[3] + data[4]);
+	MUST(size >= 7);
+	MUST(data[0] == 3);
+	MUST(data[5] == 0); /* metadata: the server would refuse it */
+	MUST(size >= 7u + data[1] + data[2] + data[3] + data[4]);
 	snprintf(join_ref, sizeof(join_ref), "%.*s", data[1], p);
 	snprintf(ref, sizeof(ref), "%.*s", data[2], p + data[1]);
 	snprintf(f->topic, sizeof(f->topic), "%.*s", data[3], p + data[1] + data[2]);
@@ -172,10 +172,9 @@ static void binary_frame(struct line *f, const uint8_t *data, size_t size)
 	f->join_ref = ref_of(join_ref);
 	f->ref = ref_of(ref);
 	p += data[1] + data[2] + data[3] + data[4];
-	ck_assert_int_ge(asprintf(&f->text, "[3,\"%s\",\"%s\",\"%s\",\"%s\",%s%.*s%s]", join_ref,
-				  ref, f->topic, f->event, data[6] ? "" : "bin:",
-				  (int)(size - (size_t)(p - (const char *)data)), p, ""),
-			 0);
+	MUST(asprintf(&f->text, "[3,\"%s\",\"%s\",\"%s\",\"%s\",%s%.*s%s]", join_ref, ref, f->topic,
+		      f->event, data[6] ? "" : "bin:",
+		      (int)(size - (size_t)(p - (const char *)data)), p, "") >= 0);
 }
 
 void frame_add(struct lines *l, uint64_t epoch, bool binary, const void *data, size_t size)
@@ -187,7 +186,7 @@ void frame_add(struct lines *l, uint64_t epoch, bool binary, const void *data, s
 		binary_frame(f, data, size);
 	else
 		text_frame(f, data, size);
-	ck_assert_uint_gt(f->ref, 0);
+	MUST(f->ref > 0);
 }
 
 /* ---- messages ---- */
@@ -200,12 +199,12 @@ char *blob_text(struct blob *blob, struct rtbp_msg *ret_msg)
 	size_t size = blob->size - RTBP_HEADER_BYTES;
 	uint32_t length;
 
-	ck_assert_uint_gt(blob->size, RTBP_HEADER_BYTES);
+	MUST(blob->size > RTBP_HEADER_BYTES);
 	length = (uint32_t)blob->data[0] << 24 | (uint32_t)blob->data[1] << 16 |
 		 (uint32_t)blob->data[2] << 8 | blob->data[3];
-	ck_assert_uint_eq(length, size);
-	ck_assert_msg(rtbp_msg_parse(body, size, &m, &fault) == 0, "no message: byte %zu: %s",
-		      fault.offset, fault.text);
+	MUST(length == size);
+	MUST_MSG(rtbp_msg_parse(body, size, &m, &fault) == 0, "no message: byte %zu: %s",
+		 fault.offset, fault.text);
 	if (ret_msg)
 		*ret_msg = m;
 	return render((struct rtbp_val){ body, size });
@@ -218,8 +217,8 @@ void message_add(struct fake_peer *p, struct blob *blob)
 
 	line->text = blob_text(blob, &m);
 	if (m.type == RTBP_RESPONSE) {
-		ck_assert_msg(m.id < FAKE_IDS && p->asked[m.id],
-			      "a response to no request, or a second one: %s", line->text);
+		MUST_MSG(m.id < FAKE_IDS && p->asked[m.id],
+			 "a response to no request, or a second one: %s", line->text);
 		p->asked[m.id] = false;
 		p->n_asked--;
 	}

@@ -62,9 +62,8 @@ static void check_copies(unsigned send)
 	for (unsigned i = 0; i < FAKE_PEERS; i++) {
 		if (!rig.peers[i].attached || rig.peers[i].finished || rig.peers[i].send_result)
 			continue;
-		ck_assert_msg(models[i].copies[send] ==
-				      wants(&models[i], send, i == sends[send].sender),
-			      "peer %u has %u copies of %u", i, models[i].copies[send], send);
+		MUST_MSG(models[i].copies[send] == wants(&models[i], send, i == sends[send].sender),
+			 "peer %u has %u copies of %u", i, models[i].copies[send], send);
 	}
 }
 
@@ -72,8 +71,8 @@ static unsigned topic_of(struct rtbp_val params)
 {
 	struct rtbp_str topic;
 
-	ck_assert(rtbp_get_str(rtbp_field(params, RTBP_F_TOPIC), &topic));
-	ck_assert_uint_eq(topic.size, 1);
+	MUST(rtbp_get_str(rtbp_field(params, RTBP_F_TOPIC), &topic));
+	MUST(topic.size == 1);
 	return (unsigned)(topic.p[0] - 'a');
 }
 
@@ -85,11 +84,11 @@ static void on_delivery(unsigned peer, struct rtbp_val params)
 
 	if (!rtbp_get_uint(rtbp_field(params, RTBP_F_PAYLOAD), &n))
 		return; /* the server's */
-	ck_assert_uint_lt(n, SENDS);
-	ck_assert_msg(wants(m, (unsigned)n, peer == sends[n].sender), "not asked for");
-	ck_assert_msg(m->copies[n]++ == 0, "a second copy of %u", (unsigned)n);
+	MUST(n < SENDS);
+	MUST_MSG(wants(m, (unsigned)n, peer == sends[n].sender), "not asked for");
+	MUST_MSG(m->copies[n]++ == 0, "a second copy of %u", (unsigned)n);
 	last = &m->last[sends[n].sender][sends[n].topic];
-	ck_assert_msg(*last < n, "%u behind %u", (unsigned)n, *last);
+	MUST_MSG(*last < n, "%u behind %u", (unsigned)n, *last);
 	*last = (unsigned)n;
 }
 
@@ -128,7 +127,7 @@ static void on_message(struct fake_peer *p, const struct rtbp_msg *msg)
 	if (msg->type == RTBP_RESPONSE) {
 		on_response(m, msg);
 	} else if (rtbp_str_is(msg->method, "broadcast") || rtbp_str_is(msg->method, "channel")) {
-		ck_assert_msg(m->subs[topic_of(msg->params)].answered, "before the answer");
+		MUST_MSG(m->subs[topic_of(msg->params)].answered, "before the answer");
 		if (rtbp_str_is(msg->method, "broadcast"))
 			on_delivery(peer, msg->params);
 	}
@@ -385,9 +384,8 @@ static void settle(void)
 		advance(2000);
 	}
 	for (unsigned i = 0; i < FAKE_PEERS; i++)
-		ck_assert_msg(!rig.peers[i].attached || rig.peers[i].finished ||
-				      !rig.peers[i].n_asked,
-			      "peer %u still waits", i);
+		MUST_MSG(!rig.peers[i].attached || rig.peers[i].finished || !rig.peers[i].n_asked,
+			 "peer %u still waits", i);
 }
 
 /* No message goes to the server twice, and those of one topic go in order. */
@@ -401,7 +399,7 @@ static void check_frames(void)
 		if (strncmp(f->text, "[3,", 3) != 0)
 			continue;
 		n = (unsigned)strtoul(strrchr(f->text, ',') + 1, NULL, 10);
-		ck_assert_uint_gt(n, last[f->topic[9] - 'a']);
+		MUST(n > last[f->topic[9] - 'a']);
 		last[f->topic[9] - 'a'] = n;
 	}
 }
@@ -440,7 +438,7 @@ START_TEST(stopped_story)
 			peer_close(&rig.peers[i]);
 	}
 	advance(5000);
-	ck_assert(rig.drained);
+	MUST(rig.drained);
 	rig_teardown();
 }
 END_TEST
