@@ -67,8 +67,9 @@ static void link_changed(void *ctx)
 		snprintf(hub->last_end_reason, sizeof(hub->last_end_reason), "%s",
 			 reasons_of_fault(st.fault)->name);
 		snprintf(hub->last_end_text, sizeof(hub->last_end_text), "%s", st.text);
-		log_warning("not connected (%s): %s; next try in %lld ms", hub->last_end_reason,
-			    st.text, (long long)st.next_try_ms);
+		log_warning("not connected (%s): %s; what to do: %s; next try in %lld ms",
+			    hub->last_end_reason, st.text, reasons_of_fault(st.fault)->advice,
+			    (long long)st.next_try_ms);
 	}
 	report_connection(hub);
 	hub_wake(hub);

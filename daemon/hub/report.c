@@ -33,6 +33,7 @@ void report_pack_connection(struct hub *hub, struct rtbp_buf *b)
 {
 	struct session_status st;
 	size_t map = rtbp_pack_map_begin(b);
+	char text[512];
 	uint16_t n = 2;
 
 	session_get_status(hub->session, &st);
@@ -40,7 +41,9 @@ void report_pack_connection(struct hub *hub, struct rtbp_buf *b)
 	rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)st.since_wall_ms);
 	if (st.state != SESSION_ONLINE && st.fault != SESSION_FAULT_NONE) {
 		rtbp_pack_field_text(b, RTBP_F_REASON, reasons_of_fault(st.fault)->name);
-		rtbp_pack_field_text(b, RTBP_F_TEXT, st.text);
+		snprintf(text, sizeof(text), "%s; what to do: %s", st.text,
+			 reasons_of_fault(st.fault)->advice);
+		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
 		n = (uint16_t)(n + 2);
 	}
 	if (st.next_try_ms >= 0) {

@@ -42,8 +42,21 @@ def constant(text, name):
     return eval(re.search(rf"\b{name}\s*=\s*([\d *]+),", text).group(1))  # digits and * only
 
 
-def check(table, document):
+def reason_words(source):
+    """What daemon/realtime/reasons.c calls things: the second strings of its rows, and the faults' names."""
+    channel = re.findall(r"\{ REASON_\w+,\s*\"(\w+)\"", source)
+    connection = re.findall(r"\[SESSION_FAULT_\w+\] = \{\s*\"(\w+)\"", source)
+    return set(channel) | set(connection) - {"none"}
+
+
+def check(table, document, reasons):
     chapter = sections(document)
+    # "connection" is the hub's own word for channels whose link is down.
+    said = words(chapter[8]) - {"text", "reason", "code", "connection"}
+    for name in sorted(reason_words(reasons) - said):
+        yield f"PROTOCOL.md lacks the reason {name}"
+    for name in sorted(said - reason_words(reasons)):
+        yield f"reasons.c lacks the reason {name}"
     methods = [n for _, n in rows(table, "RTBP_METHODS")]
     notices = [n for _, n in rows(table, "RTBP_NOTICES")]
     errors = rows(table, "RTBP_ERRORS")
@@ -71,7 +84,7 @@ def check(table, document):
             yield f'section {n} of PROTOCOL.md does not say "{text}", as rtbp_table.h does'
 
 
-def self_test(table, document):
+def self_test(table, document, reasons):
     planted = [
         (table.replace('X(SYNC, "sync")', 'X(SYNC, "sink")'), document),
         (table.replace('X(CHANNEL, "channel")', 'X(CHANNEL, "canal")'), document),
@@ -82,14 +95,15 @@ def self_test(table, document):
         (table, document.replace("| `keep` |", "| `keeps` |")),
         (table, document.replace("| 204 |", "| 209 |")),
         (table, document.replace("`rtt_ms`", "`rtt_us`")),
+        (table, document.replace("`tls`", "`ssl`")),
     ]
     for t, d in planted:
         assert (t, d) != (table, document)
-        assert list(check(t, d)), "a planted difference was not found"
+        assert list(check(t, d, reasons)), "a planted difference was not found"
 
 
 if __name__ == "__main__":
-    both = tree.read("proto/rtbp_table.h"), tree.read("proto/PROTOCOL.md")
+    both = tree.read("proto/rtbp_table.h"), tree.read("proto/PROTOCOL.md"), tree.read("daemon/realtime/reasons.c")
     found = list(check(*both))
     if not found:
         self_test(*both)
