@@ -176,15 +176,16 @@ static void fail(struct wire *w, unsigned nr, enum wire_why why, const char *for
 	bool wake = false;
 	va_list args;
 
-	l->attempt = wire_attempt_free(l->attempt);
-	l->state = LINK_GIVEN;
 	if (!item) {
 		log_error("wire: no memory to report a connection's state; giving up");
 		abort();
 	}
+	/* The words may be about the attempt: it goes after them. */
 	va_start(args, format);
 	vsnprintf(end.text, sizeof(end.text), format, args);
 	va_end(args);
+	l->attempt = wire_attempt_free(l->attempt);
+	l->state = LINK_GIVEN;
 	item->kind = WIRE_UP_CLOSED;
 	item->link = nr;
 	item->epoch = l->epoch;

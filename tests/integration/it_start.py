@@ -98,7 +98,7 @@ class Start(Story):
 
     def test_configurations(self):
         for sections, words in [
-            ({"upstream": {"url": "ftp://x"}}, ["url", "ftp://x", "https://"]),
+            ({"upstream": {"url": "ftp://x"}}, [":2", "url", "https://"]),
             ({"upstream": {"url": "https://"}}, ["url", "host"]),
             ({"upstream": {"url": "https://x/?apikey=abc"}}, ["url", "apikey_file"]),
             ({"upstream": {"vsn": "3"}}, [":4", "vsn", "2.0.0"]),
