@@ -12,8 +12,7 @@ pc=$(find "$dir/usr" -name rtbridge.pc)
 libdir=$(dirname "$(dirname "$pc")")
 
 echo "== pkg-config"
-# The file names the prefix that was configured.
-flags=$(PKG_CONFIG_PATH=$(dirname "$pc") pkg-config --define-variable=prefix="$dir/usr" --cflags --libs rtbridge)
+flags=$(PKG_CONFIG_PATH=$(dirname "$pc") pkg-config --cflags --libs rtbridge)
 [ "$(PKG_CONFIG_PATH=$(dirname "$pc") pkg-config --modversion rtbridge)" = "$version" ]
 # shellcheck disable=SC2086
 "$cc" $extra -DEXPECTED="\"$version\"" -o "$dir/by_pc" "$source/consumer/main.c" $flags
