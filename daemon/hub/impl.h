@@ -28,6 +28,7 @@ enum {
 	LEAVE_REPLY_MS = 10000,
 	HELLO_MS = 2000,
 	JOINS_UNANSWERED_MAX = 10, /* each failing one stalls the socket for 5 s */
+	JOINS_LEAVING_MAX = 8,     /* over max_channels, while they are being left */
 	JOINS_PER_S = 10,
 	JOINS_BURST = 10,
 	/* Of one peer. Given to the link and unanswered: it is no longer read. Waiting for their
@@ -36,6 +37,7 @@ enum {
 	PEER_SEND_BYTES_MAX = 2 * 1024 * 1024,
 	JOIN_SENDS_MAX = 4096,
 	JOIN_REJECTED_MS = 10000, /* how long a refusal answers for the next who asks */
+	JOIN_STABLE_MS = 30000,
 	JOIN_BACKOFF_MIN_MS = 1000,
 	JOIN_BACKOFF_MAX_MS = 30000,
 	LINK_BUSY_RETRY_MS = 10,
@@ -131,7 +133,9 @@ struct join {
 	bool sender_only; /* no subscriber has ever come: lingers longer */
 	uint64_t join_ref;
 	uint64_t retry_at_ms;
-	unsigned n_failures;
+	uint64_t joined_at_ms;
+	bool refused;             /* the server answered the last phx_join with an error */
+	unsigned n_failures;      /* in a row; a join that held JOIN_STABLE_MS starts anew */
 	char code[32], text[192]; /* why it is not joined, "" when there is nothing to say */
 	char system_text[192]; /* the last `system` error: the reason of the phx_close that follows
 				*/
@@ -139,6 +143,7 @@ struct join {
 	unsigned n_subs;
 	TAILQ_HEAD(send_list, send) sends; /* oldest first; given ones in front of queued ones */
 	unsigned n_sends;
+	struct send *next_send; /* the oldest queued one; NULL: all are given */
 	struct timer linger_timer;
 	TAILQ_ENTRY(join) reap_entry;
 };

@@ -77,16 +77,13 @@ struct join *join_find_wire(struct hub *hub, struct rtbp_str wire_topic)
 
 /* ---- who waits for the link ---- */
 
-static void queue_join(struct join *j, bool in_front)
+static void queue_join(struct join *j)
 {
 	j->state = JOIN_WAITING;
 	if (j->queued)
 		return;
 	j->queued = true;
-	if (in_front)
-		TAILQ_INSERT_HEAD(&j->hub->join_queue, j, queue_entry);
-	else
-		TAILQ_INSERT_TAIL(&j->hub->join_queue, j, queue_entry);
+	TAILQ_INSERT_TAIL(&j->hub->join_queue, j, queue_entry);
 }
 
 static void unqueue_join(struct join *j)
@@ -131,7 +128,7 @@ static void join_left(struct join *j)
 {
 	j->had_joined = false;
 	if (join_wanted(j)) {
-		queue_join(j, false);
+		queue_join(j);
 		joins_run(j->hub);
 	} else {
 		join_kill(j);
@@ -256,7 +253,7 @@ static void join_backoff(struct join *j, const char *text)
 			hub_now(hub) + (uint64_t)reason->retry_ms + hub_random(hub, ceiling);
 		log_notice("%s: %s; next try in %" PRIu64 " ms", j->wire_topic, text,
 			   j->retry_at_ms - hub_now(hub));
-		queue_join(j, false);
+		queue_join(j);
 	}
 	subs_on_join_state(j);
 	join_update(j);
@@ -280,7 +277,7 @@ static void join_joined(struct join *j)
 {
 	log_info("joined %s%s", j->wire_topic, j->is_private ? " (private)" : "");
 	j->state = JOIN_JOINED;
-	j->n_failures = 0;
+	j->joined_at_ms = hub_now(j->hub);
 	j->system_text[0] = '\0';
 	set_reason(j, "", "");
 	subs_on_join_state(j);
@@ -298,6 +295,7 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 
 	hub->joins_unanswered--;
 	if (j && j->state == JOIN_JOINING && j->join_ref == ref) {
+		j->refused = result == SESSION_ERROR;
 		switch (result) {
 		case SESSION_OK:
 			join_joined(j);
@@ -422,6 +420,31 @@ void joins_run(struct hub *hub)
 		timer_arm(&hub->timers, &hub->join_timer, next);
 }
 
+/* Room for one more channel: those that nobody wants any more go first, before their time. A
+ * channel that is being left still counts at the server for a moment; a few may overlap. */
+static bool make_room(struct hub *hub)
+{
+	struct join *j, *idle = NULL;
+	unsigned n_staying = 0;
+
+	if (hub->n_joins < hub->conf.max_channels)
+		return true;
+	RB_FOREACH(j, join_chan_tree, &hub->joins_by_chan) {
+		if (j->state != JOIN_LEAVING)
+			n_staying++;
+		if (!idle && !join_wanted(j) &&
+		    (j->state == JOIN_JOINED || j->state == JOIN_REJECTED))
+			idle = j;
+	}
+	if (idle) {
+		timer_disarm(&hub->timers, &idle->linger_timer);
+		join_linger_over(idle);
+		n_staying -= idle->state == JOIN_LEAVING || idle->state == JOIN_DEAD;
+	}
+	return n_staying < hub->conf.max_channels &&
+	       hub->n_joins < hub->conf.max_channels + JOINS_LEAVING_MAX;
+}
+
 int join_get(struct hub *hub, struct rtbp_str topic, bool is_private, struct join **ret,
 	     const char **ret_text)
 {
@@ -444,7 +467,7 @@ int join_get(struct hub *hub, struct rtbp_str topic, bool is_private, struct joi
 					 "cannot carry both";
 		return RTBP_E_UNSUPPORTED;
 	}
-	if (hub->n_joins >= hub->conf.max_channels) {
+	if (!make_room(hub)) {
 		*ret_text = "the connection carries as many channels as it may ([limits] channels)";
 		return RTBP_E_TOO_MANY;
 	}
@@ -464,7 +487,7 @@ int join_get(struct hub *hub, struct rtbp_str topic, bool is_private, struct joi
 	RB_INSERT(join_key_tree, &hub->joins, j);
 	RB_INSERT(join_chan_tree, &hub->joins_by_chan, j);
 	hub->n_joins++;
-	queue_join(j, false);
+	queue_join(j);
 	*ret = j;
 	return 0;
 }
@@ -473,6 +496,8 @@ int join_get(struct hub *hub, struct rtbp_str topic, bool is_private, struct joi
 
 void join_lost(struct join *j, const char *text)
 {
+	if (hub_now(j->hub) - j->joined_at_ms >= JOIN_STABLE_MS)
+		j->n_failures = 0;
 	sends_lost(j, "the channel ended before the answer");
 	if (join_wanted(j))
 		join_backoff(j, text);
@@ -518,7 +543,7 @@ void joins_on_offline(struct hub *hub)
 		if (j->state == JOIN_LEAVING)
 			j->had_joined = false;
 		j->retry_at_ms = 0;
-		queue_join(j, false);
+		queue_join(j);
 		set_reason(j, "connection", "the connection to the server is down");
 		subs_on_join_state(j);
 	}

@@ -75,6 +75,8 @@ static void send_free(struct send *s)
 	struct peer *p = s->peer;
 
 	timer_disarm(&hub->timers, &s->ttl_timer);
+	if (s->join->next_send == s)
+		s->join->next_send = TAILQ_NEXT(s, entry);
 	TAILQ_REMOVE(&s->join->sends, s, entry);
 	s->join->n_sends--;
 	RB_REMOVE(send_tree, &hub->sends, s);
@@ -100,13 +102,8 @@ static void send_end(struct send *s, const char *outcome, const char *text)
 
 void sends_fail(struct join *j, const char *outcome, const char *text)
 {
-	struct send *s, *next;
-
-	for (s = TAILQ_FIRST(&j->sends); s; s = next) {
-		next = TAILQ_NEXT(s, entry);
-		if (!s->given)
-			send_end(s, outcome, text);
-	}
+	while (j->next_send)
+		send_end(j->next_send, outcome, text);
 }
 
 void sends_lost(struct join *j, const char *text)
@@ -232,6 +229,7 @@ static int send_give(struct send *s)
 		if (s->peer)
 			count_send(s->peer, s, false);
 		s->given = true;
+		j->next_send = TAILQ_NEXT(s, entry);
 		timer_disarm(&hub->timers, &s->ttl_timer);
 		hub->counters.messages_out++;
 		if (s->peer) {
@@ -244,13 +242,12 @@ static int send_give(struct send *s)
 
 void sends_flush(struct join *j)
 {
-	struct send *s, *next;
+	struct send *s;
 
 	if (j->state != JOIN_JOINED)
 		return;
-	for (s = TAILQ_FIRST(&j->sends); s; s = next) {
-		next = TAILQ_NEXT(s, entry);
-		if (!s->given && send_give(s) != 0) {
+	while ((s = j->next_send)) {
+		if (send_give(s) != 0) {
 			if (!j->hub->busy_timer.armed)
 				timer_arm(&j->hub->timers, &j->hub->busy_timer,
 					  hub_now(j->hub) + LINK_BUSY_RETRY_MS);
@@ -401,6 +398,8 @@ static struct send *send_new(struct peer *p, const struct ask *a, const struct r
 	hub->send_bytes += s->notice->size;
 	RB_INSERT(send_tree, &hub->sends, s);
 	TAILQ_INSERT_TAIL(&s->join->sends, s, entry);
+	if (!s->join->next_send)
+		s->join->next_send = s;
 	s->join->n_sends++;
 	return s;
 }

@@ -170,13 +170,20 @@ static void sub_timeout(void *ctx)
 {
 	struct sub *s = ctx;
 	struct request r = s->request;
-	const char *text = s->join->text[0] ? s->join->text : NULL;
+	struct join *j = s->join;
+	const char *text = j->text[0] ? j->text : NULL;
 
 	if (s->keep || s->answered) {
 		sub_answer(s);
 		return;
 	}
-	peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, RTBP_E_TIMEOUT, text, -1);
+	/* The server did answer, and will be asked again at retry_at_ms: no use in asking earlier.
+	 */
+	if (j->refused && j->state == JOIN_WAITING && j->retry_at_ms > hub_now(j->hub))
+		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, RTBP_E_JOIN_FAILED, text,
+				  (int64_t)(j->retry_at_ms - hub_now(j->hub)));
+	else
+		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, RTBP_E_TIMEOUT, text, -1);
 	sub_free(s);
 }
 

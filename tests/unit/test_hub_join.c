@@ -39,7 +39,7 @@ START_TEST(refusal_as_bare_text_and_none)
 	peer_ask(a, 2, "subscribe", "{'topic':'2','timeout_ms':10}");
 	server_reply(expect_frame("*'phx_join'*"), false, "{}");
 	advance(10);
-	expect(a, "[1,2,[101,'timeout','the server refused the join without a reason',*");
+	expect(a, "[1,2,[102,'join_failed','the server refused the join without a reason',*");
 }
 END_TEST
 
@@ -302,6 +302,29 @@ START_TEST(too_many_channels)
 }
 END_TEST
 
+START_TEST(lingering_channel_makes_room)
+{
+	struct fake_peer *a;
+
+	rig_start(with_two);
+	server_open();
+	a = peer_ready();
+	peer_join(a, "1", "{}");
+	peer_join(a, "2", "{}");
+	peer_ask(a, 3, "unsubscribe", "{'topic':'1'}");
+	expect(a, "[1,3,null,{}]");
+	expect_no_frame();
+	/* Long before its linger is over, the channel that nobody wants goes. */
+	peer_ask(a, 4, "subscribe", "{'topic':'3'}");
+	server_reply(expect_frame("['1',*,'realtime:1','phx_leave',{}]"), true, "{}");
+	server_join("3");
+	expect(a, "[1,4,null,{'chan':3,*'ready'}]");
+	peer_ask(a, 5, "subscribe", "{'topic':'4'}");
+	expect(a, "[1,5,[207,'too_many',*',null],null]");
+	rig_teardown();
+}
+END_TEST
+
 START_TEST(long_reason_is_cut_between_characters)
 {
 	struct fake_peer *a = peer_ready();
@@ -383,6 +406,7 @@ int main(void)
 	tcase_add_test(t, leave_finds_no_room);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, too_many_channels);
+	tcase_add_test(own, lingering_channel_makes_room);
 	suite_add_tcase(s, own);
 	return suite_run(s);
 }
