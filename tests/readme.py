@@ -80,15 +80,8 @@ class Shell:
         self.process.wait(60)
 
 
-def main():
-    readme, clone = sys.argv[1:3]
-    with open(readme) as f:
-        text = f.read()
-    os.environ["HOME"] = tempfile.mkdtemp(prefix="rtbridge-readme-")
-    for name in ("RTBRIDGE_SOCKET", "XDG_RUNTIME_DIR"):
-        os.environ.pop(name, None)
-    shell = Shell(clone)
-    failed = 0
+def follow(shell, text):
+    """Whether all went as README.md shows. Ends at the first failure: loops that wait for its work would not end."""
     for language, body in blocks(text):
         if language != "console":
             name = re.match(r"(?:/\*|#|//)\s*([\w.]+)", body)
@@ -105,10 +98,22 @@ def main():
                 print(line, flush=True)
             if code != 0 or (want and not matches(want, got)):
                 print(f"FAILED: exit code {code}; README.md shows:\n" + "\n".join(want), flush=True)
-                failed += 1
+                return False
+    return True
+
+
+def main():
+    readme, clone = sys.argv[1:3]
+    with open(readme) as f:
+        text = f.read()
+    os.environ["HOME"] = tempfile.mkdtemp(prefix="rtbridge-readme-")
+    for name in ("RTBRIDGE_SOCKET", "XDG_RUNTIME_DIR"):
+        os.environ.pop(name, None)
+    shell = Shell(clone)
+    is_right = follow(shell, text)
     shell.close()
     subprocess.run(["rm", "-rf", os.environ["HOME"]], check=False)
-    sys.exit(1 if failed else 0)
+    sys.exit(0 if is_right else 1)
 
 
 main()
