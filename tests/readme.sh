@@ -36,6 +36,7 @@ make_fresh() {
     }
     # How this machine reaches its packages is the machine's business; the new system gets the same way.
     cp -r /etc/apt/apt.conf.d/. "$fresh/etc/apt/apt.conf.d/"
+    rm -f "$fresh/etc/apt/sources.list"
     for f in /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/auth.conf.d /etc/apt/apt.conf; do
         if [ -e "$f" ]; then rm -rf "${fresh:?}$f" && cp -r "$f" "$fresh$f"; fi
     done
