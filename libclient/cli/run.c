@@ -47,9 +47,10 @@ static int cannot_attach(struct cli *cli, int why)
 	switch (why) {
 	case -ENOENT:
 	case -ECONNREFUSED:
-		cli_error("cannot reach the daemon: %s; start it with `systemctl start rtbridged` "
-			  "or `rtbridged --config FILE`, or name its socket with -s",
-			  text);
+		cli_error(
+			"cannot reach the daemon: %s; start it (rtbridged --config FILE), or name "
+			"its socket with -s or $RTBRIDGE_SOCKET",
+			text);
 		return CLI_NO_DAEMON;
 	case -EACCES:
 	case -EPERM:
@@ -61,7 +62,9 @@ static int cannot_attach(struct cli *cli, int why)
 		cli_error("cannot trust the daemon: %s; check the path given with -s", text);
 		return CLI_ERROR;
 	case RTB_E_FAILED:
-		cli_error("cannot attach: %s; see the daemon's `allow` rules and version", text);
+		cli_error("cannot attach: %s; see the daemon's log, and compare "
+			  "`rtbridge --version` with `rtbridged --version`",
+			  text);
 		return CLI_DENIED;
 	default:
 		cli_error("cannot attach: %s; see the daemon's log", text);
@@ -127,7 +130,14 @@ int cli_attach(struct cli *cli)
 	if (r == 0)
 		r = rtb_client_new(&o, &cli->client);
 	if (r < 0) {
-		cli_error("cannot start: %s", rtb_strerror(r));
+		if (r == -ENAMETOOLONG)
+			cli_error("cannot start: the socket's path is longer than 107 bytes; see "
+				  "-s and $RTBRIDGE_SOCKET");
+		else if (r == -EINVAL)
+			cli_error("cannot start: the socket's path is empty; see -s and "
+				  "$RTBRIDGE_SOCKET");
+		else
+			cli_error("cannot start: %s", rtb_strerror(r));
 		return r == -ENAMETOOLONG || r == -EINVAL ? CLI_USAGE : CLI_ERROR;
 	}
 	while (!cli->was_attached && !cli->is_done)

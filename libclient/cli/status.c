@@ -63,7 +63,8 @@ static void print_head(struct mp v, const char *state)
 	if (rtt >= 0)
 		printf(" rtt=%lldms", (long long)rtt);
 	putchar('\n');
-	if (!is_well(state)) {
+	/* Before the first attempt has ended there is nothing to explain. */
+	if (!is_well(state) && (mp_find(conn, "reason").p || next >= 0)) {
 		print_reason(conn, "");
 		if (next >= 0)
 			printf("; next try in %.1f s", (double)next / 1000);

@@ -120,10 +120,11 @@ class Usage(Case):
     def test_no_daemon(self):
         for args in ([], ["status"], ["status", "--json"], ["sub", "t"], ["pub", "t", "e"]):
             with self.subTest(args):
-                self.check(3, args, stderr="/nonexistent/s.*systemctl start rtbridged.*rtbridged --config")
+                self.check(3, args, stderr="/nonexistent/s.*rtbridged --config.*-s or .RTBRIDGE_SOCKET")
 
     def test_path_too_long(self):
-        self.check(2, ["-s", "/" + "x" * 200, "status"], stderr="cannot start")
+        self.check(2, ["-s", "/" + "x" * 200, "status"], stderr="cannot start: .*107 bytes")
+        self.check(2, ["-s", "", "status"], stderr="cannot start: .*empty")
 
     def test_denied_by_the_daemon(self):
         def hello(connection, id, params):
