@@ -103,7 +103,9 @@ static FILE *open_file(const char *path, struct conf_text *ret)
 		fd = -1; /* f owns it */
 	else
 		snprintf(ret->text, sizeof(ret->text), "%s: %s", path,
-			 errno == EINVAL ? "not a regular file" : strerror(errno));
+			 errno == EINVAL   ? "not a regular file"
+			 : errno == ENOENT ? "no such file; write it, or name another with --config"
+					   : strerror(errno));
 	return f;
 }
 

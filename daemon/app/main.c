@@ -89,8 +89,6 @@ static int load_conf(const struct options *o, struct conf *conf, struct conf_tex
 		r = conf_set(conf, "--socket", "socket", "path", o->socket, text);
 	if (r == 0 && o->log_level)
 		r = conf_set(conf, "--log-level", "log", "level", o->log_level, text);
-	if (r == 0)
-		r = conf_finish(conf, text);
 	return r;
 }
 
@@ -138,6 +136,9 @@ int main(int argc, char **argv)
 	r = load_conf(&o, &conf, &text);
 	if (r < 0) {
 		fprintf(stderr, "rtbridged: %s\n", text.text);
+		r = EXIT_CONFIG;
+	} else if (conf_finish(&conf, &text) < 0) {
+		fprintf(stderr, "rtbridged: %s: %s\n", o.config, text.text);
 		r = EXIT_CONFIG;
 	} else if (o.check) {
 		conf_print(&conf);
