@@ -286,6 +286,8 @@ void hub_on_peer_frame(struct peer *p, const uint8_t *body, size_t size)
 	} else {
 		peer_request(p, &m);
 	}
+	/* Most requests set a timer: the owner must learn of the new deadline. */
+	hub_wake(p->hub);
 }
 
 void hub_on_peer_oversize(struct peer *p, size_t size)

@@ -316,6 +316,18 @@ START_TEST(unknown_methods)
 }
 END_TEST
 
+/* A deadline that a request has set is of use only if the owner asks for it. */
+START_TEST(each_request_wakes)
+{
+	struct fake_peer *a = peer_ready();
+
+	rig.no_turns = true;
+	rig.awake = false;
+	peer_ask(a, 1, "subscribe", "{'topic':'t','timeout_ms':300}");
+	ck_assert(rig.awake);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_peer");
@@ -335,6 +347,7 @@ int main(void)
 	tcase_add_test(t, drain_in_vain);
 	tcase_add_test(t, drain_with_sends);
 	tcase_add_test(t, unknown_methods);
+	tcase_add_test(t, each_request_wakes);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, max_clients);
 	suite_add_tcase(s, own);
