@@ -41,6 +41,8 @@ enum {
 	JOIN_BACKOFF_MIN_MS = 1000,
 	JOIN_BACKOFF_MAX_MS = 30000,
 	LINK_BUSY_RETRY_MS = 10,
+	/* The server closes the whole connection (1009) for a larger message. */
+	LINK_FRAME_MAX = 5000000,
 	EVENTS_MAX = 64, /* event filters of one subscription */
 };
 

@@ -221,6 +221,12 @@ static int send_give(struct send *s)
 		send_end(s, "busy", "the daemon is out of memory");
 		return 0;
 	}
+	if (hub->scratch.size > LINK_FRAME_MAX) {
+		snprintf(text, sizeof(text), "%zu bytes as JSON, the server takes %d",
+			 hub->scratch.size, LINK_FRAME_MAX);
+		send_end(s, "too_big", text);
+		return 0;
+	}
 	r = link_push(hub, &push);
 	if (r < 0)
 		return 1; /* the link ended in this turn: the sends stay queued for the next

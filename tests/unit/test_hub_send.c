@@ -423,6 +423,28 @@ START_TEST(waiting_sends_do_not_pause)
 }
 END_TEST
 
+/* The server closes the whole connection for a message over its limit: it must not get one. */
+START_TEST(too_big_for_the_server)
+{
+	struct fake_peer *a = peer_ready();
+	struct rtbp_buf params = RTBP_BUF_INIT;
+
+	peer_join(a, "t", "{}");
+	rtbp_buf_text(&params, "{'topic':'t','event':'e','payload':'");
+	for (unsigned i = 0; i < 850000; i++)
+		rtbp_buf_text(&params, "\\u0001");
+	rtbp_buf_put(&params, "'}", 3);
+	peer_ask(a, 2, "broadcast", (const char *)params.data);
+	rtbp_buf_done(&params);
+	expect_no_frame();
+	expect(a, "[1,2,null,{'outcome':'too_big','via':'ws','text':'5100*");
+	/* What stands behind it is not held up. */
+	peer_ask(a, 3, "broadcast", SEND(3));
+	server_serve();
+	expect(a, ACKED(3));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_send");
@@ -446,6 +468,7 @@ int main(void)
 	tcase_add_test(t, dies_in_the_same_turn);
 	tcase_add_test(t, refusals);
 	tcase_add_test(t, waiting_sends_do_not_pause);
+	tcase_add_test(t, too_big_for_the_server);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, busy);
 	suite_add_tcase(s, own);
