@@ -56,7 +56,8 @@ struct hub_ops {
 
 /* Down: to one peer's connection (ipc/conn.h has the same verbs). */
 struct peer_io {
-	int (*send)(void *io, struct blob *blob); /* 0; > 0: over the limit or closed; -ENOMEM */
+	/* 0, also when it is closing by itself; > 0: over the limit; -ENOMEM */
+	int (*send)(void *io, struct blob *blob);
 	void (*finish)(void *io, struct blob *farewell, bool drop);
 	void (*abort)(void *io, const char *text);
 	void (*pause)(void *io, bool paused);

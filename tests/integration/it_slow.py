@@ -4,7 +4,7 @@
 import random
 import unittest
 
-from rtbtest.peer import Peer
+from rtbtest.peer import Peer, frame
 from rtbtest.story import Story
 from rtbtest.wait import until
 
@@ -58,6 +58,22 @@ class Slow(Story):
         until(lambda: "stopped" not in [c["name"] for c in reader.status()["clients"]], "all stopped readers are closed")
         if not self.sanitized:
             self.assertLess(self.daemon.rss_bytes(), 64 << 20)
+
+    def test_who_leaves_without_reading(self):
+        """It is no slow consumer, and what it had sent before is carried out to the end."""
+        topic = f"slow:{random.randrange(10 ** 9)}"
+        reader, leaver = self.peer(), self.peer()
+        reader.subscribe(topic)
+        leaver.subscribe(topic, broadcast={"self": True})
+        before = reader.status()["counters"]["slow_consumers"]
+        frames = [frame([0, 1000 + n, "broadcast", {"topic": topic, "event": "n", "payload": n}]) for n in range(2000)]
+        leaver.sock.setblocking(False)
+        data = b"".join(frames)
+        self.assertEqual(leaver.sock.send(data), len(data))  # all of it fits into the socket
+        leaver.close()
+        for n in range(len(frames)):
+            self.assertEqual(reader.wait_notice("broadcast")["payload"], n)
+        self.assertEqual(reader.status()["counters"]["slow_consumers"], before)
 
     def test_who_asks_without_reading_the_answers(self):
         flood = Peer(self.daemon.socket)
