@@ -35,6 +35,7 @@ enum {
 	 * channel or for the link: "busy". */
 	PEER_SENDS_MAX = 512,
 	PEER_SEND_BYTES_MAX = 2 * 1024 * 1024,
+	PEER_SYNCS_MAX = 64, /* unanswered ones of one peer */
 	JOIN_SENDS_MAX = 4096,
 	JOIN_REJECTED_MS = 10000, /* how long a refusal answers for the next who asks */
 	JOIN_STABLE_MS = 30000,
@@ -89,6 +90,7 @@ struct peer {
 		unsigned n;
 		size_t bytes;
 	} queued, given; /* its sends */
+	unsigned n_syncs;
 	TAILQ_ENTRY(peer) reap_entry;
 	bool reaped; /* in hub->reap */
 };

@@ -22,6 +22,7 @@ void sync_free(struct sync *s)
 	timer_disarm(&hub->timers, &s->timer);
 	RB_REMOVE(sync_tree, &hub->syncs, s);
 	TAILQ_REMOVE(&s->peer->requests, &s->request, entry);
+	s->peer->n_syncs--;
 	free(s);
 }
 
@@ -116,12 +117,17 @@ void sync_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_va
 				  "timeout_ms is an integer from 0 to 300000", -1);
 		return;
 	}
-	s = calloc(1, sizeof(*s));
+	s = p->n_syncs < PEER_SYNCS_MAX ? calloc(1, sizeof(*s)) : NULL;
 	if (!s) {
-		peer_answer_error(p, &now, RTBP_M_SYNC, RTBP_E_BUSY, "no memory", -1);
+		peer_answer_error(p, &now, RTBP_M_SYNC, RTBP_E_BUSY,
+				  p->n_syncs < PEER_SYNCS_MAX
+					  ? "no memory"
+					  : "this client has as many unanswered syncs as it may",
+				  -1);
 		return;
 	}
 	s->peer = p;
+	p->n_syncs++;
 	s->id = hub->next_id++;
 	(void)rtbp_get_bool(rtbp_field(params, RTBP_F_UPSTREAM), &s->upstream);
 	timer_init(&s->timer, sync_timeout, s);

@@ -10,7 +10,7 @@ enum { FIRST_CAP = 8 };
 void probes_done(struct probes *p)
 {
 	free(p->at);
-	*p = (struct probes){ NULL, 0, 0 };
+	*p = (struct probes){ NULL, 0, 0, 0 };
 }
 
 int probes_add(struct probes *p, session_reply_fn fn, void *ctx, uint64_t cookie)
@@ -18,14 +18,18 @@ int probes_add(struct probes *p, session_reply_fn fn, void *ctx, uint64_t cookie
 	size_t cap = p->cap ? p->cap * 2 : FIRST_CAP;
 	struct probe *at;
 
-	if (p->n == p->cap) {
+	if (p->first + p->n == p->cap && p->first > p->cap / 2) {
+		memmove(p->at, p->at + p->first, p->n * sizeof(*p->at));
+		p->first = 0;
+	}
+	if (p->first + p->n == p->cap) {
 		at = reallocarray(p->at, cap, sizeof(*at));
 		if (!at)
 			return -ENOMEM;
 		p->at = at;
 		p->cap = cap;
 	}
-	p->at[p->n++] = (struct probe){ 0, fn, ctx, cookie };
+	p->at[p->first + p->n++] = (struct probe){ 0, fn, ctx, cookie };
 	return 0;
 }
 
@@ -36,16 +40,16 @@ void probes_drop_last(struct probes *p)
 
 void probes_assign(struct probes *p, uint64_t ref)
 {
-	for (size_t i = p->n; i > 0 && !p->at[i - 1].ref; i--)
+	for (size_t i = p->first + p->n; i > p->first && !p->at[i - 1].ref; i--)
 		p->at[i - 1].ref = ref;
 }
 
 bool probes_take(struct probes *p, uint64_t ref, struct probe *ret)
 {
-	if (!p->n || !p->at[0].ref || p->at[0].ref > ref)
+	if (!p->n || !p->at[p->first].ref || p->at[p->first].ref > ref)
 		return false;
-	*ret = p->at[0];
-	p->n--;
-	memmove(p->at, p->at + 1, p->n * sizeof(*p->at));
+	*ret = p->at[p->first++];
+	if (--p->n == 0)
+		p->first = 0;
 	return true;
 }

@@ -17,8 +17,8 @@ struct probe {
 };
 
 struct probes {
-	struct probe *at;
-	size_t n, cap;
+	struct probe *at; /* n of them, from `first` on */
+	size_t first, n, cap;
 };
 
 void probes_done(struct probes *p);

@@ -139,7 +139,7 @@ static void lose(struct session *s)
 			p->fn(p->ctx, p->cookie, SESSION_LOST, p->ref, (struct rtbp_val){ 0 });
 	}
 	for (size_t i = 0; i < probes.n; i++) {
-		const struct probe *p = &probes.at[i];
+		const struct probe *p = &probes.at[probes.first + i];
 
 		p->fn(p->ctx, p->cookie, SESSION_LOST, p->ref, (struct rtbp_val){ 0 });
 	}

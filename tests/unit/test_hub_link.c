@@ -236,6 +236,27 @@ START_TEST(sync_upstream)
 }
 END_TEST
 
+START_TEST(syncs_are_limited)
+{
+	struct fake_peer *a = peer_ready(), *b = peer_ready();
+
+	peer_ask(a, 1, "subscribe", "{'topic':'t'}");
+	for (unsigned i = 0; i < PEER_SYNCS_MAX; i++)
+		peer_ask(a, 2 + i, "sync", "{'timeout_ms':300000}");
+	expect_nothing(a);
+	peer_ask(a, 500, "sync", "{}");
+	expect(a, "[1,500,[100,'busy','this client has as many unanswered syncs*],null]");
+	peer_ask(b, 1, "sync", "{}");
+	expect(b, "[1,1,null,{}]");
+	server_join("t");
+	expect(a, "[1,1,null,*");
+	for (unsigned i = 0; i < PEER_SYNCS_MAX; i++)
+		expect(a, "[1,*,null,{}]");
+	peer_ask(a, 501, "sync", "{}");
+	expect(a, "[1,501,null,{}]");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_link");
@@ -253,6 +274,7 @@ int main(void)
 	tcase_add_test(t, sync_behind_earlier_requests);
 	tcase_add_test(t, sync_timeout);
 	tcase_add_test(t, sync_upstream);
+	tcase_add_test(t, syncs_are_limited);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }
