@@ -254,6 +254,7 @@ struct hub *hub_free(struct hub *hub)
 
 	if (!hub)
 		return NULL;
+	hub->dying = true;
 	for (p = TAILQ_FIRST(&hub->peers); p; p = next_peer) {
 		next_peer = TAILQ_NEXT(p, entry);
 		p->state = PEER_GONE;

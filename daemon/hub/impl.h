@@ -224,6 +224,7 @@ struct hub {
 	uint64_t random;
 	enum hub_drain { HUB_RUNNING, HUB_DRAINING, HUB_FAREWELL, HUB_DRAINED } drain;
 	bool grace_over;
+	bool dying; /* in hub_free(): what is below may be gone, nothing is sent any more */
 	struct timer drain_timer;
 	struct rtbp_buf scratch; /* outgoing messages and frames are packed here */
 	struct {

@@ -397,7 +397,7 @@ void joins_run(struct hub *hub)
 	uint64_t now = hub_now(hub), next = UINT64_MAX;
 	struct join *j, *following;
 
-	if (session_get_state(hub->session) != SESSION_ONLINE)
+	if (hub->dying || session_get_state(hub->session) != SESSION_ONLINE)
 		return;
 	for (j = TAILQ_FIRST(&hub->join_queue); j; j = following) {
 		following = TAILQ_NEXT(j, queue_entry);

@@ -328,6 +328,26 @@ START_TEST(each_request_wakes)
 }
 END_TEST
 
+/* Of a hub that is freed while it runs nothing goes down any more. */
+START_TEST(freed_while_a_join_is_due)
+{
+	struct fake_peer *a = peer_ready(), *b = peer_ready();
+	size_t n;
+
+	peer_ask(a, 1, "subscribe", "{'topic':'t'}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'}");
+	server_reply(expect_frame("*phx_join*"), false, "{'reason':'IncreaseConnectionPool: x'}");
+	n = rig.frames.n;
+	rig.now += 15000;
+	rig.hub = hub_free(rig.hub);
+	ck_assert_uint_eq(rig.frames.n, n);
+	for (unsigned i = 0; i < FAKE_PEERS; i++)
+		rig.peers[i].attached = false;
+	rig.no_turns = true;
+	hub_new(&rig.conf, &rig.clock, &(const struct hub_ops){ 0 }, NULL, &rig.hub);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_peer");
@@ -348,6 +368,7 @@ int main(void)
 	tcase_add_test(t, drain_with_sends);
 	tcase_add_test(t, unknown_methods);
 	tcase_add_test(t, each_request_wakes);
+	tcase_add_test(t, freed_while_a_join_is_due);
 	suite_add_tcase(s, t);
 	tcase_add_test(own, max_clients);
 	suite_add_tcase(s, own);
