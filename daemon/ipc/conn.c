@@ -14,6 +14,7 @@
 enum {
 	CONN_READ_CHUNK = 16 * 1024,
 	CONN_SCRATCH = 64 * 1024, /* small messages of one write */
+	CONN_BURST = 128 * 1024,  /* queued in one turn; more is written before the turn's end */
 	/* Enough to make the system call cheap beside its messages; 1 KiB of stack. */
 	CONN_IOV_MAX = 64,
 };
@@ -360,6 +361,10 @@ int conn_send(struct conn *c, struct blob *blob)
 {
 	size_t cost = outq_cost_of(blob);
 
+	/* A burst of one turn is no proof that the client does not read: it gets the chance to. */
+	if (c->state == CONN_OPEN && c->out.n > 0 &&
+	    c->out.cost + cost > (c->write_full ? c->max_queue_bytes : CONN_BURST))
+		conn_flush(c);
 	if (c->state != CONN_OPEN)
 		return CONN_E_CLOSED;
 	if (c->out.n > 0 && (cost > c->max_queue_bytes || c->out.cost > c->max_queue_bytes - cost))
