@@ -331,7 +331,11 @@ static int on_writable(struct wire_conn *c, struct lws *wsi)
 	struct mbox_item *item;
 	int n;
 
+	/* A second refusal would end the wait for the peer's close frame. */
+	if (c->l.close_sent)
+		return 0;
 	if (c->l.state == LINK_CLOSING && (c->l.flush_over || !c->l.out.head)) {
+		c->l.close_sent = true;
 		if (!c->l.flush_over) {
 			c->l.flush_over = true;
 			timer(c, &c->sul_close, on_close_timeout, LINGER_MS);
@@ -358,19 +362,22 @@ static int on_writable(struct wire_conn *c, struct lws *wsi)
 
 static void on_peer_close(struct wire_conn *c, const unsigned char *in, size_t len)
 {
-	uint16_t code = 1005;
+	unsigned code = len >= 2 ? (unsigned)(in[0] << 8 | in[1]) : 1005;
 	char reason[126];
 
-	if (len >= 2)
-		code = (uint16_t)(in[0] << 8 | in[1]);
+	/* The echo leaves at once or the connection is dead: either way this ends it. */
+	timer(c, &c->sul_close, on_close_timeout, LINGER_MS);
+	if (len == 1) {
+		wire_link_end(&c->l, WIRE_PROTOCOL, "the server sent a close frame of one byte");
+		return;
+	}
 	wire_log_clean(reason, sizeof(reason), len > 2 ? (const char *)in + 2 : "",
 		       len > 2 ? len - 2 : 0);
 	if (!c->l.ended)
-		c->l.end.close_code = code;
-	wire_link_end(&c->l, WIRE_BY_PEER, "closed by the server with code %u%s%s", (unsigned)code,
+		c->l.end.close_code = (uint16_t)code;
+	wire_link_end(&c->l, WIRE_BY_PEER, "closed by the server with code %u%s%s%s", code,
+		      code == 1002 ? " (perhaps 1012 to 1014, which look the same here)" : "",
 		      reason[0] ? ": " : "", reason);
-	/* The echo leaves at once or the connection is dead: either way this ends it. */
-	timer(c, &c->sul_close, on_close_timeout, LINGER_MS);
 }
 
 /* An open connection is over and nobody has said why: if the peer has not hung up, it was

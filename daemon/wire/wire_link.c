@@ -52,7 +52,7 @@ void wire_link_begin(struct wire_link *l, struct mbox_item *item)
 	l->attempt = TAKE(item->rider);
 	l->ended = false;
 	memset(&l->end, 0, sizeof(l->end));
-	l->paused = l->flush_over = false;
+	l->paused = l->flush_over = l->close_sent = false;
 	l->close_code = 0;
 }
 

@@ -39,7 +39,8 @@ struct wire_link {
 	bool paused;            /* reading is off until M posts RESUME */
 	struct wire_rx rx;
 	uint16_t close_code; /* CLOSING: what our close frame says */
-	bool flush_over;     /* CLOSING: what is still in `out` is given up */
+	bool close_sent;
+	bool flush_over; /* CLOSING: what is still in `out` is given up */
 };
 
 void wire_link_init(struct wire_link *l, unsigned nr, struct wire_shared *shared,

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/* For the tests of wire: helper servers as child processes, and a recorder for wire's news. */
+#include <check.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "wire/wire.h"
+
+/* Sanitizers on a shared machine: only a hang is a failure. */
+enum { WIRE_DEADLINE_MS = 60000 };
+
+extern char **environ;
+
+struct server {
+	pid_t pid;
+	int in;
+	int n_ports;
+	struct {
+		char name[16];
+		uint16_t port;
+	} ports[12];
+};
+
+static inline void server_start(struct server *s, const char *const *argv)
+{
+	posix_spawn_file_actions_t actions;
+	int in[2], out[2], port;
+	char line[256], name[16];
+	FILE *lines;
+
+	memset(s, 0, sizeof(*s));
+	ck_assert_int_eq(pipe2(in, O_CLOEXEC), 0);
+	ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, in[0], 0);
+	posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+	ck_assert_int_eq(
+		posix_spawnp(&s->pid, argv[0], &actions, NULL, (char **)(uintptr_t)argv, environ),
+		0);
+	posix_spawn_file_actions_destroy(&actions);
+	close(in[0]);
+	close(out[1]);
+	s->in = in[1];
+	lines = fdopen(out[0], "r");
+	ck_assert_ptr_nonnull(lines);
+	while (fgets(line, sizeof(line), lines) && strcmp(line, "READY\n") != 0) {
+		if (sscanf(line, "PORT %15s %d", name, &port) == 2) {
+			strcpy(s->ports[s->n_ports].name, name);
+			s->ports[s->n_ports++].port = (uint16_t)port;
+		}
+	}
+	fclose(lines);
+	ck_assert_msg(s->n_ports > 0, "%s did not start", argv[1]);
+}
+
+static inline uint16_t server_port(const struct server *s, const char *name)
+{
+	for (int i = 0; i < s->n_ports; i++) {
+		if (strcmp(s->ports[i].name, name) == 0)
+			return s->ports[i].port;
+	}
+	ck_abort_msg("no port %s", name);
+	return 0;
+}
+
+static inline void server_stop(struct server *s)
+{
+	close(s->in);
+	waitpid(s->pid, NULL, 0);
+}
+
+/* What happened on one link. */
+struct rec {
+	int n_opened, n_closed;
+	uint64_t epoch;
+	struct wire_end end;
+	unsigned n_messages;
+	size_t n_bytes;
+	uint64_t hash;  /* of all messages: kind, size, bytes, in order */
+	char text[512]; /* the messages one after the other, as far as they fit */
+	size_t text_size;
+};
+
+struct rig {
+	struct wire *w;
+	struct wire_conf conf;
+	struct rec recs[WIRE_MAX_LINKS];
+	void (*on_opened)(struct rig *rig, unsigned link);
+	void (*on_message)(struct rig *rig, unsigned link);
+	void *user;
+	uint64_t next_epoch;
+};
+
+static inline uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
+{
+	const uint8_t *bytes = data;
+
+	for (size_t i = 0; i < size; i++)
+		hash = (hash ^ bytes[i]) * UINT64_C(1099511628211);
+	return hash;
+}
+
+static inline uint64_t hash_message(uint64_t hash, bool binary, const void *data, size_t size)
+{
+	uint64_t head[2] = { binary, size };
+
+	return hash_bytes(hash_bytes(hash, head, sizeof(head)), data, size);
+}
+
+static inline void rig_opened(void *ctx, unsigned link, uint64_t epoch)
+{
+	struct rig *rig = ctx;
+	struct rec *rec = &rig->recs[link];
+
+	ck_assert_uint_eq(epoch, rec->epoch);
+	ck_assert_int_eq(rec->n_opened++, 0);
+	ck_assert_int_eq(rec->n_closed, 0);
+	if (rig->on_opened)
+		rig->on_opened(rig, link);
+}
+
+static inline void rig_message(void *ctx, unsigned link, uint64_t epoch, bool binary,
+			       const uint8_t *data, size_t size)
+{
+	struct rig *rig = ctx;
+	struct rec *rec = &rig->recs[link];
+	size_t left = sizeof(rec->text) - 1 - rec->text_size;
+
+	ck_assert_uint_eq(epoch, rec->epoch);
+	ck_assert_int_eq(rec->n_opened, 1);
+	ck_assert_int_eq(rec->n_closed, 0);
+	rec->n_messages++;
+	rec->n_bytes += size;
+	rec->hash = hash_message(rec->hash, binary, data, size);
+	left = left < size ? left : size;
+	memcpy(rec->text + rec->text_size, data, left);
+	rec->text_size += left;
+	if (rig->on_message)
+		rig->on_message(rig, link);
+}
+
+static inline void rig_closed(void *ctx, unsigned link, uint64_t epoch, const struct wire_end *end)
+{
+	struct rig *rig = ctx;
+	struct rec *rec = &rig->recs[link];
+
+	ck_assert_uint_eq(epoch, rec->epoch);
+	ck_assert_int_eq(rec->n_closed++, 0);
+	ck_assert_int_eq(end->was_open, rec->n_opened == 1);
+	rec->end = *end;
+}
+
+static const struct wire_ops rig_ops = { rig_opened, rig_message, rig_closed };
+
+/* Change rig->conf before rig_start() for other limits. */
+static inline void rig_init(struct rig *rig)
+{
+	memset(rig, 0, sizeof(*rig));
+	rig->conf = (struct wire_conf){
+		.max_message_bytes = 8 << 20,
+		.up_bytes = 16 << 20,
+		.down_bytes = 16 << 20,
+		.dns_ms = WIRE_DEADLINE_MS,
+		.connect_ms = WIRE_DEADLINE_MS,
+		.attempt_ms = WIRE_DEADLINE_MS,
+	};
+}
+
+static inline void rig_start(struct rig *rig)
+{
+	ck_assert_int_eq(wire_new(&rig->conf, &rig_ops, rig, &rig->w), 0);
+}
+
+static inline void rig_stop(struct rig *rig)
+{
+	rig->w = wire_free(rig->w);
+}
+
+static inline int rig_try_open(struct rig *rig, unsigned link, const struct wire_target *target)
+{
+	struct rec *rec = &rig->recs[link];
+
+	memset(rec, 0, sizeof(*rec));
+	rec->hash = UINT64_C(14695981039346656037);
+	rec->epoch = ++rig->next_epoch;
+	return wire_open(rig->w, link, rec->epoch, target);
+}
+
+static inline void rig_open(struct rig *rig, unsigned link, bool tls, const char *host,
+			    uint16_t port, const char *path)
+{
+	struct wire_target target = { .tls = tls, .host = host, .port = port, .path = path };
+
+	ck_assert_int_eq(rig_try_open(rig, link, &target), 0);
+}
+
+static inline int64_t rig_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Waits for news and delivers them once. */
+static inline void rig_turn(struct rig *rig, int64_t deadline, const char *what)
+{
+	struct pollfd p = { .fd = wire_fd(rig->w), .events = POLLIN };
+	int64_t left = deadline - rig_now_ms();
+
+	ck_assert_msg(left > 0, "timeout waiting for: %s", what);
+	if (poll(&p, 1, (int)left) > 0)
+		wire_dispatch(rig->w);
+}
+
+#define rig_until(rig, condition)                                    \
+	do {                                                         \
+		int64_t deadline_ = rig_now_ms() + WIRE_DEADLINE_MS; \
+		while (!(condition))                                 \
+			rig_turn((rig), deadline_, #condition);      \
+	} while (0)
+
+static inline const struct wire_end *rig_until_closed(struct rig *rig, unsigned link)
+{
+	rig_until(rig, rig->recs[link].n_closed == 1);
+	return &rig->recs[link].end;
+}
+
+static inline const char *why_name(enum wire_why why)
+{
+	static const char *const names[] = { "BY_US",   "BY_PEER",  "LOST",    "DNS",
+					     "CONNECT", "TLS",      "HTTP",    "HANDSHAKE",
+					     "TOO_BIG", "PROTOCOL", "INSECURE" };
+
+	return names[why];
+}
+
+static inline int run_suite(Suite *suite)
+{
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	log_set_level(LOG_LEVEL_ERROR);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? 0 : 1;
+}

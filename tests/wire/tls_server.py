@@ -1,0 +1,66 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""WebSocket echo servers behind TLS, one per certificate.
+
+    tls_server.py FOLDER NAME...
+
+NAME.pem and NAME.key are in FOLDER (make_certs.sh); "old" is the good certificate with TLS 1.1 at
+most. /sink answers each message with its length, other paths with the message. Prints "PORT NAME N" for each, for "plain" (no TLS), for "good6" (the good one on ::1, if
+there is an IPv6 loopback) and for "mute" (accepts, says nothing), then "READY"; serves until
+standard input ends.
+"""
+import asyncio
+import os
+import socket
+import ssl
+import sys
+import warnings
+
+import websockets
+
+
+async def echo(ws):
+    try:
+        async for message in ws:
+            await ws.send(str(len(message)) if ws.path.startswith("/sink") else message)
+    except websockets.ConnectionClosed:
+        pass
+
+
+def tls_context(folder, name):
+    cert = "good" if name == "old" else name
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.path.join(folder, cert + ".pem"), os.path.join(folder, cert + ".key"))
+    if name == "old":
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+        context.set_ciphers("ALL:@SECLEVEL=0")
+    return context
+
+
+async def serve(name, context, host="127.0.0.1"):
+    server = await websockets.serve(echo, host, 0, ssl=context, max_size=None)
+    print("PORT %s %d" % (name, server.sockets[0].getsockname()[1]), flush=True)
+    return server
+
+
+async def main():
+    folder = sys.argv[1]
+    servers = [await serve("plain", None)]
+    for name in sys.argv[2:]:
+        servers.append(await serve(name, tls_context(folder, name)))
+    try:
+        servers.append(await serve("good6", tls_context(folder, "good"), "::1"))
+    except OSError:
+        pass
+    mute = socket.create_server(("127.0.0.1", 0))
+    print("PORT mute %d" % mute.getsockname()[1], flush=True)
+    print("READY", flush=True)
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, os.read, 0, 4096):
+        pass
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
