@@ -31,6 +31,8 @@
 #define DEFAULT_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
 enum {
+	DISPATCH_BYTES = 256 * 1024, /* of messages handed on in one call */
+	ITEM_BYTES = 64,             /* what even an empty one counts */
 	/* Addresses that worked are used when the name service fails, for this long. */
 	REMEMBER_MS = 3600 * 1000,
 };
@@ -55,6 +57,7 @@ struct wire {
 	struct wire_shared shared;
 	struct resolver *resolver;
 	struct wire_lws *lws;
+	struct mbox_item *inbox; /* taken from `shared.up`, not yet handed on */
 	struct link links[WIRE_MAX_LINKS];
 };
 
@@ -97,6 +100,12 @@ static int fds_new(struct wire *w)
 /* All but the W side. */
 static void wire_done(struct wire *w)
 {
+	struct mbox_item *item;
+
+	while ((item = w->inbox)) {
+		w->inbox = item->next;
+		(void)mbox_done(w->shared.up, item);
+	}
 	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
 		w->links[i].attempt = wire_attempt_free(w->links[i].attempt);
 	resolver_free(w->resolver);
@@ -398,18 +407,26 @@ static void resume(struct wire *w)
 
 void wire_dispatch(struct wire *w)
 {
-	struct mbox_item *item, *next;
+	struct mbox_item *item;
+	size_t budget = DISPATCH_BYTES, charge;
 	uint64_t rings;
 	ssize_t n = read(w->shared.efd, &rings, sizeof(rings));
 
 	(void)n; /* nothing rang: the resolver did */
 	resolver_dispatch(w->resolver);
-	for (item = mbox_take(w->shared.up); item; item = next) {
-		next = item->next;
+	if (!w->inbox)
+		w->inbox = mbox_take(w->shared.up);
+	while ((item = w->inbox) && budget > 0) {
+		charge = item->size + ITEM_BYTES;
+		budget -= charge < budget ? charge : budget;
+		w->inbox = item->next;
 		on_item(w, item);
 		if (mbox_done(w->shared.up, item))
 			resume(w);
 	}
+	/* M has others to hear, too: what is left has its turn after them. */
+	if (w->inbox)
+		wire_ring(w->shared.efd);
 }
 
 void wire_get_stats(const struct wire *w, struct wire_stats *ret)

@@ -26,12 +26,14 @@
 _Static_assert(LWS_PRE <= WIRE_PRE, "headroom of mailbox items");
 
 enum {
-	FLUSH_MS = 1000,  /* after a close: what was queued before may still leave */
+	FLUSH_MS = 1000, /* after a close: what was queued before may still leave */
+	KILL_AGAIN_MS = 20,
 	LINGER_MS = 1000, /* after a close frame: wait for the other one */
 };
 
 static void wire_conn_try(struct wire_conn *c, int addr);
 static void wire_conn_gone(struct wire_conn *c);
+static void wire_conn_kill(struct wire_conn *c);
 
 void wire_conn_init(struct wire_conn *c, struct wire_lws *w, unsigned nr, size_t max_message_bytes)
 {
@@ -44,13 +46,22 @@ static void timer(struct wire_conn *c, lws_sorted_usec_list_t *sul, sul_cb_t cb,
 	lws_sul_schedule(c->w->context, 0, sul, cb, (lws_usec_t)ms * LWS_US_PER_MS + 1);
 }
 
-/* Ends the TCP connection without ceremony; wire_conn_gone() follows, from the loop. */
+static void on_kill_again(lws_sorted_usec_list_t *sul)
+{
+	wire_conn_kill(lws_container_of(sul, struct wire_conn, sul_kill));
+}
+
+/* Ends the TCP connection without ceremony; wire_conn_gone() follows, from the loop. The wish is a
+ * timeout of the wsi, which has only one: a step of the handshake in the same turn sets its own
+ * over it. So it is repeated until the wsi is gone. */
 static void wire_conn_kill(struct wire_conn *c)
 {
-	if (c->wsi)
+	if (c->wsi) {
 		lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
-	else if (!c->connecting)
+		timer(c, &c->sul_kill, on_kill_again, KILL_AGAIN_MS);
+	} else if (!c->connecting) {
 		wire_conn_gone(c);
+	}
 }
 
 static void on_addr_timeout(lws_sorted_usec_list_t *sul)
@@ -108,6 +119,7 @@ static void wire_conn_cancel_timers(struct wire_conn *c)
 	lws_sul_cancel(&c->sul_attempt);
 	lws_sul_cancel(&c->sul_next);
 	lws_sul_cancel(&c->sul_close);
+	lws_sul_cancel(&c->sul_kill);
 }
 
 static void wire_conn_try(struct wire_conn *c, int addr)
@@ -154,6 +166,7 @@ static void wire_conn_gone(struct wire_conn *c)
 				      "the WebSocket was open");
 		if (l->end.why == WIRE_CONNECT && l->addr + 1 < l->attempt->addrs.n_addrs) {
 			lws_sul_cancel(&c->sul_addr);
+			lws_sul_cancel(&c->sul_kill);
 			timer(c, &c->sul_next, on_next, 0);
 			return;
 		}
@@ -286,10 +299,14 @@ static void on_connect_error(struct wire_conn *c, struct lws *wsi, const char *i
 	}
 }
 
-static void on_established(struct wire_conn *c)
+/* Return: -1 when the end is decided already (closed by us, out of time): too late to open. */
+static int on_established(struct wire_conn *c)
 {
+	if (c->l.ended)
+		return -1;
 	wire_conn_cancel_timers(c);
 	wire_link_opened(&c->l);
+	return 0;
 }
 
 static void on_receive(struct wire_conn *c, struct lws *wsi, const void *in, size_t len)
@@ -440,8 +457,7 @@ int wire_conn_on_callback(struct wire_conn *c, struct lws *wsi, enum lws_callbac
 		on_connect_error(c, wsi, in, len);
 		return 0;
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
-		on_established(c);
-		return 0;
+		return on_established(c);
 	case LWS_CALLBACK_CLIENT_RECEIVE:
 		on_receive(c, wsi, in, len);
 		return 0;

@@ -18,7 +18,7 @@ struct wire_conn {
 	struct lws *wsi;
 	bool connecting; /* inside lws_client_connect_via_info() */
 	bool gone;       /* ... which destroyed the wsi */
-	lws_sorted_usec_list_t sul_addr, sul_attempt, sul_next, sul_close;
+	lws_sorted_usec_list_t sul_addr, sul_attempt, sul_next, sul_close, sul_kill;
 };
 
 struct wire_lws {

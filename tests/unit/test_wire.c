@@ -229,17 +229,28 @@ START_TEST(test_stalled_upgrade)
 }
 END_TEST
 
+/* At once, and at some moment of the handshake: each closes exactly once, and soon (a limit of the
+ * attempt would end it, too, but only after the test's deadline). */
 START_TEST(test_close_while_trying)
 {
+	static const char *const paths[] = { "/stall", "/echo", "/hang-up" };
 	struct rig rig;
 
 	rig_init(&rig);
+	rig.conf.attempt_ms = 10 * WIRE_DEADLINE_MS;
 	rig_start(&rig);
-	raw_open(&rig, 0, "/stall");
-	wire_close(rig.w, 0, rig.recs[0].epoch, 1000);
-	wire_close(rig.w, 0, rig.recs[0].epoch, 1000);
-	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_BY_US);
-	wire_close(rig.w, 0, rig.recs[0].epoch, 1000);
+	for (unsigned i = 0; i < 60; i++) {
+		unsigned link = i % WIRE_MAX_LINKS;
+
+		raw_open(&rig, link, paths[i % 3]);
+		for (volatile unsigned spin = 0; spin < i * 1000; spin++)
+			;
+		wire_close(rig.w, link, rig.recs[link].epoch, 1000);
+		wire_close(rig.w, link, rig.recs[link].epoch, 1000);
+		ck_assert_int_eq(rig_until_closed(&rig, link)->why, WIRE_BY_US);
+		ck_assert_int_eq(rig.recs[link].n_opened, 0);
+		wire_close(rig.w, link, rig.recs[link].epoch, 1000);
+	}
 	expect_works(&rig);
 	rig_stop(&rig);
 }

@@ -213,8 +213,8 @@ END_TEST
 int main(void)
 {
 	const char *const probe[] = { "gcore", NULL };
-	Suite *suite = suite_create("wire_core");
-	TCase *t = tcase_create("core");
+	Suite *suite;
+	TCase *t;
 
 	/* Without gdb, and under sanitizers (which keep freed memory on purpose), there is nothing
 	 * to look at. 77: skipped. */
@@ -222,6 +222,8 @@ int main(void)
 		puts("skipped: needs gcore (package gdb) and a build without sanitizers");
 		return 77;
 	}
+	suite = suite_create("wire_core");
+	t = tcase_create("core");
 	tcase_add_unchecked_fixture(t, start_server, stop_server);
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, test_core_open_and_closed, 0, 2);
