@@ -403,9 +403,7 @@ static int app_build_wire(struct app *app)
 	if (r < 0)
 		return r;
 	r = loop_fd_init(app->loop, &app->wire_fd, wire_fd(app->wire), app_wire_ready, app);
-	if (r == 0)
-		loop_fd_want(&app->wire_fd, LOOP_READ);
-	return r;
+	return r == 0 ? loop_fd_want(&app->wire_fd, LOOP_READ) : r;
 }
 
 static int app_build(struct app *app, struct conf_text *ret)

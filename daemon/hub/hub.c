@@ -14,7 +14,8 @@
 
 enum {
 	SCRATCH_KEEP_BYTES = 256 * 1024,
-	FAREWELL_MS = 2000, /* for peers to read their last message and for the link to close */
+	DRAIN_QUIET_MS = 50, /* a peer that has more to say says it within that time */
+	FAREWELL_MS = 2000,  /* for peers to read their last message and for the link to close */
 };
 
 void hub_conf_init(struct hub_conf *conf)
@@ -153,13 +154,37 @@ static void drain_timer_due(void *ctx)
 	hub->grace_over = true;
 }
 
+static void quiet_timer_due(void *ctx)
+{
+	struct hub *hub = ctx;
+
+	hub->quiet = true;
+}
+
+/* Every send is answered, and no peer has said anything for a moment: what was in their sockets is
+ * carried out. */
+static bool drain_is_quiet(struct hub *hub)
+{
+	bool silent = RB_EMPTY(&hub->sends) && hub->n_frames == hub->quiet_frames;
+
+	if (silent && hub->quiet)
+		return true;
+	if (!silent || !hub->quiet_timer.armed) {
+		hub->quiet = false;
+		hub->quiet_frames = hub->n_frames;
+		timer_arm(&hub->timers, &hub->quiet_timer, hub_now(hub) + DRAIN_QUIET_MS);
+	}
+	return false;
+}
+
 static void drain_step(struct hub *hub)
 {
 	struct peer *p;
 
-	if (hub->drain == HUB_DRAINING && (hub->grace_over || RB_EMPTY(&hub->sends))) {
+	if (hub->drain == HUB_DRAINING && (hub->grace_over || drain_is_quiet(hub))) {
 		hub->drain = HUB_FAREWELL;
 		hub->grace_over = false;
+		timer_disarm(&hub->timers, &hub->quiet_timer);
 		timer_arm(&hub->timers, &hub->drain_timer, hub_now(hub) + FAREWELL_MS);
 		TAILQ_FOREACH(p, &hub->peers, entry)
 			peer_end(p, RTBP_E_SHUTDOWN, NULL, false);
@@ -176,18 +201,10 @@ static void drain_step(struct hub *hub)
 
 void hub_drain(struct hub *hub, uint32_t grace_ms)
 {
-	struct peer *p;
-
 	if (hub->drain != HUB_RUNNING)
 		return;
 	hub->drain = HUB_DRAINING;
 	timer_arm(&hub->timers, &hub->drain_timer, hub_now(hub) + grace_ms);
-	TAILQ_FOREACH(p, &hub->peers, entry) {
-		if (p->state < PEER_CLOSING && !p->paused) {
-			p->paused = true;
-			p->io->pause(p->io_ctx, true);
-		}
-	}
 	report_connection(hub);
 	hub_wake(hub);
 }
@@ -230,6 +247,7 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	timer_init(&hub->join_timer, join_timer_due, hub);
 	timer_init(&hub->busy_timer, busy_timer_due, hub);
 	timer_init(&hub->drain_timer, drain_timer_due, hub);
+	timer_init(&hub->quiet_timer, quiet_timer_due, hub);
 	TAILQ_INIT(&hub->peers);
 	TAILQ_INIT(&hub->join_queue);
 	TAILQ_INIT(&hub->reap_peers);

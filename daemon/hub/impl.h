@@ -138,8 +138,9 @@ struct join {
 	uint64_t join_ref;
 	uint64_t retry_at_ms;
 	uint64_t joined_at_ms;
-	bool refused;             /* the server answered the last phx_join with an error */
-	unsigned n_failures;      /* in a row; a join that held JOIN_STABLE_MS starts anew */
+	bool refused;        /* the server answered the last phx_join with an error */
+	unsigned n_failures; /* in a row; a join that held JOIN_STABLE_MS starts anew */
+	uint64_t rejected_at_ms;
 	char code[32], text[192]; /* why it is not joined, "" when there is nothing to say */
 	char system_text[192]; /* the last `system` error: the reason of the phx_close that follows
 				*/
@@ -195,9 +196,11 @@ struct hub {
 	struct timers timers;
 	bool awake; /* ops->wake was called in this turn */
 
-	struct session *session; /* link 0 */
-	char told_state[16];     /* what peers and ops->status were told last */
-	int64_t last_end_wall_ms;
+	struct session *session;  /* link 0 */
+	char told_state[16];      /* what peers and ops->status were told last */
+	int64_t last_end_wall_ms; /* of the last connection that had been online */
+	bool was_online;
+	int64_t down_wall_ms; /* since when there is none; 0 while online */
 	char last_end_reason[32], last_end_text[256];
 
 	TAILQ_HEAD(, peer) peers;
@@ -226,6 +229,10 @@ struct hub {
 	bool grace_over;
 	bool dying; /* in hub_free(): what is below may be gone, nothing is sent any more */
 	struct timer drain_timer;
+	/* While draining: nothing has come from any peer since quiet_frames was taken. */
+	bool quiet;
+	uint64_t n_frames, quiet_frames;
+	struct timer quiet_timer;
 	struct rtbp_buf scratch; /* outgoing messages and frames are packed here */
 	struct {
 		uint64_t messages_in, messages_out, bytes_in, bytes_out, deliveries, undecoded,

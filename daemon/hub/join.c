@@ -242,6 +242,7 @@ static void join_backoff(struct join *j, const char *text)
 	if (reason->retry_ms == REASON_NEVER) {
 		log_warning("%s: refused: %s; %s", j->wire_topic, text, reason->advice);
 		j->state = JOIN_REJECTED;
+		j->rejected_at_ms = hub_now(hub);
 		sends_fail(j, "not_joined", j->text);
 	} else {
 		for (unsigned n = j->n_failures; n > 0 && ceiling < JOIN_BACKOFF_MAX_MS; n--)
@@ -451,6 +452,13 @@ int join_get(struct hub *hub, struct rtbp_str topic, bool is_private, struct joi
 	struct join *j = join_find(hub, topic, is_private), *other;
 
 	if (j) {
+		/* A refusal answers for a while only: rights change at the server without a word.
+		 */
+		if (j->state == JOIN_REJECTED &&
+		    hub_now(hub) - j->rejected_at_ms >= JOIN_REJECTED_MS) {
+			j->retry_at_ms = 0;
+			queue_join(j);
+		}
 		*ret = j;
 		return 0;
 	}

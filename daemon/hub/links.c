@@ -42,6 +42,8 @@ static void link_online(void *ctx)
 	struct hub *hub = ctx;
 
 	log_notice("online: %s", hub->conf.url);
+	hub->down_wall_ms = 0;
+	hub->was_online = true;
 	report_connection(hub);
 	joins_run(hub);
 	sync_probe_all(hub);
@@ -56,6 +58,20 @@ static void link_offline(void *ctx)
 	hub_wake(hub);
 }
 
+/* The attempts that fail afterwards must not hide when and why the connection was lost. */
+static void link_remember_end(struct hub *hub, const struct session_status *st)
+{
+	if (!hub->down_wall_ms)
+		hub->down_wall_ms = clock_wall(hub->clock);
+	if (!hub->was_online)
+		return;
+	hub->was_online = false;
+	hub->last_end_wall_ms = clock_wall(hub->clock);
+	snprintf(hub->last_end_reason, sizeof(hub->last_end_reason), "%s",
+		 reasons_of_fault(st->fault)->name);
+	snprintf(hub->last_end_text, sizeof(hub->last_end_text), "%s", st->text);
+}
+
 static void link_changed(void *ctx)
 {
 	struct hub *hub = ctx;
@@ -63,13 +79,10 @@ static void link_changed(void *ctx)
 
 	session_get_status(hub->session, &st);
 	if (st.state == SESSION_BACKOFF) {
-		hub->last_end_wall_ms = clock_wall(hub->clock);
-		snprintf(hub->last_end_reason, sizeof(hub->last_end_reason), "%s",
-			 reasons_of_fault(st.fault)->name);
-		snprintf(hub->last_end_text, sizeof(hub->last_end_text), "%s", st.text);
+		link_remember_end(hub, &st);
 		log_warning("not connected (%s): %s; what to do: %s; next try in %lld ms",
-			    hub->last_end_reason, st.text, reasons_of_fault(st.fault)->advice,
-			    (long long)st.next_try_ms);
+			    reasons_of_fault(st.fault)->name, st.text,
+			    reasons_of_fault(st.fault)->advice, (long long)st.next_try_ms);
 	}
 	report_connection(hub);
 	hub_wake(hub);
@@ -146,6 +159,7 @@ static void link_message(void *ctx, const struct phx_msg *msg)
 
 	if (!j)
 		return;
+	log_debug("in: %s %.*s", j->wire_topic, (int)msg->event.size, msg->event.p);
 	if (msg->kind == PHX_BROADCAST) {
 		/* Nothing of a channel comes before its join reply: what does is of the one before
 		 * it. */

@@ -138,8 +138,6 @@ void peer_update_pause(struct peer *p)
 {
 	bool pause = p->paused;
 
-	if (p->hub->drain != HUB_RUNNING)
-		return; /* hub_drain() has paused all, for good */
 	if (p->given.n >= PEER_SENDS_MAX || p->given.bytes >= PEER_SEND_BYTES_MAX)
 		pause = true;
 	else if (p->given.n <= PEER_SENDS_MAX / 2 && p->given.bytes <= PEER_SEND_BYTES_MAX / 2)
@@ -278,6 +276,7 @@ void hub_on_peer_frame(struct peer *p, const uint8_t *body, size_t size)
 
 	if (p->state >= PEER_CLOSING)
 		return;
+	p->hub->n_frames++;
 	if (rtbp_msg_parse(body, size, &m, &fault) != 0) {
 		snprintf(text, sizeof(text), "byte %zu of the frame: %s", fault.offset, fault.text);
 		peer_end(p, RTBP_E_PROTOCOL, text, false);

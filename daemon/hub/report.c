@@ -38,7 +38,8 @@ void report_pack_connection(struct hub *hub, struct rtbp_buf *b)
 
 	session_get_status(hub->session, &st);
 	rtbp_pack_field_text(b, RTBP_F_STATE, connection_state(hub, &st));
-	rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)st.since_wall_ms);
+	rtbp_pack_field_uint(b, RTBP_F_SINCE,
+			     (uint64_t)(hub->down_wall_ms ? hub->down_wall_ms : st.since_wall_ms));
 	if (st.state != SESSION_ONLINE && st.fault != SESSION_FAULT_NONE) {
 		rtbp_pack_field_text(b, RTBP_F_REASON, reasons_of_fault(st.fault)->name);
 		snprintf(text, sizeof(text), "%s; what to do: %s", st.text,

@@ -238,6 +238,7 @@ static int send_give(struct send *s)
 		j->next_send = TAILQ_NEXT(s, entry);
 		timer_disarm(&hub->timers, &s->ttl_timer);
 		hub->counters.messages_out++;
+		log_debug("out: %s ref %llu", j->wire_topic, (unsigned long long)push.ref);
 		if (s->peer) {
 			count_send(s->peer, s, true);
 			peer_update_pause(s->peer);

@@ -241,7 +241,8 @@ static const struct fault_reason faults[] = {
 					  "a "
 					  "proxy, or a wrong url" },
 	[SESSION_FAULT_AUTH] = { "auth", "auth_failed", SLOW_FLOOR, SLOW_GROWN,
-				 "the API key is not accepted: check that it is whole, of this "
+				 "the API key in apikey_file is not accepted: check that it is "
+				 "whole, of this "
 				 "project, and not expired" },
 	[SESSION_FAULT_FORBIDDEN] = { "forbidden", "config_error", SLOW_FLOOR, SLOW_GROWN,
 				      "the project is paused, Realtime is switched off, or the "
@@ -267,7 +268,8 @@ static const struct fault_reason faults[] = {
 				     "check that url leads to a Realtime server; a proxy may spoil "
 				     "what it passes" },
 	[SESSION_FAULT_CONFIG] = { "config", "config_error", SLOW_FLOOR, SLOW_GROWN,
-				   "correct the configuration and reload" },
+				   "correct the configuration ([upstream] url, allow_insecure) and "
+				   "restart the daemon" },
 };
 
 const struct fault_reason *reasons_of_fault(enum session_fault fault)

@@ -414,9 +414,8 @@ void wire_dispatch(struct wire *w)
 
 	(void)n; /* nothing rang: the resolver did */
 	resolver_dispatch(w->resolver);
-	if (!w->inbox)
-		w->inbox = mbox_take(w->shared.up);
-	while ((item = w->inbox) && budget > 0) {
+	while (budget > 0 && (w->inbox || (w->inbox = mbox_take(w->shared.up)))) {
+		item = w->inbox;
 		charge = item->size + ITEM_BYTES;
 		budget -= charge < budget ? charge : budget;
 		w->inbox = item->next;
@@ -424,8 +423,9 @@ void wire_dispatch(struct wire *w)
 		if (mbox_done(w->shared.up, item))
 			resume(w);
 	}
-	/* M has others to hear, too: what is left has its turn after them. */
-	if (w->inbox)
+	/* M has others to hear, too: what is left, here or in the mailbox, has its turn after them.
+	 */
+	if (budget == 0)
 		wire_ring(w->shared.efd);
 }
 

@@ -37,14 +37,15 @@ enum {
 
 /* Why a connection ended, or never came to be. */
 enum wire_why {
-	WIRE_BY_US,     /* wire_close() was called */
-	WIRE_BY_PEER,   /* a close frame came: close_code (1005 when it was empty) */
-	WIRE_LOST,      /* TCP or TLS ended without a close frame */
-	WIRE_DNS,       /* the name did not resolve, or not in time */
-	WIRE_CONNECT,   /* refused, unreachable, timed out (all addresses) */
-	WIRE_TLS,       /* handshake or certificate: text has OpenSSL's reason */
-	WIRE_HTTP,      /* an answer other than 101: http_status, retry_after_s, text has the body's
-			   start */
+	WIRE_BY_US,   /* wire_close() was called */
+	WIRE_BY_PEER, /* a close frame came: close_code (1005 when it was empty; libwebsockets 4.1.6
+			 turns 1004 to 1006 and 1012 to 2999 into 1002 before anybody sees them) */
+	WIRE_LOST,    /* TCP or TLS ended without a close frame */
+	WIRE_DNS,     /* the name did not resolve, or not in time */
+	WIRE_CONNECT, /* refused, unreachable, timed out (all addresses) */
+	WIRE_TLS,     /* handshake or certificate: text has OpenSSL's reason */
+	WIRE_HTTP,    /* an answer other than 101: http_status, retry_after_s, text has the start
+			 of what came of the body together with the header */
 	WIRE_HANDSHAKE, /* connected, but no (valid) upgrade answer within the limit */
 	WIRE_TOO_BIG,   /* a message over max_message_bytes (we close with 1009) */
 	WIRE_PROTOCOL,  /* the peer broke the WebSocket protocol */
@@ -112,7 +113,12 @@ void wire_dispatch(struct wire *w);
  * wire_open() - start a connection attempt on a link that has none
  * @epoch: larger than any epoch used on that link before
  *
- * Return: 0; -ENOMEM; -EBUSY when the link still has a connection.
+ * A name is looked up first; its addresses are tried one after the other. When the lookup fails,
+ * the addresses of the link's last good lookup of that name serve for an hour.
+ *
+ * Return: 0; -ENOMEM; -EBUSY when the link still has a connection; -EINVAL when the target cannot
+ * be put into a request (host over 110 bytes, path without a slash or over 2000 bytes, blanks or
+ * control characters, header lines over 8 KiB in all).
  */
 int wire_open(struct wire *w, unsigned link, uint64_t epoch, const struct wire_target *target);
 
@@ -128,8 +134,8 @@ int wire_send(struct wire *w, unsigned link, uint64_t epoch, bool binary, const 
 	      size_t size);
 
 /* Ends the connection or attempt: a close frame with `code` when open. ops->closed(WIRE_BY_US)
- * follows. What was given to wire_send() before is still written first, as far as the peer takes it
- * within 1 s. */
+ * follows, within about 2 s, and nothing else of this epoch. What was given to wire_send() before
+ * is still written first, as far as the peer takes it within 1 s. */
 void wire_close(struct wire *w, unsigned link, uint64_t epoch, uint16_t code);
 
 /* Counters for status and metrics; readable on M at any time. */

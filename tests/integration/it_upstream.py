@@ -41,7 +41,10 @@ class Upstream(Story):
                 self.assertTrue(down["text"])
                 self.back(peer)
                 self.assertEqual([n["state"] for n in [peer.wait_notice("connection")]], ["online"])
-                self.assertEqual(peer.status()["counters"]["reconnects"], before + 1)
+                status = peer.status()
+                self.assertEqual(status["counters"]["reconnects"], before + 1)
+                if code in (1000, 1001, 1011, 3000):
+                    self.assertIn(str(code), status["last_disconnect"]["text"])
                 self.check_works(peer)
                 self.assertEqual(peer.take("connection"), [])
 

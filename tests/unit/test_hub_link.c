@@ -103,10 +103,18 @@ START_TEST(refused_ones_are_tried_on_the_next_connection)
 		    "'Token has expired'}]");
 	server_text("['1','1','realtime:t','phx_close',{}]");
 	expect(a, "[2,'channel',{*'state':'rejected','code':'token_expired',*");
-	advance(100000);
+	advance(9999);
 	expect_no_frame();
 	peer_ask(b, 1, "subscribe", "{'topic':'t'}");
 	expect(b, "[1,1,[300,'rejected','Token has expired',null],null]");
+	/* Later the server is asked anew, for rights change without a word. */
+	advance(100000);
+	expect_no_frame();
+	peer_ask(b, 2, "subscribe", "{'topic':'t'}");
+	server_reply(expect_frame("*'phx_join'*"), false,
+		     "{'reason':'InvalidJWTToken: Token has expired 9 seconds ago'}");
+	expect(b, "[1,2,[300,'rejected',*");
+	expect(a, "[2,'channel',{*'state':'rejected','code':'token_expired',*");
 	server_drop(SESSION_FAULT_LOST, "x");
 	expect(a, "[2,'channel',{*'state':'rejoining',*");
 	advance(2000);
