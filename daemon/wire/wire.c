@@ -409,13 +409,16 @@ void wire_dispatch(struct wire *w)
 {
 	struct mbox_item *item;
 	size_t budget = DISPATCH_BYTES, charge;
+	bool more;
 	uint64_t rings;
 	ssize_t n = read(w->shared.efd, &rings, sizeof(rings));
 
 	(void)n; /* nothing rang: the resolver did */
 	resolver_dispatch(w->resolver);
-	while (budget > 0 && (w->inbox || (w->inbox = mbox_take(w->shared.up)))) {
-		item = w->inbox;
+	more = w->inbox != NULL;
+	if (!more)
+		w->inbox = mbox_take(w->shared.up);
+	while ((item = w->inbox) && budget > 0) {
 		charge = item->size + ITEM_BYTES;
 		budget -= charge < budget ? charge : budget;
 		w->inbox = item->next;
@@ -423,9 +426,9 @@ void wire_dispatch(struct wire *w)
 		if (mbox_done(w->shared.up, item))
 			resume(w);
 	}
-	/* M has others to hear, too: what is left, here or in the mailbox, has its turn after them.
-	 */
-	if (budget == 0)
+	/* M has others to hear, too: what is left here, or has come into the mailbox meanwhile, has
+	 * its turn after them. */
+	if (w->inbox || more)
 		wire_ring(w->shared.efd);
 }
 
