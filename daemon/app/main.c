@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,18 @@ static void guard_process(void)
 	(void)prctl(PR_SET_DUMPABLE, 0);
 }
 
+/* All is done and only taken apart: a signal that comes now must not turn a good end into a bad
+ * one. */
+static void end_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 static int run(const struct conf *conf)
 {
 	struct conf_text text;
@@ -113,6 +126,7 @@ static int run(const struct conf *conf)
 		return EXIT_FAILURE;
 	}
 	r = app_run(app);
+	end_signals();
 	app_free(app);
 	if (r < 0)
 		log_error("the event loop broke: %s", strerror(-r));
