@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* wire against a server that misbehaves (tests/wire/raw_server.py): each case ends as it should,
  * exactly once, and the same wire goes on working. */
+#include <dirent.h>
 #include <errno.h>
 
 #include "wire_util.h"
@@ -372,6 +373,41 @@ START_TEST(test_all_links_at_once)
 }
 END_TEST
 
+static int count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	ck_assert_ptr_nonnull(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+/* Freed in the middle of everything: no descriptor stays (and, under a sanitizer, no memory). */
+START_TEST(test_free_takes_all)
+{
+	int before = count_fds();
+
+	for (int i = 0; i < 5; i++) {
+		struct rig rig;
+
+		rig_init(&rig);
+		rig_start(&rig);
+		raw_open(&rig, 0, "/echo");
+		raw_open(&rig, 1, "/deaf");
+		raw_open(&rig, 2, "/stall");
+		rig_until(&rig, rig.recs[0].n_opened == 1 && rig.recs[1].n_opened == 1);
+		send_something(&rig, 0);
+		raw_open(&rig, 3, "/echo");
+		rig_open(&rig, 4, false, "localhost", server_port(&server, "raw"), "/echo");
+		rig_stop(&rig);
+		ck_assert_int_eq(count_fds(), before);
+	}
+}
+END_TEST
+
 START_TEST(test_bad_targets)
 {
 	static char long_path[3000], long_host[200];
@@ -451,6 +487,7 @@ int main(void)
 	tcase_add_test(t, test_down_full_is_busy);
 	tcase_add_test(t, test_up_full_pauses);
 	tcase_add_test(t, test_all_links_at_once);
+	tcase_add_test(t, test_free_takes_all);
 	tcase_add_test(t, test_bad_targets);
 	tcase_add_test(t, test_no_ca_file);
 	tcase_add_test(t, test_no_proxy);

@@ -214,13 +214,32 @@ static inline int64_t rig_now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+static inline const char *why_name(enum wire_why why)
+{
+	static const char *const names[] = { "BY_US",   "BY_PEER",  "LOST",    "DNS",
+					     "CONNECT", "TLS",      "HTTP",    "HANDSHAKE",
+					     "TOO_BIG", "PROTOCOL", "INSECURE" };
+
+	return names[why];
+}
+
 /* Waits for news and delivers them once. */
 static inline void rig_turn(struct rig *rig, int64_t deadline, const char *what)
 {
 	struct pollfd p = { .fd = wire_fd(rig->w), .events = POLLIN };
 	int64_t left = deadline - rig_now_ms();
+	const struct rec *rec = rig->recs;
 
-	ck_assert_msg(left > 0, "timeout waiting for: %s", what);
+	if (left <= 0) {
+		for (unsigned i = 0; i < WIRE_MAX_LINKS; i++) {
+			if (rec[i].epoch)
+				fprintf(stderr,
+					"link %u: opened %d, messages %u, closed %d %s %s\n", i,
+					rec[i].n_opened, rec[i].n_messages, rec[i].n_closed,
+					why_name(rec[i].end.why), rec[i].end.text);
+		}
+		ck_abort_msg("timeout waiting for: %s", what);
+	}
 	if (poll(&p, 1, (int)left) > 0)
 		wire_dispatch(rig->w);
 }
@@ -236,15 +255,6 @@ static inline const struct wire_end *rig_until_closed(struct rig *rig, unsigned 
 {
 	rig_until(rig, rig->recs[link].n_closed == 1);
 	return &rig->recs[link].end;
-}
-
-static inline const char *why_name(enum wire_why why)
-{
-	static const char *const names[] = { "BY_US",   "BY_PEER",  "LOST",    "DNS",
-					     "CONNECT", "TLS",      "HTTP",    "HANDSHAKE",
-					     "TOO_BIG", "PROTOCOL", "INSECURE" };
-
-	return names[why];
 }
 
 static inline int run_suite(Suite *suite)
