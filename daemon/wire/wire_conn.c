@@ -5,6 +5,7 @@
  *   from WRITEABLE.
  * - An attempt may end without any error callback: its end hangs on WSI_DESTROY and on a NULL
  *   connect, its limits on timers of our own (sul).
+ * - Connect from a timer only (wire_conn_open says why).
  * - Timers and all calls but lws_cancel_service() belong to this thread.
  *
  *  IDLE --OPEN--> TRYING --101--> OPEN --CLOSE, too big--> CLOSING
@@ -194,7 +195,12 @@ void wire_conn_open(struct wire_conn *c, struct mbox_item *item)
 	wire_link_begin(&c->l, item);
 	timer(c, &c->sul_attempt, on_attempt_timeout,
 	      c->l.attempt->deadline_ms > now ? c->l.attempt->deadline_ms - now : 0);
-	wire_conn_try(c, 0);
+	/* From a timer, which runs right before poll(): a connection made while events are being
+	 * handed out inherits those of the last owner of its place in the poll table, and takes an
+	 * old POLLOUT for the end of its connect. */
+	wire_link_at(&c->l, 0);
+	c->l.addr = -1;
+	timer(c, &c->sul_next, on_next, 0);
 }
 
 void wire_conn_close(struct wire_conn *c, enum wire_why why, uint16_t code, const char *text)
