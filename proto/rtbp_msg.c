@@ -209,3 +209,8 @@ bool rtbp_event_ok(struct rtbp_str event)
 {
 	return name_ok(event, RTBP_EVENT_MAX);
 }
+
+bool rtbp_key_ok(struct rtbp_str key)
+{
+	return name_ok(key, RTBP_KEY_MAX) && !starts_with(key, "rtbridge:");
+}

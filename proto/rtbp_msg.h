@@ -76,3 +76,4 @@ void rtbp_pack_error(struct rtbp_buf *b, enum rtbp_error code, const char *text,
 /* The rules for names, both sides. */
 bool rtbp_topic_ok(struct rtbp_str topic);
 bool rtbp_event_ok(struct rtbp_str event);
+bool rtbp_key_ok(struct rtbp_str key); /* of presence */

@@ -261,6 +261,11 @@ static void peer_request(struct peer *p, const struct rtbp_msg *m)
 	case RTBP_M_SYNC:
 		sync_request(p, m->id, now.wants_answer, m->params);
 		break;
+	case RTBP_M_TRACK:
+	case RTBP_M_UNTRACK:
+	case RTBP_M_PRESENCE:
+		peer_answer_error(p, &now, (enum rtbp_method)method, RTBP_E_UNSUPPORTED, NULL, -1);
+		break;
 	case RTBP_N_METHODS:
 		break;
 	}

@@ -43,6 +43,7 @@ extern "C" {
 
 struct rtb_client;
 struct rtb_sub;
+struct rtb_tracker;
 
 /* Errors of this library (system errors are -errno). */
 enum {
@@ -60,8 +61,11 @@ enum {
 	RTB_E_TOO_BIG = -2008, /* larger than the daemon takes in one frame */
 	RTB_E_FAILED = -2009,  /* the daemon refused this client for good (version, access): state
 				  RTB_FAILED */
-	RTB_E_NOT_DAEMON = -2010 /* the socket belongs to neither root, nor this user, nor the owner
-				    of its directory (which must stand where others cannot write) */
+	RTB_E_NOT_DAEMON =
+		-2010,     /* the socket belongs to neither root, nor this user, nor the owner
+			     of its directory (which must stand where others cannot write) */
+	RTB_E_KEY = -2011, /* bad presence key: 1 to 255 bytes of UTF-8, no control characters, not
+			      "rtbridge:..." */
 };
 
 /* Words for any negative result; static, never NULL. */
@@ -200,9 +204,55 @@ struct rtb_broadcast {
 	bool undecodable; /* payload is a `bin` with the bytes that could not be decoded */
 };
 
+/* Messages of the channel may have been missed between these two moments: it was joined anew. */
+struct rtb_gap {
+	uint64_t chan;
+	const char *topic;
+	int64_t from_unix_ms, to_unix_ms;
+	const char *cause; /* short word, as rtb_channel.code */
+};
+
+/* ---- presence: who is there ---- */
+
+/* One client that is there. Several may be present under one key; key and ref together name one. */
+struct rtb_presence_entry {
+	const char *key; /* NUL-terminated; may be "" */
+	const char *ref;
+	const void *state; /* the MessagePack map that it tracks */
+	size_t state_size;
+};
+
+enum rtb_presence_event {
+	RTB_PRESENCE_SYNC,  /* the whole state is new: walk it by rtb_presence_next() */
+	RTB_PRESENCE_JOIN,  /* entry came */
+	RTB_PRESENCE_LEAVE, /* entry went (it is no longer in the state) */
+	RTB_PRESENCE_UPDATE /* entry has another state now; previous is how it was */
+};
+
+struct rtb_presence {
+	uint64_t chan;
+	const char *topic;
+	enum rtb_presence_event event;
+	const struct rtb_presence_entry *entry;    /* NULL for SYNC */
+	const struct rtb_presence_entry *previous; /* UPDATE only, else NULL */
+	bool more; /* further events of the same change follow at once: a program that draws the
+		      whole list waits for the last one */
+};
+
+/* What is known about the presence of a subscription that asked for it. */
+enum rtb_presence_status {
+	RTB_PRESENCE_NONE,    /* not asked for, or nothing is known yet */
+	RTB_PRESENCE_OK,      /* known; while the channel is not ready: as it was last */
+	RTB_PRESENCE_DENIED,  /* the server's policies do not show it */
+	RTB_PRESENCE_OVERFLOW /* larger than the daemon keeps */
+};
+
 struct rtb_sub_handlers {
 	void (*broadcast)(struct rtb_sub *sub, const struct rtb_broadcast *msg, void *user);
 	void (*channel)(struct rtb_sub *sub, const struct rtb_channel *channel, void *user);
+	/* Only with options.presence. Called after the state was brought up to date. */
+	void (*presence)(struct rtb_sub *sub, const struct rtb_presence *change, void *user);
+	void (*gap)(struct rtb_sub *sub, const struct rtb_gap *gap, void *user);
 };
 
 struct rtb_sub_options {
@@ -214,11 +264,16 @@ struct rtb_sub_options {
 				      means all, too) */
 	struct rtb_sub_handlers handlers;
 	void *user;
+	bool presence; /* also who is there, and what changes about it */
+	/* Under which key this client will track itself there (rtb_track()), so that the channel is
+	 * joined with it at once; NULL: none. Shared by all subscriptions of the topic in this
+	 * client: the first one given holds. */
+	const char *presence_key;
 };
 
-#define RTB_SUB_OPTIONS_INIT                                                 \
-	{                                                                    \
-		sizeof(struct rtb_sub_options), false, false, 0, { 0, 0 }, 0 \
+#define RTB_SUB_OPTIONS_INIT                                                                 \
+	{                                                                                    \
+		sizeof(struct rtb_sub_options), false, false, 0, { 0, 0, 0, 0 }, 0, false, 0 \
 	}
 
 /**
@@ -244,6 +299,89 @@ RTB_API struct rtb_sub *rtb_unsubscribe(struct rtb_sub *sub);
 RTB_API const char *rtb_sub_topic(const struct rtb_sub *sub);
 RTB_API enum rtb_channel_state rtb_sub_state(const struct rtb_sub *sub);
 RTB_API struct rtb_client *rtb_sub_client(const struct rtb_sub *sub);
+
+/* ---- presence ---- */
+
+RTB_API enum rtb_presence_status rtb_sub_presence(const struct rtb_sub *sub);
+/* Entries in the state; 0 unless RTB_PRESENCE_OK. */
+RTB_API size_t rtb_presence_count(const struct rtb_sub *sub);
+/**
+ * rtb_presence_next() - walk the state of the subscription's topic
+ * @entry: NULL: the first one; else the one that this function returned last
+ *
+ * In order of key, then ref. Entries are borrowed until the callback returns, or until the client's
+ * next rtb_client_process(), rtb_wait_*() or rtb_unsubscribe().
+ *
+ * Return: the next entry; NULL: no more (or the subscription did not ask for presence).
+ */
+RTB_API const struct rtb_presence_entry *rtb_presence_next(const struct rtb_sub *sub,
+							   const struct rtb_presence_entry *entry);
+
+enum rtb_track_state {
+	RTB_TRACK_PENDING,   /* asked for; the daemon, the channel or the server has not answered */
+	RTB_TRACK_THROTTLED, /* the daemon sends it in retry_in_ms: the server limits such calls */
+	RTB_TRACK_SHOWN,     /* the server took the latest state */
+	RTB_TRACK_REFUSED /* it is not shown and will not be: `text` says why. Only rtb_untrack() is
+			     left; track again after the cause is gone */
+};
+
+struct rtb_track {
+	enum rtb_track_state state;
+	const char *key;     /* under which it is shown; "" while unknown */
+	const char *code;    /* short word for the reason, "" when there is none */
+	const char *text;    /* a sentence, "" when there is none */
+	int64_t retry_in_ms; /* -1: none */
+};
+
+struct rtb_track_options {
+	size_t size; /* sizeof(struct rtb_track_options) */
+	bool is_private;
+	const char *key; /* NULL: the presence_key of a subscription of the topic, else one that the
+			    daemon makes */
+	/* What became of the latest state; called at each change of it. May be NULL. */
+	void (*track)(struct rtb_tracker *tracker, const struct rtb_track *track, void *user);
+	void *user;
+};
+
+#define RTB_TRACK_OPTIONS_INIT                                   \
+	{                                                        \
+		sizeof(struct rtb_track_options), false, 0, 0, 0 \
+	}
+
+/**
+ * rtb_track() - be present in a channel
+ * @state: one MessagePack map, at most 64 KiB; borrowed, copied before return
+ * @options: NULL for the defaults
+ * @ret: the tracker; ended by rtb_untrack() or with the client
+ *
+ * Does not block, needs no subscription, works while detached. The wish is kept: it is carried out
+ * again after every (re-)attach, and by the daemon after every rejoin. When this process ends,
+ * however, it is gone from the channel within a second. One tracker for each topic in a client.
+ *
+ * Return: 0; RTB_E_TOPIC, RTB_E_KEY, RTB_E_PAYLOAD (no map, or cannot be said in JSON),
+ * RTB_E_TOO_BIG, RTB_E_FAILED, -EEXIST (this client tracks there already), -EINVAL (options),
+ * -ENOMEM.
+ */
+RTB_API int rtb_track(struct rtb_client *c, const char *topic, const void *state, size_t state_size,
+		      const struct rtb_track_options *options,
+		      struct rtb_tracker **ret) RTB_MUST_CHECK;
+/* The same with the state as JSON text of `json_size` bytes ((size_t)-1: NUL-terminated). */
+RTB_API int rtb_track_json(struct rtb_client *c, const char *topic, const char *json,
+			   size_t json_size, const struct rtb_track_options *options,
+			   struct rtb_tracker **ret) RTB_MUST_CHECK;
+/* Shows another state. Of several in quick succession the last one is certain to be shown, the
+ * others may be skipped. Return: 0; RTB_E_PAYLOAD, RTB_E_TOO_BIG, RTB_E_REFUSED (the tracker is
+ * over), -ENOMEM: then the old one stays. */
+RTB_API int rtb_track_update(struct rtb_tracker *tracker, const void *state,
+			     size_t state_size) RTB_MUST_CHECK;
+RTB_API int rtb_track_update_json(struct rtb_tracker *tracker, const char *json,
+				  size_t json_size) RTB_MUST_CHECK;
+/* Ends it; no callback of it runs afterwards (safe inside its own). NULL is fine. Returns NULL. */
+RTB_API struct rtb_tracker *rtb_untrack(struct rtb_tracker *tracker);
+
+RTB_API const char *rtb_tracker_topic(const struct rtb_tracker *tracker);
+RTB_API enum rtb_track_state rtb_tracker_state(const struct rtb_tracker *tracker);
+RTB_API struct rtb_client *rtb_tracker_client(const struct rtb_tracker *tracker);
 
 /* ---- sending ---- */
 
@@ -334,6 +472,9 @@ RTB_API int rtb_wait_attached(struct rtb_client *c, int timeout_ms) RTB_MUST_CHE
 /* Until the subscription is ready; RTB_E_REFUSED when it was rejected, -ECANCELED when a callback
  * has unsubscribed it. */
 RTB_API int rtb_wait_ready(struct rtb_sub *sub, int timeout_ms) RTB_MUST_CHECK;
+/* Until the latest state is shown; RTB_E_REFUSED when it was refused (rtb_client_error_text() has
+ * the words), -ECANCELED when a callback has ended the tracker. */
+RTB_API int rtb_wait_shown(struct rtb_tracker *tracker, int timeout_ms) RTB_MUST_CHECK;
 /* Sends JSON and waits for its outcome, which is written to @ret_outcome on 0; its text is
  * rtb_client_error_text(). options->result is not called. After RTB_E_TIMEOUT the message may still
  * leave. */

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * presence: who is there in one channel, folded from the server's `presence_state` and
+ * `presence_diff`. Pure: no clock, no I/O, no knowledge of joins or clients.
+ *
+ * The server keeps, for each key, a list of metas; a meta is known by its phx_ref. The fold is that
+ * of the Phoenix client (presence.js): a new join's diffs wait for its state; the held state
+ * outlives a rejoin, and what the new state says otherwise becomes changes; joins are applied
+ * before leaves. A diff that takes a meta away and brings one whose phx_ref_prev names it is an
+ * update, not a leave and a join.
+ *
+ * What comes out are entries {key, ref, state}, as PROTOCOL.md shows them: state is the meta
+ * without phx_ref and phx_ref_prev, ref its phx_ref. A server key that starts with "rtbridge:" and
+ * whose meta has a map `members` is a bridge that merges (PROTOCOL.md, `track`): it comes out as
+ * one entry per member, {key: the member's, ref: the server's key}. Of several metas of such a key
+ * (an old join and its successor) the last one counts alone, so a bridge's rejoin shows only what
+ * it changed. Members whose state is no map are left out, and a meta without a map `members` comes
+ * out as it stands.
+ *
+ * Other users write what comes in: everything is bounded, nothing of it can fail worse than
+ * "overflow".
+ */
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "proto/rtbp_buf.h"
+#include "proto/rtbp_val.h"
+
+struct presence;
+
+enum presence_change { PRESENCE_LEAVE, PRESENCE_JOIN, PRESENCE_UPDATE, PRESENCE_N_CHANGES };
+
+enum {
+	PRESENCE_E_MALFORMED = 1, /* not of that shape: nothing was changed */
+	PRESENCE_E_OVERFLOW, /* over the limit: the state is empty and unknown now, as if new */
+};
+
+/* @max_bytes: for keys, refs, states and a fixed overhead for each entry; as much again for diffs
+ * that wait. Return: NULL without memory. */
+struct presence *presence_new(size_t max_bytes);
+struct presence *presence_free(struct presence *p); /* Returns NULL. */
+
+/* The channel is being joined (anew): from now on diffs wait for the next presence_on_state(). */
+void presence_joining(struct presence *p);
+
+/* Whether a state has come since presence_joining(). */
+bool presence_is_current(const struct presence *p);
+
+/**
+ * presence_on_state(), presence_on_diff() - the payload of a `presence_state`, `presence_diff`
+ * @payload: checked MessagePack, borrowed for the call
+ *
+ * Parts that have not the expected shape (a key whose value has no array `metas`, a meta that is
+ * no map, has no phx_ref, or one that starts with "rtbridge:") are passed over; a payload that is
+ * no map, or a diff whose `joins` or `leaves` is present and no map, is malformed. A diff that
+ * waits changes nothing until its state is there. Of equal refs of one key the last one counts.
+ *
+ * Return: 0; PRESENCE_E_*; -ENOMEM (as overflow: the state is empty and unknown).
+ */
+int presence_on_state(struct presence *p, struct rtbp_val payload);
+int presence_on_diff(struct presence *p, struct rtbp_val payload);
+
+/* Number of entries. */
+size_t presence_count(const struct presence *p);
+
+/* Packs the array of all entries. */
+void presence_pack_snapshot(const struct presence *p, struct rtbp_buf *b);
+
+/* What the last call above changed on the whole (a state together with the diffs that waited for
+ * it is one change): how many, and the array of them, packed. An entry whose state is another one
+ * under the same ref is an update, too. Valid until the next of those calls. */
+size_t presence_n_changes(const struct presence *p, enum presence_change which);
+void presence_pack_changes(const struct presence *p, enum presence_change which,
+			   struct rtbp_buf *b);
