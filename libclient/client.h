@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 #include "libclient/include/rtbridge/rtbridge.h"
+#include "libclient/presence.h"
 #include "proto/rtbp_frame.h"
 #include "proto/rtbp_msg.h"
 
@@ -85,6 +86,7 @@ struct rtbc_topic {
 	int64_t retry_at;      /* monotonic ms; -1: no retry planned */
 	uint8_t *sent;         /* the wishes as last asked for */
 	size_t sent_size;
+	struct rtbc_presence presence;
 	enum rtb_channel_state state;
 	uint64_t n_changes; /* of state, code, text */
 	int64_t retry_in_ms;
@@ -99,11 +101,14 @@ struct rtb_sub {
 	struct rtbc_topic *topic;
 	struct rtb_sub_handlers handlers;
 	void *user;
-	bool is_dead, self, all;
-	uint64_t serial; /* the subscribe request that covers its wishes */
+	bool is_dead, self, all, presence;
+	const char *presence_key; /* among `events`; NULL: none */
+	uint64_t serial;          /* the subscribe request that covers its wishes */
 	enum rtb_channel_state reported;
 	uint64_t reported_changes;
-	char events[]; /* NUL-terminated one after the other; an empty one ends them */
+	enum rtb_presence_status reported_presence;
+	uint64_t synced; /* the topic's presence.n_syncs when it was told; 0: never */
+	char events[];   /* NUL-terminated one after the other; an empty one ends them */
 };
 
 struct rtb_client {
@@ -195,6 +200,8 @@ void rtbc_want_write(struct rtb_client *c);
 /* Return: 0; -ENOMEM: nothing was done, dispatch it again; 1: detached, stop reading. */
 int rtbc_dispatch(struct rtb_client *c, const void *body, size_t size);
 void rtbc_tell_connection(struct rtb_client *c, struct rtbp_val v);
+/* Detaches. Return: 1, for `return`. */
+int rtbc_protocol_error(struct rtb_client *c, const char *what, size_t offset);
 
 /* subs.c, subs_wire.c */
 
@@ -204,10 +211,13 @@ void rtbc_topic_set_chan(struct rtbc_topic *t, uint64_t chan);
 /* Changes what is known about a topic; the reports come with rtbc_topic_report(). */
 void rtbc_topic_set(struct rtbc_topic *t, enum rtb_channel_state state, const char *code,
 		    const char *text, int64_t retry_in_ms);
-/* Calls the channel callback of each subscription that has not heard of its state. */
+/* Calls the channel callback of each subscription that has not heard of its state, then the
+ * presence callback with SYNC where it is due. */
 void rtbc_topic_report(struct rtbc_topic *t);
+void rtbc_sub_report(struct rtb_sub *sub);
 void rtbc_topic_touch(struct rtbc_topic *t);
 void rtbc_topic_deliver(struct rtbc_topic *t, const struct rtb_broadcast *msg, size_t event_size);
+void rtbc_topic_tell_gap(struct rtbc_topic *t, const struct rtb_gap *gap);
 void rtbc_subs_report(struct rtb_client *c);
 /* Frees what is dead; not while a callback runs. */
 void rtbc_subs_reap(struct rtb_client *c);
@@ -219,8 +229,8 @@ void rtbc_subs_on_attach(struct rtb_client *c);
 void rtbc_subs_on_detach(struct rtb_client *c);
 /* Due retries of single topics. */
 void rtbc_subs_tick(struct rtb_client *c, int64_t now_ms);
-void rtbc_on_subscribed(struct rtb_client *c, struct rtbc_topic *t, uint64_t serial,
-			struct rtbp_val result);
+/* Return: 0; -ENOMEM, RTB_E_PROTOCOL: nothing was done. */
+int rtbc_on_subscribed(struct rtbc_topic *t, uint64_t serial, struct rtbp_val result);
 void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_t serial,
 			     const struct rtbp_error_info *e);
 void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params);
@@ -233,8 +243,10 @@ struct rtbc_pending *rtbc_request_begin(struct rtb_client *c, enum rtbp_method m
 					enum rtbc_kind kind, size_t *ret_begin, int *ret_error);
 /* Return: the id (> 0), or RTB_E_BUSY, RTB_E_TOO_BIG, -ENOMEM: then the request never was. */
 int64_t rtbc_request_end(struct rtb_client *c, struct rtbc_pending *p, size_t begin);
-/* Takes a request out of the table (the caller frees it), NULL when there is none. */
-struct rtbc_pending *rtbc_pending_take(struct rtb_client *c, uint32_t wire_id);
+/* NULL when there is none. */
+struct rtbc_pending *rtbc_pending_find(struct rtb_client *c, uint32_t wire_id);
+/* Takes a request out of the table; the caller frees it. */
+void rtbc_pending_take(struct rtb_client *c, struct rtbc_pending *p);
 void rtbc_pending_free(struct rtb_client *c, struct rtbc_pending *p);
 void rtbc_on_result(struct rtb_client *c, const struct rtbc_pending *p, struct rtbp_val result);
 void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,

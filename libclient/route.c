@@ -27,7 +27,7 @@ static int64_t get_ms(struct rtbp_val map, enum rtbp_field field)
 	return rtbp_get_int(rtbp_field(map, field), &ms) ? ms : -1;
 }
 
-static int protocol_error(struct rtb_client *c, const char *what, size_t offset)
+int rtbc_protocol_error(struct rtb_client *c, const char *what, size_t offset)
 {
 	(void)rtbc_fail(c, 0,
 			"the daemon sent a frame that this library does not understand: %s "
@@ -87,13 +87,13 @@ static int on_broadcast(struct rtb_client *c, struct rtbp_val params)
 	struct rtbc_topic *t;
 
 	if (!rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &msg.chan))
-		return protocol_error(c, "a broadcast without chan", 0);
+		return rtbc_protocol_error(c, "a broadcast without chan", 0);
 	if (!payload.p) {
 		payload = rtbp_field(params, RTBP_F_RAW);
 		msg.raw = true;
 	}
 	if (!payload.p)
-		return protocol_error(c, "a broadcast without payload", 0);
+		return rtbc_protocol_error(c, "a broadcast without payload", 0);
 	t = rtbc_topic_by_chan(c, msg.chan);
 	if (!t)
 		return 0; /* on its way while we unsubscribed */
@@ -117,13 +117,32 @@ static int on_broadcast(struct rtb_client *c, struct rtbp_val params)
 	return 0;
 }
 
+static int on_gap(struct rtb_client *c, struct rtbp_val params)
+{
+	char cause[RTBC_CODE_MAX];
+	struct rtb_gap gap = { .cause = cause };
+	struct rtbc_topic *t;
+
+	if (!rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &gap.chan))
+		return rtbc_protocol_error(c, "a gap without chan", 0);
+	t = rtbc_topic_by_chan(c, gap.chan);
+	if (!t)
+		return 0;
+	get_text(params, RTBP_F_CAUSE, cause, sizeof(cause));
+	gap.topic = t->name;
+	gap.from_unix_ms = get_ms(params, RTBP_F_FROM);
+	gap.to_unix_ms = get_ms(params, RTBP_F_TO);
+	rtbc_topic_tell_gap(t, &gap);
+	return 0;
+}
+
 static int on_error_notice(struct rtb_client *c, struct rtbp_val params)
 {
 	char name[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
 	struct rtbp_error_info e;
 
 	if (!rtbp_msg_error(rtbp_field(params, RTBP_F_ERROR), &e))
-		return protocol_error(c, "an error that is none", 0);
+		return rtbc_protocol_error(c, "an error that is none", 0);
 	if (e.code >= 400)
 		return ended_by_daemon(c, &e);
 	if (!c->handlers.error)
@@ -144,6 +163,10 @@ static int on_notice(struct rtb_client *c, const struct rtbp_msg *m)
 	case RTBP_N_CHANNEL:
 		rtbc_on_channel(c, m->params);
 		return 0;
+	case RTBP_N_PRESENCE:
+		return rtbc_on_presence(c, m->params);
+	case RTBP_N_GAP:
+		return on_gap(c, m->params);
 	case RTBP_N_CONNECTION:
 		rtbc_tell_connection(c, m->params);
 		return 0;
@@ -162,35 +185,41 @@ static int on_hello_answer(struct rtb_client *c, const struct rtbp_msg *m,
 	uint64_t protocol;
 
 	if (m->id != 0)
-		return protocol_error(c, "an answer before the one to hello", 0);
+		return rtbc_protocol_error(c, "an answer before the one to hello", 0);
 	if (e)
 		return ended_by_daemon(c, e);
 	if (!rtbp_get_uint(rtbp_field(m->result, RTBP_F_PROTOCOL), &protocol) ||
 	    protocol != RTBP_PROTOCOL)
-		return protocol_error(c, "the answer to hello names another protocol", 0);
+		return rtbc_protocol_error(c, "the answer to hello names another protocol", 0);
 	rtbc_on_hello(c, m->result);
 	return 0;
 }
 
-static void on_answer(struct rtb_client *c, const struct rtbp_msg *m,
-		      const struct rtbp_error_info *e)
+/* The request stays in the table until it is certain that its answer can be handled. */
+static int on_answer(struct rtb_client *c, const struct rtbp_msg *m,
+		     const struct rtbp_error_info *e)
 {
-	struct rtbc_pending *p = rtbc_pending_take(c, m->id);
+	struct rtbc_pending *p = rtbc_pending_find(c, m->id);
+	int r;
 
 	if (!p)
-		return;
-	if (p->kind == RTBC_SUBSCRIBE) {
-		if (e)
-			rtbc_on_subscribe_error(c, p->topic, p->serial, e);
-		else
-			rtbc_on_subscribed(c, p->topic, p->serial, m->result);
-	} else if (p->kind != RTBC_IGNORE) {
-		if (e)
-			rtbc_on_refused(c, p, e);
-		else
-			rtbc_on_result(c, p, m->result);
+		return 0;
+	if (p->kind == RTBC_SUBSCRIBE && !e) {
+		r = rtbc_on_subscribed(p->topic, p->serial, m->result);
+		if (r == RTB_E_PROTOCOL)
+			return rtbc_protocol_error(c, "a presence snapshot that is none", 0);
+		if (r < 0)
+			return r;
 	}
+	rtbc_pending_take(c, p);
+	if (p->kind == RTBC_SUBSCRIBE && e)
+		rtbc_on_subscribe_error(c, p->topic, p->serial, e);
+	else if ((p->kind == RTBC_SEND || p->kind == RTBC_REPLY) && e)
+		rtbc_on_refused(c, p, e);
+	else if (p->kind == RTBC_SEND || p->kind == RTBC_REPLY)
+		rtbc_on_result(c, p, m->result);
 	rtbc_pending_free(c, p);
+	return 0;
 }
 
 int rtbc_dispatch(struct rtb_client *c, const void *body, size_t size)
@@ -200,20 +229,19 @@ int rtbc_dispatch(struct rtb_client *c, const void *body, size_t size)
 	struct rtbp_msg m;
 
 	if (rtbp_msg_parse(body, size, &m, &fault))
-		return protocol_error(c, fault.text, fault.offset);
+		return rtbc_protocol_error(c, fault.text, fault.offset);
 	if (m.type == RTBP_REQUEST)
-		return protocol_error(c, "a request", 0);
+		return rtbc_protocol_error(c, "a request", 0);
 	if (m.type == RTBP_NOTIFICATION)
 		return on_notice(c, &m);
 	if (m.error.p) {
 		e = &info;
 		if (!rtbp_msg_error(m.error, &info))
-			return protocol_error(c, "an error that is none", 0);
+			return rtbc_protocol_error(c, "an error that is none", 0);
 	}
 	if (c->phase == RTBC_HELLO)
 		return on_hello_answer(c, &m, e);
 	if (e && e->code >= 400)
 		return ended_by_daemon(c, e);
-	on_answer(c, &m, e);
-	return 0;
+	return on_answer(c, &m, e);
 }

@@ -18,7 +18,7 @@ static struct rtbc_pending_list *bucket(struct rtb_client *c, int64_t id)
 	return &c->pending_by_id[(uint32_t)id % RTBC_BUCKETS];
 }
 
-static struct rtbc_pending *find(struct rtb_client *c, uint32_t wire_id)
+struct rtbc_pending *rtbc_pending_find(struct rtb_client *c, uint32_t wire_id)
 {
 	struct rtbc_pending *p;
 
@@ -31,7 +31,7 @@ static struct rtbc_pending *find(struct rtb_client *c, uint32_t wire_id)
 /* On the wire an id is 32 bits wide, and 0 is the hello's. */
 static int64_t new_id(struct rtb_client *c)
 {
-	while ((uint32_t)c->next_id == 0 || find(c, (uint32_t)c->next_id))
+	while ((uint32_t)c->next_id == 0 || rtbc_pending_find(c, (uint32_t)c->next_id))
 		c->next_id++;
 	return c->next_id++;
 }
@@ -91,20 +91,11 @@ int64_t rtbc_request_end(struct rtb_client *c, struct rtbc_pending *p, size_t be
 	return p->id;
 }
 
-static void unlink_pending(struct rtb_client *c, struct rtbc_pending *p)
+void rtbc_pending_take(struct rtb_client *c, struct rtbc_pending *p)
 {
 	TAILQ_REMOVE(&c->pending, p, order_link);
 	TAILQ_REMOVE(bucket(c, p->id), p, bucket_link);
 	c->n_pending--;
-}
-
-struct rtbc_pending *rtbc_pending_take(struct rtb_client *c, uint32_t wire_id)
-{
-	struct rtbc_pending *p = find(c, wire_id);
-
-	if (p)
-		unlink_pending(c, p);
-	return p;
 }
 
 void rtbc_pending_free(struct rtb_client *c, struct rtbc_pending *p)
@@ -119,14 +110,14 @@ void rtbc_pending_drop_all(struct rtb_client *c)
 	struct rtbc_pending *p;
 
 	while ((p = TAILQ_FIRST(&c->pending))) {
-		unlink_pending(c, p);
+		rtbc_pending_take(c, p);
 		rtbc_pending_free(c, p);
 	}
 }
 
 void rtbc_forget(struct rtb_client *c, int64_t id)
 {
-	struct rtbc_pending *p = find(c, (uint32_t)id);
+	struct rtbc_pending *p = rtbc_pending_find(c, (uint32_t)id);
 
 	if (p && p->id == id) {
 		p->result = NULL;
@@ -212,7 +203,7 @@ void rtbc_pending_end_all(struct rtb_client *c, bool with_replies)
 
 	/* Callbacks cannot add to the list: nothing can be asked for while detached. */
 	while ((p = TAILQ_FIRST(&c->pending))) {
-		unlink_pending(c, p);
+		rtbc_pending_take(c, p);
 		if (p->kind == RTBC_SEND)
 			call_result(c, p, RTB_UNKNOWN, "the daemon went away before it answered",
 				    -1);

@@ -43,6 +43,7 @@ static struct rtbc_topic *topic_new(struct rtb_client *c, struct rtbp_str name, 
 	t->is_private = is_private;
 	t->retry_at = t->retry_in_ms = -1;
 	t->state = RTB_CHANNEL_JOINING;
+	RB_INIT(&t->presence.entries);
 	TAILQ_INIT(&t->subs);
 	t->name_size = name.size;
 	memcpy(t->name, name.p, name.size);
@@ -100,6 +101,7 @@ static void topic_free(struct rtbc_topic *t)
 	if (t->is_dirty)
 		TAILQ_REMOVE(&c->dirty, t, dirty_link);
 	TAILQ_REMOVE(&c->topics, t, link);
+	rtbc_presence_free(t);
 	free(t->sent);
 	free(t);
 }
@@ -134,6 +136,7 @@ void rtbc_subs_reap(struct rtb_client *c)
 				free(sub);
 			}
 		}
+		rtbc_presence_reap(t);
 		if (is_over(t))
 			topic_free(t);
 	}
@@ -169,7 +172,8 @@ static int read_events(const char *const *events, bool *ret_all, size_t *ret_siz
 
 static struct rtb_sub *sub_new(const struct rtb_sub_options *o, bool all, size_t events_size)
 {
-	struct rtb_sub *sub = calloc(1, sizeof(*sub) + events_size + 1);
+	size_t key_size = o->presence_key ? strlen(o->presence_key) + 1 : 0;
+	struct rtb_sub *sub = calloc(1, sizeof(*sub) + events_size + 1 + key_size);
 	char *at;
 
 	if (!sub)
@@ -178,10 +182,13 @@ static struct rtb_sub *sub_new(const struct rtb_sub_options *o, bool all, size_t
 	sub->user = o->user;
 	sub->self = o->self;
 	sub->all = all;
+	sub->presence = o->presence;
 	sub->reported = RTB_CHANNEL_JOINING;
 	at = sub->events;
 	for (const char *const *e = all ? NULL : o->events; e && *e; e++)
 		at = stpcpy(at, *e) + 1;
+	if (o->presence_key)
+		sub->presence_key = strcpy(at + 1, o->presence_key);
 	return sub;
 }
 
@@ -205,6 +212,9 @@ int rtb_subscribe(struct rtb_client *c, const char *topic, const struct rtb_sub_
 		return rtbc_fail(c, RTB_E_TOPIC, "%s", rtb_strerror(RTB_E_TOPIC));
 	if (read_events(o.events, &all, &events_size) < 0)
 		return rtbc_fail(c, RTB_E_EVENT, "%s", rtb_strerror(RTB_E_EVENT));
+	if (o.presence_key &&
+	    !rtbp_key_ok((struct rtbp_str){ o.presence_key, strlen(o.presence_key) }))
+		return rtbc_fail(c, RTB_E_KEY, "%s", rtb_strerror(RTB_E_KEY));
 	sub = sub_new(&o, all, events_size);
 	t = topic_find(c, name, o.is_private);
 	if (sub && !t)
@@ -250,6 +260,7 @@ struct rtb_sub *rtb_unsubscribe(struct rtb_sub *sub)
 		(void)rtbc_subs_flush(c);
 	TAILQ_REMOVE(&t->subs, sub, link);
 	free(sub);
+	rtbc_presence_reap(t);
 	if (t->n_live == 0 && c->phase != RTBC_ATTACHED && t->is_dirty) {
 		t->is_dirty = false; /* no daemon to tell */
 		TAILQ_REMOVE(&c->dirty, t, dirty_link);
@@ -299,11 +310,12 @@ void rtbc_topic_set(struct rtbc_topic *t, enum rtb_channel_state state, const ch
 	t->client->is_report_due = true;
 }
 
-static void sub_report(struct rtb_sub *sub)
+void rtbc_sub_report(struct rtb_sub *sub)
 {
 	struct rtbc_topic *t = sub->topic;
 	enum rtb_channel_state state = rtbc_sub_state(sub);
 	struct rtb_channel channel = { state, t->chan, t->name, "", "", -1 };
+	enum rtb_presence_status presence = rtbc_sub_presence(sub);
 	bool is_news = state != sub->reported;
 
 	/* A new reason in the same state is news, too, for those whom that state concerns. */
@@ -313,13 +325,18 @@ static void sub_report(struct rtb_sub *sub)
 		channel.text = t->text;
 		channel.retry_in_ms = t->retry_in_ms;
 	}
+	/* That it is known is told by SYNC, that it will not be here. */
+	if (presence == RTB_PRESENCE_DENIED || presence == RTB_PRESENCE_OVERFLOW)
+		is_news = is_news || presence != sub->reported_presence;
 	sub->reported = state;
 	sub->reported_changes = t->n_changes;
-	if (!is_news || !sub->handlers.channel)
-		return;
-	rtbc_enter(t->client);
-	sub->handlers.channel(sub, &channel, sub->user);
-	rtbc_leave(t->client);
+	sub->reported_presence = presence;
+	if (is_news && sub->handlers.channel) {
+		rtbc_enter(t->client);
+		sub->handlers.channel(sub, &channel, sub->user);
+		rtbc_leave(t->client);
+	}
+	rtbc_presence_tell_sync(sub);
 }
 
 /* Those that callbacks add meanwhile stand behind `last`, and nobody is unlinked. */
@@ -329,7 +346,7 @@ void rtbc_topic_report(struct rtbc_topic *t)
 
 	TAILQ_FOREACH(sub, &t->subs, link) {
 		if (!sub->is_dead)
-			sub_report(sub);
+			rtbc_sub_report(sub);
 		if (sub == last)
 			break;
 	}
@@ -374,11 +391,28 @@ void rtbc_topic_deliver(struct rtbc_topic *t, const struct rtb_broadcast *msg, s
 	TAILQ_FOREACH(sub, &t->subs, link) {
 		/* It hears that it is there before it hears anything else. */
 		if (!sub->is_dead && t->acked >= sub->serial)
-			sub_report(sub);
+			rtbc_sub_report(sub);
 		if (!sub->is_dead && t->acked >= sub->serial && sub->handlers.broadcast &&
 		    wants_event(sub, msg->event, event_size)) {
 			rtbc_enter(t->client);
 			sub->handlers.broadcast(sub, msg, sub->user);
+			rtbc_leave(t->client);
+		}
+		if (sub == last)
+			break;
+	}
+}
+
+void rtbc_topic_tell_gap(struct rtbc_topic *t, const struct rtb_gap *gap)
+{
+	struct rtb_sub *sub, *last = TAILQ_LAST(&t->subs, rtbc_sub_list);
+
+	TAILQ_FOREACH(sub, &t->subs, link) {
+		if (!sub->is_dead && t->acked >= sub->serial)
+			rtbc_sub_report(sub);
+		if (!sub->is_dead && t->acked >= sub->serial && sub->handlers.gap) {
+			rtbc_enter(t->client);
+			sub->handlers.gap(sub, gap, sub->user);
 			rtbc_leave(t->client);
 		}
 		if (sub == last)

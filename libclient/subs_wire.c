@@ -34,8 +34,40 @@ static bool is_repeated(struct rtb_sub *end, const char *end_event, const char *
 	return false;
 }
 
+/* The union of the wishes for presence. Return: whether there is one. */
+static bool wants_presence(const struct rtbc_topic *t, const char **ret_key)
+{
+	const struct rtb_sub *sub;
+	bool wants = false;
+
+	*ret_key = NULL;
+	TAILQ_FOREACH(sub, &t->subs, link) {
+		if (sub->is_dead || !sub->presence)
+			continue;
+		wants = true;
+		if (!*ret_key)
+			*ret_key = sub->presence_key;
+	}
+	return wants;
+}
+
+/* The `presence` part: all events, because the state is kept from them. With it the answer is
+ * wanted as soon as broadcasts flow; that the presence is there is told behind it. */
+static void pack_presence(const struct rtbc_topic *t, struct rtbp_buf *b)
+{
+	const char *key;
+
+	if (!wants_presence(t, &key))
+		return;
+	rtbp_pack_field(b, RTBP_F_PRESENCE);
+	rtbp_pack_map(b, key ? 1 : 0);
+	if (key)
+		rtbp_pack_field_text(b, RTBP_F_KEY, key);
+	rtbp_pack_field_text(b, RTBP_F_WAIT, "joined");
+}
+
 /* The `broadcast` part of a subscribe: the union of the wishes. */
-static void pack_wishes(struct rtbc_topic *t, struct rtbp_buf *b)
+static void pack_broadcast(struct rtbc_topic *t, struct rtbp_buf *b)
 {
 	bool all = false, self = false;
 	struct rtb_sub *sub;
@@ -45,6 +77,7 @@ static void pack_wishes(struct rtbc_topic *t, struct rtbp_buf *b)
 		all = all || (!sub->is_dead && sub->all);
 		self = self || (!sub->is_dead && sub->self);
 	}
+	rtbp_pack_field(b, RTBP_F_BROADCAST);
 	rtbp_pack_map(b, (all ? 0 : 1) + (self ? 1 : 0));
 	if (self)
 		rtbp_pack_field_bool(b, RTBP_F_SELF, true);
@@ -73,12 +106,21 @@ static void pack_wishes(struct rtbc_topic *t, struct rtbp_buf *b)
 static void forget_asked(struct rtbc_topic *t)
 {
 	t->is_asked = false;
+	t->presence.is_asked = false;
 	t->acked = 0;
 	t->retry_at = -1;
 	rtbc_topic_set_chan(t, 0);
 	free(t->sent);
 	t->sent = NULL;
 	t->sent_size = 0;
+}
+
+/* The daemon was told. What was known without hole until here has one from here on. */
+static void note_withdrawn(struct rtbc_topic *t, bool presence)
+{
+	if (t->presence.is_asked && !presence)
+		t->presence.is_withdrawn = t->client->is_reap_due = true;
+	t->presence.is_asked = presence;
 }
 
 static int send_unsubscribe(struct rtbc_topic *t)
@@ -98,12 +140,13 @@ static int send_unsubscribe(struct rtbc_topic *t)
 	id = rtbc_request_end(c, p, begin);
 	if (id < 0)
 		return (int)id;
+	note_withdrawn(t, false);
 	forget_asked(t);
 	return 0;
 }
 
 /* With `keep`, so that the daemon holds on to the wish however long the upstream is down. */
-static int send_subscribe(struct rtbc_topic *t, const struct rtbp_buf *wishes)
+static int send_subscribe(struct rtbc_topic *t, const struct rtbp_buf *wishes, bool presence)
 {
 	struct rtb_client *c = t->client;
 	struct rtbc_pending *p;
@@ -116,11 +159,10 @@ static int send_subscribe(struct rtbc_topic *t, const struct rtbp_buf *wishes)
 		return r;
 	p->topic = t;
 	p->serial = t->serial + 1;
-	rtbp_pack_map(&c->out, 4);
+	rtbp_pack_map(&c->out, presence ? 6 : 4);
 	rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, t->name);
 	rtbp_pack_field_bool(&c->out, RTBP_F_PRIVATE, t->is_private);
-	rtbp_pack_field(&c->out, RTBP_F_BROADCAST);
-	rtbp_pack_val(&c->out, (struct rtbp_val){ wishes->data, wishes->size });
+	rtbp_buf_put(&c->out, wishes->data, wishes->size);
 	rtbp_pack_field_bool(&c->out, RTBP_F_KEEP, true);
 	id = rtbc_request_end(c, p, begin);
 	return id < 0 ? (int)id : 0;
@@ -142,10 +184,13 @@ static void cover_all(struct rtbc_topic *t)
 static int flush_subscribe(struct rtbc_topic *t)
 {
 	struct rtbp_buf wishes = RTBP_BUF_INIT;
+	const char *key;
+	bool presence = wants_presence(t, &key);
 	bool is_over = t->state == RTB_CHANNEL_REJECTED || t->state == RTB_CHANNEL_CLOSED;
 	int r;
 
-	pack_wishes(t, &wishes);
+	pack_broadcast(t, &wishes);
+	pack_presence(t, &wishes);
 	r = wishes.error;
 	if (r == 0 && t->is_asked && !is_over && wishes.size == t->sent_size &&
 	    memcmp(wishes.data, t->sent, wishes.size) == 0) {
@@ -154,11 +199,12 @@ static int flush_subscribe(struct rtbc_topic *t)
 		return 0;
 	}
 	if (r == 0)
-		r = send_subscribe(t, &wishes);
+		r = send_subscribe(t, &wishes, presence);
 	if (r < 0) {
 		rtbp_buf_done(&wishes);
 		return r;
 	}
+	note_withdrawn(t, presence);
 	t->serial++;
 	if (!t->is_asked)
 		t->first_serial = t->serial;
@@ -271,15 +317,17 @@ static bool is_stale(const struct rtbc_topic *t, uint64_t serial)
 	return !t->is_asked || serial < t->first_serial;
 }
 
-void rtbc_on_subscribed(struct rtb_client *c, struct rtbc_topic *t, uint64_t serial,
-			struct rtbp_val result)
+int rtbc_on_subscribed(struct rtbc_topic *t, uint64_t serial, struct rtbp_val result)
 {
 	enum rtb_channel_state state = RTB_CHANNEL_JOINING;
 	uint64_t chan = 0;
+	int r;
 
-	(void)c;
 	if (is_stale(t, serial))
-		return;
+		return 0;
+	r = rtbc_presence_answered(t, rtbp_field(result, RTBP_F_PRESENCE));
+	if (r < 0)
+		return r;
 	if (serial > t->acked)
 		t->acked = serial;
 	(void)rtbp_get_uint(rtbp_field(result, RTBP_F_CHAN), &chan);
@@ -287,6 +335,7 @@ void rtbc_on_subscribed(struct rtb_client *c, struct rtbc_topic *t, uint64_t ser
 	rtbc_topic_set_chan(t, chan);
 	rtbc_topic_set(t, state, "", "", -1);
 	rtbc_topic_report(t);
+	return 0;
 }
 
 void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_t serial,
@@ -334,6 +383,7 @@ void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params)
 	(void)rtbp_get_str(rtbp_field(params, RTBP_F_TEXT), &s);
 	rtbc_copy(text, sizeof(text), s);
 	(void)rtbp_get_int(rtbp_field(params, RTBP_F_RETRY_IN_MS), &retry);
+	rtbc_presence_set_state(t, rtbp_field(params, RTBP_F_PRESENCE));
 	rtbc_topic_set(t, state, code, text, retry);
 	rtbc_topic_report(t);
 }

@@ -33,6 +33,9 @@ static const char *own_error(int error)
 		return "larger than the daemon takes";
 	case RTB_E_FAILED:
 		return "the daemon refused this client for good";
+	case RTB_E_KEY:
+		return "bad presence key (1 to 255 bytes of UTF-8 without control characters, not "
+		       "starting with \"rtbridge:\")";
 	case RTB_E_NOT_DAEMON:
 		return "the socket belongs to a user that is not trusted";
 	default:

@@ -223,7 +223,10 @@ struct rtb_presence_entry {
 };
 
 enum rtb_presence_event {
-	RTB_PRESENCE_SYNC,  /* the whole state is new: walk it by rtb_presence_next() */
+	/* The whole state is new: walk it by rtb_presence_next(). Told once to each subscription
+	 * when the state is known first, behind the channel callback; then whenever another whole
+	 * state came that differs (after a re-attachment, an overflow). */
+	RTB_PRESENCE_SYNC,
 	RTB_PRESENCE_JOIN,  /* entry came */
 	RTB_PRESENCE_LEAVE, /* entry went (it is no longer in the state) */
 	RTB_PRESENCE_UPDATE /* entry has another state now; previous is how it was */
@@ -239,18 +242,20 @@ struct rtb_presence {
 		      whole list waits for the last one */
 };
 
-/* What is known about the presence of a subscription that asked for it. */
+/* What is known about the presence of a subscription that asked for it. That it became OK is told
+ * by SYNC, that it became DENIED or OVERFLOW by the channel callback. */
 enum rtb_presence_status {
-	RTB_PRESENCE_NONE,    /* not asked for, or nothing is known yet */
-	RTB_PRESENCE_OK,      /* known; while the channel is not ready: as it was last */
-	RTB_PRESENCE_DENIED,  /* the server's policies do not show it */
+	RTB_PRESENCE_NONE,   /* not asked for, or nothing is known yet */
+	RTB_PRESENCE_OK,     /* known; while detached or the channel is not ready: as it was last */
+	RTB_PRESENCE_DENIED, /* the server's policies do not show it */
 	RTB_PRESENCE_OVERFLOW /* larger than the daemon keeps */
 };
 
 struct rtb_sub_handlers {
 	void (*broadcast)(struct rtb_sub *sub, const struct rtb_broadcast *msg, void *user);
 	void (*channel)(struct rtb_sub *sub, const struct rtb_channel *channel, void *user);
-	/* Only with options.presence. Called after the state was brought up to date. */
+	/* Only with options.presence. Called after the state was brought up to date by everything
+	 * that belongs to the same change. */
 	void (*presence)(struct rtb_sub *sub, const struct rtb_presence *change, void *user);
 	void (*gap)(struct rtb_sub *sub, const struct rtb_gap *gap, void *user);
 };
@@ -265,9 +270,9 @@ struct rtb_sub_options {
 	struct rtb_sub_handlers handlers;
 	void *user;
 	bool presence; /* also who is there, and what changes about it */
-	/* Under which key this client will track itself there (rtb_track()), so that the channel is
-	 * joined with it at once; NULL: none. Shared by all subscriptions of the topic in this
-	 * client: the first one given holds. */
+	/* With `presence`: under which key this client will track itself there (rtb_track()), so
+	 * that the channel is joined with it at once; NULL: none. Shared by all subscriptions of
+	 * the topic in this client: the first one given holds. */
 	const char *presence_key;
 };
 
@@ -285,8 +290,8 @@ struct rtb_sub_options {
  * (re-)attach. The channel callback tells what becomes of it. Several subscriptions of one topic in
  * one client share one with the daemon.
  *
- * Return: 0; RTB_E_TOPIC, RTB_E_EVENT, RTB_E_FAILED, -EINVAL (options), -ENOMEM. Nothing changed on
- * error.
+ * Return: 0; RTB_E_TOPIC, RTB_E_EVENT, RTB_E_KEY, RTB_E_FAILED, -EINVAL (options), -ENOMEM. Nothing
+ * changed on error.
  */
 RTB_API int rtb_subscribe(struct rtb_client *c, const char *topic,
 			  const struct rtb_sub_options *options,
