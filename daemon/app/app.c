@@ -382,6 +382,11 @@ static int app_build_hub(struct app *app)
 	conf.max_peers = (unsigned)app->conf->max_clients;
 	conf.max_subscriptions = (unsigned)app->conf->max_subscriptions;
 	conf.max_channels = (unsigned)app->conf->max_channels;
+	conf.max_links = (unsigned)app->conf->max_links;
+	conf.presence_bytes = app->conf->presence_bytes;
+	conf.trackers = app->conf->trackers == CONF_TRACKERS_MERGE    ? HUB_TRACKERS_MERGE
+			: app->conf->trackers == CONF_TRACKERS_REFUSE ? HUB_TRACKERS_REFUSE
+								      : HUB_TRACKERS_LINKS;
 	conf.send_bytes = app->conf->send_bytes;
 	return hub_new(&conf, &clock_system, &hub_ops, app, &app->hub);
 }

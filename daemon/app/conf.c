@@ -117,6 +117,20 @@ static const char *set_level(struct conf *conf, const struct key *key, const cha
 		       : NULL;
 }
 
+static const char *set_trackers(struct conf *conf, const struct key *key, const char *value)
+{
+	(void)key;
+	if (strcmp(value, "links") == 0)
+		conf->trackers = CONF_TRACKERS_LINKS;
+	else if (strcmp(value, "merge") == 0)
+		conf->trackers = CONF_TRACKERS_MERGE;
+	else if (strcmp(value, "refuse") == 0)
+		conf->trackers = CONF_TRACKERS_REFUSE;
+	else
+		return "expected links, merge or refuse";
+	return NULL;
+}
+
 /* A number, with K or M for powers of 1024. */
 static const char *set_number(struct conf *conf, const struct key *key, const char *value)
 {
@@ -240,10 +254,13 @@ static const struct key keys[] = {
 	{ "limits", "clients", set_number, AT(max_clients), 1, 100000 },
 	{ "limits", "subscriptions", set_number, AT(max_subscriptions), 1, 10000 },
 	{ "limits", "channels", set_number, AT(max_channels), 1, 10000 },
+	{ "limits", "links", set_number, AT(max_links), 1, 8 },
 	{ "limits", "client_queue", set_number, AT(client_queue_bytes), 64 * 1024,
 	  256 * 1024 * 1024 },
 	{ "limits", "frame", set_number, AT(frame_bytes), 4096, 16 * 1024 * 1024 },
 	{ "limits", "unsent", set_number, AT(send_bytes), 64 * 1024, 256 * 1024 * 1024 },
+	{ "limits", "presence", set_number, AT(presence_bytes), 4096, 8 * 1024 * 1024 },
+	{ "presence", "trackers", set_trackers, 0, 0, 0 },
 	{ "log", "level", set_level, 0, 0, 0 },
 };
 #undef AT
@@ -297,6 +314,9 @@ int conf_init(struct conf *conf)
 		.max_clients = 1000,
 		.max_subscriptions = 100,
 		.max_channels = 90, /* the server allows 100 on one connection */
+		.max_links = 4,
+		.presence_bytes = 2 * 1024 * 1024,
+		.trackers = CONF_TRACKERS_LINKS,
 		.client_queue_bytes = 4 * 1024 * 1024,
 		.frame_bytes = 4 * 1024 * 1024,
 		.send_bytes = 16 * 1024 * 1024,

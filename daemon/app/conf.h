@@ -36,8 +36,14 @@ struct conf {
 	mode_t socket_mode;
 	char *socket_group; /* NULL: none */
 	/* [limits] */
-	uint64_t max_clients, max_subscriptions, max_channels, client_queue_bytes, frame_bytes,
-		send_bytes;
+	uint64_t max_clients, max_subscriptions, max_channels, max_links, client_queue_bytes,
+		frame_bytes, send_bytes, presence_bytes;
+	/* [presence] */
+	enum conf_trackers {
+		CONF_TRACKERS_LINKS,
+		CONF_TRACKERS_MERGE,
+		CONF_TRACKERS_REFUSE
+	} trackers;
 	/* [log] */
 	enum log_level log_level;
 

@@ -6,6 +6,8 @@
 #include "hub/hub.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +36,9 @@ void hub_conf_init(struct hub_conf *conf)
 		.max_peers = 1000,
 		.max_subscriptions = 100,
 		.max_channels = 90,
+		.max_links = 4,
+		.presence_bytes = 2 * 1024 * 1024,
+		.trackers = HUB_TRACKERS_LINKS,
 		.send_bytes = 16 * 1024 * 1024,
 		.linger_ms = 2000,
 		.send_linger_ms = 30000,
@@ -93,18 +98,18 @@ void hub_copy_text(struct rtbp_str s, char *to, size_t size)
 	to[n] = '\0';
 }
 
-void hub_deliver(struct join *j, struct blob *notice, struct rtbp_str event, uint64_t sender)
+void hub_deliver(struct chan *ch, struct blob *notice, struct rtbp_str event, uint64_t sender)
 {
 	struct sub *s;
 
 	/* A peer whose queue is full is only marked by peer_send(); it leaves this list at the
 	 * turn's end. */
-	TAILQ_FOREACH(s, &j->subs, in_join) {
+	TAILQ_FOREACH(s, &ch->subs, in_chan) {
 		if (!s->answered || s->peer->state != PEER_READY || !sub_wants(s, event))
 			continue;
 		if (sender && s->peer->session == sender && !s->self)
 			continue;
-		j->hub->counters.deliveries++;
+		ch->hub->counters.deliveries++;
 		peer_send(s->peer, notice);
 	}
 }
@@ -113,15 +118,14 @@ void hub_deliver(struct join *j, struct blob *notice, struct rtbp_str event, uin
 
 uint64_t hub_deadline(struct hub *hub)
 {
-	uint64_t a = timers_deadline(&hub->timers), b = session_deadline(hub->session);
+	uint64_t a = timers_deadline(&hub->timers), b = links_deadline(hub);
 
 	return a < b ? a : b;
 }
 
 void hub_tick(struct hub *hub)
 {
-	if (session_deadline(hub->session) <= hub_now(hub))
-		session_tick(hub->session);
+	links_tick(hub);
 	timers_run(&hub->timers, hub_now(hub));
 	hub_wake(hub);
 }
@@ -131,16 +135,22 @@ static void join_timer_due(void *ctx)
 	joins_run(ctx);
 }
 
-/* The link's mailbox was full: whoever has something to give tries again. */
+void hub_try_again(struct hub *hub)
+{
+	if (!hub->busy_timer.armed)
+		timer_arm(&hub->timers, &hub->busy_timer, hub_now(hub) + LINK_BUSY_RETRY_MS);
+}
+
 static void busy_timer_due(void *ctx)
 {
 	struct hub *hub = ctx;
-	struct join *j, *next;
+	struct chan *ch, *next;
 
-	for (j = RB_MIN(join_chan_tree, &hub->joins_by_chan); j && !hub->busy_timer.armed;
-	     j = next) {
-		next = RB_NEXT(join_chan_tree, &hub->joins_by_chan, j);
-		sends_flush(j);
+	for (ch = RB_MIN(chan_number_tree, &hub->chans_by_number); ch && !hub->busy_timer.armed;
+	     ch = next) {
+		next = RB_NEXT(chan_number_tree, &hub->chans_by_number, ch);
+		room_probe(ch);
+		sends_flush(ch);
 	}
 	sync_probe_all(hub);
 }
@@ -188,11 +198,10 @@ static void drain_step(struct hub *hub)
 		timer_arm(&hub->timers, &hub->drain_timer, hub_now(hub) + FAREWELL_MS);
 		TAILQ_FOREACH(p, &hub->peers, entry)
 			peer_end(p, RTBP_E_SHUTDOWN, NULL, false);
-		session_stop(hub->session);
+		links_stop(hub);
 	}
 	if (hub->drain == HUB_FAREWELL &&
-	    (hub->grace_over ||
-	     (hub->n_peers == 0 && session_get_state(hub->session) == SESSION_IDLE))) {
+	    (hub->grace_over || (hub->n_peers == 0 && links_are_idle(hub)))) {
 		hub->drain = HUB_DRAINED;
 		timer_disarm(&hub->timers, &hub->drain_timer);
 		hub->ops->drained(hub->ctx);
@@ -209,12 +218,12 @@ void hub_drain(struct hub *hub, uint32_t grace_ms)
 	hub_wake(hub);
 }
 
-void hub_turn_end(struct hub *hub)
+static void reap(struct hub *hub)
 {
+	struct chan *ch;
 	struct join *j;
 	struct peer *p;
 
-	hub->awake = false;
 	while ((p = TAILQ_FIRST(&hub->reap_peers))) {
 		TAILQ_REMOVE(&hub->reap_peers, p, reap_entry);
 		peer_free(p);
@@ -223,6 +232,16 @@ void hub_turn_end(struct hub *hub)
 		TAILQ_REMOVE(&hub->reap_joins, j, reap_entry);
 		join_free(j);
 	}
+	while ((ch = TAILQ_FIRST(&hub->reap_chans))) {
+		TAILQ_REMOVE(&hub->reap_chans, ch, reap_entry);
+		chan_free(ch);
+	}
+}
+
+void hub_turn_end(struct hub *hub)
+{
+	hub->awake = false;
+	reap(hub);
 	drain_step(hub);
 }
 
@@ -249,14 +268,17 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	timer_init(&hub->drain_timer, drain_timer_due, hub);
 	timer_init(&hub->quiet_timer, quiet_timer_due, hub);
 	TAILQ_INIT(&hub->peers);
-	TAILQ_INIT(&hub->join_queue);
 	TAILQ_INIT(&hub->reap_peers);
 	TAILQ_INIT(&hub->reap_joins);
+	TAILQ_INIT(&hub->reap_chans);
 	RB_INIT(&hub->peers_by_session);
 	RB_INIT(&hub->joins);
-	RB_INIT(&hub->joins_by_chan);
+	RB_INIT(&hub->chans);
+	RB_INIT(&hub->chans_by_number);
 	RB_INIT(&hub->sends);
 	RB_INIT(&hub->syncs);
+	snprintf(hub->merge_key, sizeof(hub->merge_key), "rtbridge:%016" PRIx64,
+		 hub_random(hub, UINT64_MAX - 1));
 	if (links_init(hub) < 0) {
 		free(hub);
 		return -ENOMEM;
@@ -268,6 +290,7 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 struct hub *hub_free(struct hub *hub)
 {
 	struct peer *p, *next_peer;
+	struct chan *ch, *next_chan;
 	struct join *j;
 
 	if (!hub)
@@ -282,15 +305,14 @@ struct hub *hub_free(struct hub *hub)
 	}
 	/* Without peers nobody hears the outcomes: sends are only freed, and joins die for want of
 	 * them. */
-	while ((j = RB_MIN(join_chan_tree, &hub->joins_by_chan))) {
-		sends_lost(j, NULL);
-		sends_fail(j, "unknown", NULL);
+	for (ch = RB_MIN(chan_number_tree, &hub->chans_by_number); ch; ch = next_chan) {
+		next_chan = RB_NEXT(chan_number_tree, &hub->chans_by_number, ch);
+		sends_lost(ch, NULL);
+		sends_fail(ch, "unknown", NULL);
+	}
+	while ((j = RB_MIN(join_id_tree, &hub->joins)))
 		join_kill(j);
-	}
-	while ((j = TAILQ_FIRST(&hub->reap_joins))) {
-		TAILQ_REMOVE(&hub->reap_joins, j, reap_entry);
-		join_free(j);
-	}
+	reap(hub);
 	links_done(hub);
 	rtbp_buf_done(&hub->scratch);
 	free(hub);
@@ -299,6 +321,6 @@ struct hub *hub_free(struct hub *hub)
 
 void hub_start(struct hub *hub)
 {
-	session_start(hub->session);
+	links_start(hub);
 	hub_wake(hub);
 }

@@ -34,10 +34,18 @@ struct hub_conf {
 	size_t peer_queue_bytes;     /* told in hello; the queue in ipc enforces it */
 	unsigned max_peers;
 	unsigned max_subscriptions; /* per peer */
-	unsigned max_channels;      /* joins on the link; the server's limit is 100 */
-	size_t send_bytes;          /* all sends that wait or are unanswered */
-	uint32_t linger_ms;         /* a join without subscribers */
-	uint32_t send_linger_ms;    /* a join that only a sender wanted */
+	unsigned max_channels;      /* joins on one link; the server's limit is 100 */
+	unsigned max_links;    /* 1 to 8: the shared one, and further ones where it cannot serve */
+	size_t presence_bytes; /* who is there, of one channel */
+	/* Several local trackers of one channel (PROTOCOL.md, track). */
+	enum hub_trackers {
+		HUB_TRACKERS_LINKS,
+		HUB_TRACKERS_MERGE,
+		HUB_TRACKERS_REFUSE,
+	} trackers;
+	size_t send_bytes;       /* all sends that wait or are unanswered */
+	uint32_t linger_ms;      /* a join without subscribers */
+	uint32_t send_linger_ms; /* a join that only a sender wanted */
 };
 
 /* The defaults of everything but url, apikey and seed. */

@@ -2,19 +2,29 @@
 #pragma once
 /*
  * What the files of the hub share: its objects and the calls between them. Nobody outside hub/
- * includes this.
+ * includes this. Links and joins, the road to the server, stand in join.h.
  *
- *   hub    1 -- n  peer   1 -- n  sub  n -- 1  join  1 -- n  send
- *   hub    1 -- 1  link (struct session)              (spill links will be further ones)
+ *   peer  1 -- n  sub      n -- 1  chan  1 -- 1  join        n -- 1  link
+ *                                  chan  1 -- n  send
+ *   peer  1 -- n  tracker  n -- 1  chan  1 -- 1  room        (who is there: watched)
+ *                 tracker  n -- 1  slot  1 -- 1  join        (the chan's own, or a spill's)
  *
- * Owners: the hub owns peers, joins and the link; a sub belongs to its peer and is listed in its
- * join; a send belongs to its join and outlives the peer that asked for it.
+ * A chan is what clients see: (topic, private) and its number. Its shared join carries everything
+ * but the presence of further trackers: each of those has a spill, a join of its own on a further
+ * link. A slot is what the server shows of us through one join, and the budget of calls for that.
+ *
+ * Owners: the hub owns peers, chans, joins and links; a sub belongs to its peer and is listed in
+ * its chan; a send belongs to its chan and outlives the peer that asked for it; a tracker belongs
+ * to its peer; a spill belongs to its chan and ends with its join.
  */
 #include <bsd/sys/tree.h>
 #include <sys/queue.h>
 
 #include "base/timers.h"
 #include "hub/hub.h"
+#include "hub/join.h"
+#include "hub/presence.h"
+#include "hub/request.h"
 #include "proto/rtbp_msg.h"
 
 enum {
@@ -23,43 +33,15 @@ enum {
 	SEND_TTL_MS = 10000,
 	SEND_TTL_MAX_MS = 60000,
 	SEND_ACK_MS = 10000, /* without an ack for so long the outcome is "unknown" */
-	JOIN_REPLY_MS =
-		15000, /* the server holds refusals back for 5 s, and others may stand before */
-	LEAVE_REPLY_MS = 10000,
 	HELLO_MS = 2000,
-	JOINS_UNANSWERED_MAX = 10, /* each failing one stalls the socket for 5 s */
-	JOINS_LEAVING_MAX = 8,     /* over max_channels, while they are being left */
-	JOINS_PER_S = 10,
-	JOINS_BURST = 10,
 	/* Of one peer. Given to the link and unanswered: it is no longer read. Waiting for their
 	 * channel or for the link: "busy". */
 	PEER_SENDS_MAX = 512,
 	PEER_SEND_BYTES_MAX = 2 * 1024 * 1024,
 	PEER_SYNCS_MAX = 64, /* unanswered ones of one peer */
-	JOIN_SENDS_MAX = 4096,
-	JOIN_REJECTED_MS = 10000, /* how long a refusal answers for the next who asks */
-	JOIN_STABLE_MS = 30000,
-	JOIN_BACKOFF_MIN_MS = 1000,
-	JOIN_BACKOFF_MAX_MS = 30000,
-	LINK_BUSY_RETRY_MS = 10,
-	/* The server closes the whole connection (1009) for a larger message. */
-	LINK_FRAME_MAX = 5000000,
+	CHAN_SENDS_MAX = 4096,
 	EVENTS_MAX = 64, /* event filters of one subscription */
 };
-
-/* ---- requests that wait for something ---- */
-
-enum request_kind { REQUEST_SUBSCRIBE, REQUEST_SEND, REQUEST_SYNC };
-
-/* In a peer's list from arrival to answer, so that `sync` knows what came before it. */
-struct request {
-	TAILQ_ENTRY(request) entry;
-	enum request_kind kind;
-	uint32_t id;
-	bool wants_answer; /* false: it came as a notification */
-};
-
-TAILQ_HEAD(request_list, request);
 
 /* ---- peer ---- */
 
@@ -85,6 +67,8 @@ struct peer {
 	struct timer hello_timer;
 	TAILQ_HEAD(, sub) subs;
 	unsigned n_subs;
+	TAILQ_HEAD(, tracker) trackers;
+	unsigned n_trackers;
 	struct request_list requests;
 	struct send_sum {
 		unsigned n;
@@ -98,59 +82,47 @@ struct peer {
 /* ---- sub ---- */
 
 struct sub {
-	TAILQ_ENTRY(sub) in_peer, in_join;
+	TAILQ_ENTRY(sub) in_peer, in_chan;
 	struct peer *peer;
-	struct join *join;
+	struct chan *chan;
 	char **events; /* NULL: all */
 	unsigned n_events;
 	bool self;
 	bool answered; /* the peer has the answer to `subscribe`: notices may follow */
 	bool keep;
-	struct request request; /* while !answered, or while a change waits */
-	bool waiting;           /* request is in the peer's list */
+	bool wait_joined;         /* answered when broadcasts flow, not when everything does */
+	bool presence;            /* wants to know who is there */
+	bool has_snapshot;        /* was told who is there: changes may follow */
+	unsigned presence_events; /* 1 << enum watch_event */
+	char *presence_key;       /* NULL: none */
+	struct request request;   /* while !answered, or while a change waits */
+	bool waiting;             /* request is in the peer's list */
 	struct timer timer;
 };
 
-/* ---- join ---- */
+/* ---- chan ---- */
 
-enum join_state {
-	JOIN_WAITING, /* wanted; the link, its turn or its backoff is waited for */
-	JOIN_JOINING, /* phx_join is out */
-	JOIN_JOINED,
-	JOIN_REJECTED, /* refused for good; kept as the answer for whoever asks next, tried again on
-			* the next connection if somebody still wants it */
-	JOIN_LEAVING,  /* phx_leave is out */
-	JOIN_DEAD,     /* freed at the turn's end */
-};
-
-struct join {
-	RB_ENTRY(join) by_key, by_chan;
-	TAILQ_ENTRY(join) queue_entry; /* JOIN_WAITING: in hub->join_queue */
+struct chan {
+	RB_ENTRY(chan) by_key, by_number;
 	struct hub *hub;
-	uint64_t chan;
+	uint64_t number;
 	bool is_private;
-	char *wire_topic;      /* "realtime:...", NUL-terminated */
-	struct rtbp_str topic; /* the part behind the prefix */
-	enum join_state state;
-	bool queued;
-	bool had_joined; /* since the oldest subscriber came: then WAITING is told as "rejoining" */
-	bool sender_only; /* no subscriber has ever come: lingers longer */
-	uint64_t join_ref;
-	uint64_t retry_at_ms;
-	uint64_t joined_at_ms;
-	bool refused;        /* the server answered the last phx_join with an error */
-	unsigned n_failures; /* in a row; a join that held JOIN_STABLE_MS starts anew */
-	uint64_t rejected_at_ms;
-	char code[32], text[192]; /* why it is not joined, "" when there is nothing to say */
-	char system_text[192]; /* the last `system` error: the reason of the phx_close that follows
-				*/
+	char *topic_text;
+	struct rtbp_str topic;
+	struct join *join; /* NULL: only trackers on further links are left */
+	bool sender_only;  /* no subscriber has ever come: lingers longer */
 	TAILQ_HEAD(, sub) subs;
 	unsigned n_subs;
 	TAILQ_HEAD(send_list, send) sends; /* oldest first; given ones in front of queued ones */
 	unsigned n_sends;
-	struct send *next_send; /* the oldest queued one; NULL: all are given */
-	struct timer linger_timer;
-	TAILQ_ENTRY(join) reap_entry;
+	struct send *next_send;     /* the oldest queued one; NULL: all are given */
+	char key[RTBP_KEY_MAX + 1]; /* of the shared join's presence */
+	bool key_is_made;           /* by us: any tracker without a key of its own may have it */
+	struct room room;
+	struct slot slot;
+	TAILQ_HEAD(, spill) spills;
+	bool dead;
+	TAILQ_ENTRY(chan) reap_entry;
 };
 
 /* ---- send ---- */
@@ -158,7 +130,7 @@ struct join {
 struct send {
 	TAILQ_ENTRY(send) entry;
 	RB_ENTRY(send) by_id;
-	struct join *join;
+	struct chan *chan;
 	struct request request;
 	struct peer *peer;       /* NULL when it is gone */
 	uint64_t id;             /* the cookie of its push */
@@ -177,14 +149,14 @@ struct sync {
 	struct peer *peer;
 	struct timer timer;
 	RB_ENTRY(sync) by_id;
-	uint64_t id;   /* the cookie of its heartbeat */
-	bool upstream; /* a heartbeat's answer is still wanted */
-	bool probe_sent;
+	uint64_t id;     /* the cookie of its heartbeats */
+	unsigned wanted; /* 1 << link number: a heartbeat's answer is still wanted */
+	unsigned sent;   /* 1 << link number: it was sent */
 };
 
 RB_HEAD(peer_tree, peer);
-RB_HEAD(join_key_tree, join);
-RB_HEAD(join_chan_tree, join);
+RB_HEAD(chan_key_tree, chan);
+RB_HEAD(chan_number_tree, chan);
 RB_HEAD(send_tree, send);
 RB_HEAD(sync_tree, sync);
 
@@ -196,7 +168,7 @@ struct hub {
 	struct timers timers;
 	bool awake; /* ops->wake was called in this turn */
 
-	struct session *session;  /* link 0 */
+	struct link links[LINKS_MAX];
 	char told_state[16];      /* what peers and ops->status were told last */
 	int64_t last_end_wall_ms; /* of the last connection that had been online */
 	bool was_online;
@@ -206,21 +178,22 @@ struct hub {
 	TAILQ_HEAD(, peer) peers;
 	struct peer_tree peers_by_session;
 	unsigned n_peers;
-	struct join_key_tree joins;
-	struct join_chan_tree joins_by_chan;
-	unsigned n_joins;
-	TAILQ_HEAD(, join) join_queue;
-	unsigned joins_unanswered;
+	struct chan_key_tree chans;
+	struct chan_number_tree chans_by_number;
+	unsigned n_chans;
+	struct join_id_tree joins;
+	char merge_key[32];         /* under which this daemon shows merged presence */
 	uint64_t join_tokens_milli; /* of the token bucket, in thousandths */
 	uint64_t join_tokens_at_ms;
-	struct timer join_timer; /* the queue's head may go on */
-	struct timer busy_timer; /* the link's mailbox was full */
+	struct timer join_timer; /* a queue's head may go on */
+	struct timer busy_timer; /* a link's mailbox was full */
 	struct send_tree sends;
 	size_t send_bytes;
 	struct sync_tree syncs;
 
 	TAILQ_HEAD(, peer) reap_peers;
 	TAILQ_HEAD(, join) reap_joins;
+	TAILQ_HEAD(, chan) reap_chans;
 
 	uint64_t next_session, next_chan, next_id;
 	uint64_t started_ms;
@@ -242,6 +215,8 @@ struct hub {
 
 /* hub.c */
 void hub_wake(struct hub *hub);
+/* A link's mailbox was full: whoever has something for it is asked again in a moment. */
+void hub_try_again(struct hub *hub);
 uint64_t hub_now(const struct hub *hub);
 /* 0 .. ceiling, for jitter. */
 uint64_t hub_random(struct hub *hub, uint64_t ceiling);
@@ -252,9 +227,9 @@ struct blob *hub_scratch_blob(struct hub *hub);
 /* Copies as much of `s`, which is UTF-8, as fits with a NUL: whole characters, so that it stays
  * UTF-8. */
 void hub_copy_text(struct rtbp_str s, char *to, size_t size);
-/* One packed message of the server, or of a local sender, to the join's subscribers that want
+/* One packed message of the server, or of a local sender, to the channel's subscribers that want
  * `event`. `sender`: the session that sent it (gets it only with `self`), 0: none. */
-void hub_deliver(struct join *j, struct blob *notice, struct rtbp_str event, uint64_t sender);
+void hub_deliver(struct chan *ch, struct blob *notice, struct rtbp_str event, uint64_t sender);
 
 /* peer.c */
 int peer_session_compare(struct peer *a, struct peer *b);
@@ -278,22 +253,31 @@ void peer_free(struct peer *p);
 /* subscribe.c */
 void subscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params);
 void unsubscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params);
-/* The join's state changed: answers those who wait, tells the others. */
-void subs_on_join_state(struct join *j);
+/* The channel's state changed: answers those who wait, tells the others. */
+void subs_on_chan_state(struct chan *ch);
+/* Who is there has become known, or that it will not: answers those who waited for it, tells the
+ * others. */
+void subs_on_room_settled(struct chan *ch);
 void sub_free(struct sub *s);
 bool sub_wants(const struct sub *s, struct rtbp_str event);
-struct sub *sub_find(struct peer *p, uint64_t chan);
+struct sub *sub_find(struct peer *p, uint64_t number);
+/* The chan that a request names by `chan` (the peer must subscribe or track there) or by topic and
+ * private. Return: NULL with *ret_code, *ret_text; when `make` is false also when there is none. */
+struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make,
+			  enum rtbp_error *ret_code, const char **ret_text);
+/* Answers with an empty map. */
+void peer_answer_empty(struct peer *p, uint32_t id, bool wants_answer);
 
 /* send.c */
 int send_id_compare(struct send *a, struct send *b);
 RB_PROTOTYPE(send_tree, send, by_id, send_id_compare)
 void broadcast_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params);
-/* Gives the join's queued sends to the link, as far as it takes them. */
-void sends_flush(struct join *j);
-/* All of the join's queued sends end with this outcome. */
-void sends_fail(struct join *j, const char *outcome, const char *text);
-/* All of the join's given sends end as "unknown": no answer can come any more. */
-void sends_lost(struct join *j, const char *text);
+/* Gives the channel's queued sends to the link, as far as it takes them. */
+void sends_flush(struct chan *ch);
+/* All of the channel's queued sends end with this outcome. */
+void sends_fail(struct chan *ch, const char *outcome, const char *text);
+/* All of the channel's given sends end as "unknown": no answer can come any more. */
+void sends_lost(struct chan *ch, const char *text);
 void sends_forget_peer(struct peer *p);
 
 /* sync.c */
@@ -306,37 +290,22 @@ void sync_check(struct peer *p);
 void sync_probe_all(struct hub *hub);
 void sync_free(struct sync *s);
 
-/* join.c */
-int join_key_compare(struct join *a, struct join *b);
-int join_chan_compare(struct join *a, struct join *b);
-RB_PROTOTYPE(join_key_tree, join, by_key, join_key_compare)
-RB_PROTOTYPE(join_chan_tree, join, by_chan, join_chan_compare)
-struct join *join_find(struct hub *hub, struct rtbp_str topic, bool is_private);
-struct join *join_find_chan(struct hub *hub, uint64_t chan);
-/* The join on the link that a frame with this topic belongs to; NULL when there is none. */
-struct join *join_find_wire(struct hub *hub, struct rtbp_str wire_topic);
-/* Finds or makes one. Return: 0; RTBP_E_TOO_MANY or RTBP_E_UNSUPPORTED with *ret_text; -ENOMEM. */
-int join_get(struct hub *hub, struct rtbp_str topic, bool is_private, struct join **ret,
+/* chan.c */
+int chan_key_compare(struct chan *a, struct chan *b);
+int chan_number_compare(struct chan *a, struct chan *b);
+RB_PROTOTYPE(chan_key_tree, chan, by_key, chan_key_compare)
+RB_PROTOTYPE(chan_number_tree, chan, by_number, chan_number_compare)
+struct chan *chan_find(struct hub *hub, struct rtbp_str topic, bool is_private);
+struct chan *chan_find_number(struct hub *hub, uint64_t number);
+/* Finds or makes one, with its shared join. Return: 0; RTBP_E_TOO_MANY with *ret_text; -ENOMEM. */
+int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, struct chan **ret,
 	     const char **ret_text);
-/* Somebody came or went: joins, lingers, leaves accordingly. */
-void join_update(struct join *j);
-const char *join_state_name(const struct join *j); /* as notices and status say it */
-/* Sends what of the queue may go now. */
-void joins_run(struct hub *hub);
-void joins_on_offline(struct hub *hub);
-/* A Phoenix message of the server for this join that is no broadcast. */
-void join_on_message(struct join *j, const struct phx_msg *msg);
-/* Forgets it at once, whoever wants it; freed at the turn's end. */
-void join_kill(struct join *j);
-void join_free(struct join *j);
-/* The channel is gone at the server though we did not leave: rejoin by the class of `text`. */
-void join_lost(struct join *j, const char *text);
-
-/* links.c */
-int links_init(struct hub *hub);
-void links_done(struct hub *hub);
-/* A frame in the scratch buffer to the link. Return: as session_push(). */
-int link_push(struct hub *hub, const struct session_push *push);
+/* Somebody came or went. */
+void chan_update(struct chan *ch);
+const char *chan_state_name(const struct chan *ch);
+bool chan_wants_presence(const struct chan *ch);
+void chan_kill(struct chan *ch);
+void chan_free(struct chan *ch);
 
 /* report.c */
 void status_request(struct peer *p, uint32_t id, bool wants_answer);

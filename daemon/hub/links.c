@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * links: which WebSocket carries what. Link 0 carries everything; its session talks to wire through
- * the hub's ops.
+ * links: which WebSocket carries what. Link 0 is the shared one and carries whatever it can; a
+ * further one is opened only for what the server's rules keep off the others: a topic that each of
+ * them has already (another tracker, the private channel of a public one's name), or one channel
+ * more than they may carry. Each has a session that talks to wire through the hub's ops.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,19 +13,20 @@
 #include "hub/impl.h"
 #include "realtime/reasons.h"
 
-enum { LINK_SHARED = 0 };
+static const char prefix[] = "realtime:";
 
 static int link_open(void *ctx, uint64_t epoch)
 {
-	struct hub *hub = ctx;
+	struct link *link = ctx;
 
-	return hub->ops->link_open(hub->ctx, LINK_SHARED, epoch);
+	return link->hub->ops->link_open(link->hub->ctx, link->number, epoch);
 }
 
 static int link_send(void *ctx, uint64_t epoch, bool binary, const void *data, size_t size)
 {
-	struct hub *hub = ctx;
-	int r = hub->ops->link_send(hub->ctx, LINK_SHARED, epoch, binary, data, size);
+	struct link *link = ctx;
+	struct hub *hub = link->hub;
+	int r = hub->ops->link_send(hub->ctx, link->number, epoch, binary, data, size);
 
 	if (r == 0)
 		hub->counters.bytes_out += size;
@@ -32,19 +35,25 @@ static int link_send(void *ctx, uint64_t epoch, bool binary, const void *data, s
 
 static void link_close(void *ctx, uint64_t epoch, uint16_t code)
 {
-	struct hub *hub = ctx;
+	struct link *link = ctx;
 
-	hub->ops->link_close(hub->ctx, LINK_SHARED, epoch, code);
+	link->hub->ops->link_close(link->hub->ctx, link->number, epoch, code);
 }
 
 static void link_online(void *ctx)
 {
-	struct hub *hub = ctx;
+	struct link *link = ctx;
+	struct hub *hub = link->hub;
 
-	log_notice("online: %s", hub->conf.url);
-	hub->down_wall_ms = 0;
-	hub->was_online = true;
-	report_connection(hub);
+	link->received_wall_ms = clock_wall(hub->clock);
+	if (link->number == 0) {
+		log_notice("online: %s", hub->conf.url);
+		hub->down_wall_ms = 0;
+		hub->was_online = true;
+		report_connection(hub);
+	} else {
+		log_notice("link %u is online (%s)", link->number, link->why);
+	}
 	joins_run(hub);
 	sync_probe_all(hub);
 	hub_wake(hub);
@@ -52,10 +61,10 @@ static void link_online(void *ctx)
 
 static void link_offline(void *ctx)
 {
-	struct hub *hub = ctx;
+	struct link *link = ctx;
 
-	joins_on_offline(hub);
-	hub_wake(hub);
+	joins_on_offline(link);
+	hub_wake(link->hub);
 }
 
 /* The attempts that fail afterwards must not hide when and why the connection was lost. */
@@ -74,21 +83,37 @@ static void link_remember_end(struct hub *hub, const struct session_status *st)
 
 static void link_changed(void *ctx)
 {
-	struct hub *hub = ctx;
+	struct link *link = ctx;
+	struct hub *hub = link->hub;
 	struct session_status st;
+	char name[16] = "";
 
-	session_get_status(hub->session, &st);
+	session_get_status(link->session, &st);
 	if (st.state == SESSION_BACKOFF) {
-		link_remember_end(hub, &st);
-		log_warning("not connected (%s): %s; what to do: %s; next try in %lld ms",
+		if (link->number == 0)
+			link_remember_end(hub, &st);
+		if (link->number)
+			snprintf(name, sizeof(name), "link %u ", link->number);
+		log_warning("%snot connected (%s): %s; what to do: %s; next try in %lld ms", name,
 			    reasons_of_fault(st.fault)->name, st.text,
 			    reasons_of_fault(st.fault)->advice, (long long)st.next_try_ms);
 	}
-	report_connection(hub);
+	if (link->number == 0)
+		report_connection(hub);
 	hub_wake(hub);
 }
 
-static void link_message(void *ctx, const struct phx_msg *msg);
+static void link_message(void *ctx, const struct phx_msg *msg)
+{
+	struct link *link = ctx;
+	struct join *j = link_find(link, msg->topic);
+
+	if (!j)
+		return;
+	log_debug("in: link %u %s %.*s", link->number, j->wire_topic, (int)msg->event.size,
+		  msg->event.p);
+	join_on_message(j, msg);
+}
 
 static const struct session_ops link_ops = {
 	.open = link_open,
@@ -100,117 +125,298 @@ static const struct session_ops link_ops = {
 	.message = link_message,
 };
 
-/* ---- the inbound road ---- */
-
-/* One message of a channel, packed once for all who listen here. */
-static struct blob *pack_broadcast(struct hub *hub, const struct join *j, const struct phx_msg *msg)
-{
-	struct rtbp_buf *b = hub_scratch(hub);
-	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_BROADCAST), map = rtbp_pack_map_begin(b);
-	uint16_t n = 4;
-
-	rtbp_pack_field_uint(b, RTBP_F_CHAN, j->chan);
-	rtbp_pack_field(b, RTBP_F_TOPIC);
-	rtbp_pack_str(b, j->topic.p, j->topic.size);
-	rtbp_pack_field(b, RTBP_F_EVENT);
-	rtbp_pack_str(b, msg->user_event.p ? msg->user_event.p : "", msg->user_event.size);
-	/* Bytes that could not be decoded are no Phoenix payload that somebody might look into. */
-	rtbp_pack_field(b, msg->user_event.p || msg->undecodable ? RTBP_F_PAYLOAD : RTBP_F_RAW);
-	rtbp_pack_val(b, msg->payload);
-	if (msg->meta.p) {
-		rtbp_pack_field(b, RTBP_F_META);
-		rtbp_pack_val(b, msg->meta);
-		n++;
-	}
-	if (msg->extra.p) {
-		rtbp_pack_field(b, RTBP_F_EXTRA);
-		rtbp_pack_val(b, msg->extra);
-		n++;
-	}
-	if (msg->undecodable) {
-		rtbp_pack_field_bool(b, RTBP_F_UNDECODABLE, true);
-		n++;
-	}
-	rtbp_pack_map_end(b, map, n);
-	(void)rtbp_msg_end(b, begin);
-	return hub_scratch_blob(hub);
-}
-
-static void link_broadcast(struct hub *hub, struct join *j, const struct phx_msg *msg)
-{
-	struct blob *notice;
-
-	hub->counters.messages_in++;
-	if (msg->undecodable)
-		hub->counters.undecoded++;
-	if (j->n_subs == 0)
-		return;
-	notice = pack_broadcast(hub, j, msg);
-	if (!notice)
-		return;
-	hub_deliver(j, notice, msg->user_event, 0);
-	blob_unref(notice);
-}
-
-static void link_message(void *ctx, const struct phx_msg *msg)
-{
-	struct hub *hub = ctx;
-	struct join *j = join_find_wire(hub, msg->topic);
-
-	if (!j)
-		return;
-	log_debug("in: %s %.*s", j->wire_topic, (int)msg->event.size, msg->event.p);
-	if (msg->kind == PHX_BROADCAST) {
-		/* Nothing of a channel comes before its join reply: what does is of the one before
-		 * it. */
-		if (j->state == JOIN_JOINED)
-			link_broadcast(hub, j, msg);
-	} else if (msg->kind == PHX_MESSAGE) {
-		join_on_message(j, msg);
-	}
-}
-
 /* ---- from wire ---- */
 
 void hub_on_opened(struct hub *hub, unsigned link, uint64_t epoch)
 {
-	(void)link;
-	session_on_opened(hub->session, epoch);
+	if (hub->links[link].session)
+		session_on_opened(hub->links[link].session, epoch);
 	hub_wake(hub);
 }
 
 void hub_on_frame(struct hub *hub, unsigned link, uint64_t epoch, bool binary, const void *data,
 		  size_t size)
 {
-	(void)link;
+	struct link *l = &hub->links[link];
+
 	hub->counters.bytes_in += size;
-	session_on_frame(hub->session, epoch, binary, data, size);
+	if (!l->session)
+		return;
+	l->received_wall_ms = clock_wall(hub->clock);
+	session_on_frame(l->session, epoch, binary, data, size);
 	hub_wake(hub);
 }
 
 void hub_on_closed(struct hub *hub, unsigned link, uint64_t epoch, const struct session_end *end)
 {
-	(void)link;
-	session_on_closed(hub->session, epoch, end);
+	if (hub->links[link].session)
+		session_on_closed(hub->links[link].session, epoch, end);
 	hub_wake(hub);
 }
 
 /* ---- for the joins ---- */
 
-int link_push(struct hub *hub, const struct session_push *push)
+bool link_is_online(const struct link *link)
 {
-	if (!rtbp_buf_ok(&hub->scratch))
-		return hub->scratch.error;
-	return session_push(hub->session, push, hub->scratch.data, hub->scratch.size);
+	return link->session && session_get_state(link->session) == SESSION_ONLINE;
 }
+
+int link_push(struct link *link, const struct session_push *push)
+{
+	struct rtbp_buf *b = &link->hub->scratch;
+
+	if (!rtbp_buf_ok(b))
+		return b->error;
+	return session_push(link->session, push, b->data, b->size);
+}
+
+struct join *link_find(struct link *link, struct rtbp_str wire_topic)
+{
+	struct join key;
+
+	if (wire_topic.size < sizeof(prefix) - 1 ||
+	    memcmp(wire_topic.p, prefix, sizeof(prefix) - 1) != 0)
+		return NULL;
+	key.topic = (struct rtbp_str){ wire_topic.p + sizeof(prefix) - 1,
+				       wire_topic.size - (sizeof(prefix) - 1) };
+	return RB_FIND(join_topic_tree, &link->joins, &key);
+}
+
+/* Joins are paced by a token bucket: too many in a second, and the server closes the whole
+ * connection. */
+static bool take_join_token(struct hub *hub, uint64_t *ret_wait_until_ms)
+{
+	uint64_t now = hub_now(hub), max = (uint64_t)JOINS_BURST * 1000;
+
+	hub->join_tokens_milli += (now - hub->join_tokens_at_ms) * JOINS_PER_S;
+	hub->join_tokens_at_ms = now;
+	if (hub->join_tokens_milli > max)
+		hub->join_tokens_milli = max;
+	if (hub->join_tokens_milli < 1000) {
+		*ret_wait_until_ms =
+			now + (1000 - hub->join_tokens_milli + JOINS_PER_S - 1) / JOINS_PER_S;
+		return false;
+	}
+	hub->join_tokens_milli -= 1000;
+	return true;
+}
+
+/* Return: when to come back; UINT64_MAX: something else will bring us back. */
+static uint64_t link_run_queue(struct link *link)
+{
+	struct hub *hub = link->hub;
+	uint64_t now = hub_now(hub), next = UINT64_MAX;
+	struct join *j, *following;
+
+	for (j = TAILQ_FIRST(&link->queue); j; j = following) {
+		following = TAILQ_NEXT(j, queue_entry);
+		if (link->joins_unanswered >= JOINS_UNANSWERED_MAX)
+			break; /* a reply brings us back */
+		if (j->retry_at_ms > now) {
+			if (j->retry_at_ms < next)
+				next = j->retry_at_ms;
+			continue;
+		}
+		if (!take_join_token(hub, &next))
+			break;
+		if (join_push(j) != 0) {
+			hub->join_tokens_milli += 1000;
+			next = now + LINK_BUSY_RETRY_MS;
+			break;
+		}
+	}
+	return next;
+}
+
+void joins_run(struct hub *hub)
+{
+	uint64_t next = UINT64_MAX, at;
+
+	if (hub->dying)
+		return;
+	for (unsigned i = 0; i < LINKS_MAX; i++) {
+		if (!link_is_online(&hub->links[i]))
+			continue;
+		at = link_run_queue(&hub->links[i]);
+		next = at < next ? at : next;
+	}
+	if (next != UINT64_MAX)
+		timer_arm(&hub->timers, &hub->join_timer, next);
+}
+
+/* ---- which one ---- */
+
+/* Room for one more channel: those that nobody wants any more go first, before their time. A
+ * channel that is being left still counts at the server for a moment; a few may overlap. */
+static bool link_has_room(struct link *link)
+{
+	unsigned max = link->hub->conf.max_channels, n_staying = 0;
+	struct join *j, *idle = NULL;
+
+	if (link->n_joins < max)
+		return true;
+	RB_FOREACH(j, join_topic_tree, &link->joins) {
+		if (j->state != JOIN_LEAVING)
+			n_staying++;
+		if ((!idle || j->id < idle->id) && !j->ops->wanted(j) &&
+		    (j->state == JOIN_JOINED || j->state == JOIN_REJECTED))
+			idle = j;
+	}
+	if (idle) {
+		join_evict(idle);
+		n_staying -= idle->state == JOIN_LEAVING || idle->state == JOIN_DEAD;
+	}
+	return n_staying < max && link->n_joins < max + JOINS_LEAVING_MAX;
+}
+
+/* The server knows a topic once per connection, be it public or private: a second join would
+ * replace the first. */
+static bool link_has_topic(struct link *link, struct rtbp_str topic)
+{
+	struct join key = { .topic = topic };
+	struct join *j = RB_FIND(join_topic_tree, &link->joins, &key);
+
+	/* Only the memory of a refusal, perhaps one that says to ask the other way. */
+	if (j && j->state == JOIN_REJECTED && !j->ops->wanted(j)) {
+		join_kill(j);
+		j = NULL;
+	}
+	return j != NULL;
+}
+
+static bool link_make_session(struct link *link)
+{
+	struct session_conf conf = link->hub->conf.session;
+
+	conf.seed += link->number;
+	if (!link->session)
+		link->session = session_new(&conf, link->hub->clock, &link_ops, link);
+	return link->session != NULL;
+}
+
+struct link *link_place(struct hub *hub, struct rtbp_str topic, uid_t uid, const char *why,
+			const char **ret_text)
+{
+	struct link *link, *unused = NULL;
+	bool topic_everywhere = true;
+
+	for (unsigned i = 0; i < hub->conf.max_links; i++) {
+		link = &hub->links[i];
+		if (!link->wanted) {
+			unused = unused ? unused : link;
+			continue;
+		}
+		if (link_has_topic(link, topic))
+			continue;
+		topic_everywhere = false;
+		if (link_has_room(link))
+			return link;
+	}
+	if (unused && link_make_session(unused)) {
+		unused->wanted = true;
+		unused->uid = uid;
+		snprintf(unused->why, sizeof(unused->why), "%s", why);
+		log_notice("opening link %u for uid %u: %s", unused->number, uid, why);
+		session_start(unused->session);
+		return unused;
+	}
+	if (topic_everywhere)
+		*ret_text = "each connection that may be opened has this topic already ([limits] "
+			    "links)";
+	else
+		*ret_text = "the connections carry as many channels as they may ([limits] links, "
+			    "channels)";
+	return NULL;
+}
+
+static void link_idle_over(void *ctx)
+{
+	struct link *link = ctx;
+
+	if (link->n_joins || !link->wanted)
+		return;
+	log_notice("closing link %u: nothing needs it any more", link->number);
+	link->wanted = false;
+	session_stop(link->session);
+	hub_wake(link->hub);
+}
+
+void link_update(struct link *link)
+{
+	struct hub *hub = link->hub;
+
+	if (link->number == 0 || !link->wanted || hub->dying)
+		return;
+	if (link->n_joins)
+		timer_disarm(&hub->timers, &link->idle_timer);
+	else if (!link->idle_timer.armed)
+		timer_arm(&hub->timers, &link->idle_timer, hub_now(hub) + LINK_IDLE_MS);
+}
+
+/* ---- all of them ---- */
 
 int links_init(struct hub *hub)
 {
-	hub->session = session_new(&hub->conf.session, hub->clock, &link_ops, hub);
-	return hub->session ? 0 : -ENOMEM;
+	for (unsigned i = 0; i < LINKS_MAX; i++) {
+		struct link *link = &hub->links[i];
+
+		link->number = i;
+		link->hub = hub;
+		RB_INIT(&link->joins);
+		TAILQ_INIT(&link->queue);
+		timer_init(&link->idle_timer, link_idle_over, link);
+	}
+	hub->links[0].wanted = true;
+	snprintf(hub->links[0].why, sizeof(hub->links[0].why), "shared by all");
+	return link_make_session(&hub->links[0]) ? 0 : -ENOMEM;
 }
 
 void links_done(struct hub *hub)
 {
-	hub->session = session_free(hub->session);
+	for (unsigned i = 0; i < LINKS_MAX; i++)
+		hub->links[i].session = session_free(hub->links[i].session);
+}
+
+void links_start(struct hub *hub)
+{
+	session_start(hub->links[0].session);
+}
+
+void links_stop(struct hub *hub)
+{
+	for (unsigned i = 0; i < LINKS_MAX; i++) {
+		timer_disarm(&hub->timers, &hub->links[i].idle_timer);
+		if (hub->links[i].session)
+			session_stop(hub->links[i].session);
+	}
+}
+
+bool links_are_idle(struct hub *hub)
+{
+	for (unsigned i = 0; i < LINKS_MAX; i++) {
+		if (hub->links[i].session &&
+		    session_get_state(hub->links[i].session) != SESSION_IDLE)
+			return false;
+	}
+	return true;
+}
+
+uint64_t links_deadline(struct hub *hub)
+{
+	uint64_t next = UINT64_MAX, at;
+
+	for (unsigned i = 0; i < LINKS_MAX; i++) {
+		at = hub->links[i].session ? session_deadline(hub->links[i].session) : UINT64_MAX;
+		next = at < next ? at : next;
+	}
+	return next;
+}
+
+void links_tick(struct hub *hub)
+{
+	for (unsigned i = 0; i < LINKS_MAX; i++) {
+		if (hub->links[i].session &&
+		    session_deadline(hub->links[i].session) <= hub_now(hub))
+			session_tick(hub->links[i].session);
+	}
 }

@@ -114,6 +114,19 @@ void peer_answer_error(struct peer *p, const struct request *r, enum rtbp_method
 	peer_send_scratch(p);
 }
 
+void peer_answer_empty(struct peer *p, uint32_t id, bool wants_answer)
+{
+	struct rtbp_buf *b = hub_scratch(p->hub);
+	size_t begin;
+
+	if (!wants_answer)
+		return;
+	begin = rtbp_msg_begin_result(b, id);
+	rtbp_pack_map(b, 0);
+	(void)rtbp_msg_end(b, begin);
+	peer_send_scratch(p);
+}
+
 /* ---- the list of unanswered requests ---- */
 
 void peer_request_add(struct peer *p, struct request *r, enum request_kind kind, uint32_t id,
@@ -166,6 +179,7 @@ static void copy_text(struct rtbp_val v, char *to, size_t size)
 
 static void hello_answer(struct peer *p, uint32_t id)
 {
+	static const char *const features[] = { "broadcast", "sync.upstream", "presence", "gap" };
 	struct hub *hub = p->hub;
 	struct rtbp_buf *b = hub_scratch(hub);
 	size_t begin = rtbp_msg_begin_result(b, id);
@@ -178,17 +192,19 @@ static void hello_answer(struct peer *p, uint32_t id)
 	rtbp_pack_field_text(b, RTBP_F_VERSION, RTB_VERSION);
 	rtbp_pack_field_uint(b, RTBP_F_SESSION, p->session);
 	rtbp_pack_field(b, RTBP_F_LIMITS);
-	rtbp_pack_map(b, 6);
+	rtbp_pack_map(b, 8);
 	rtbp_pack_field_uint(b, RTBP_F_FRAME_BYTES, hub->conf.peer_frame_bytes);
 	rtbp_pack_field_uint(b, RTBP_F_QUEUE_BYTES, hub->conf.peer_queue_bytes);
 	rtbp_pack_field_uint(b, RTBP_F_TOPIC_BYTES, RTBP_TOPIC_MAX);
 	rtbp_pack_field_uint(b, RTBP_F_EVENT_BYTES, RTBP_EVENT_MAX);
+	rtbp_pack_field_uint(b, RTBP_F_KEY_BYTES, RTBP_KEY_MAX);
+	rtbp_pack_field_uint(b, RTBP_F_STATE_BYTES, RTBP_STATE_MAX);
 	rtbp_pack_field_uint(b, RTBP_F_DEPTH, 64);
 	rtbp_pack_field_uint(b, RTBP_F_SUBSCRIPTIONS, hub->conf.max_subscriptions);
 	rtbp_pack_field(b, RTBP_F_FEATURES);
-	rtbp_pack_array(b, 2);
-	rtbp_pack_text(b, "broadcast");
-	rtbp_pack_text(b, "sync.upstream");
+	rtbp_pack_array(b, sizeof(features) / sizeof(*features));
+	for (size_t i = 0; i < sizeof(features) / sizeof(*features); i++)
+		rtbp_pack_text(b, features[i]);
 	rtbp_pack_field(b, RTBP_F_CONNECTION);
 	report_pack_connection(hub, b);
 	(void)rtbp_msg_end(b, begin);
@@ -262,9 +278,13 @@ static void peer_request(struct peer *p, const struct rtbp_msg *m)
 		sync_request(p, m->id, now.wants_answer, m->params);
 		break;
 	case RTBP_M_TRACK:
+		track_request(p, m->id, now.wants_answer, m->params);
+		break;
 	case RTBP_M_UNTRACK:
+		untrack_request(p, m->id, now.wants_answer, m->params);
+		break;
 	case RTBP_M_PRESENCE:
-		peer_answer_error(p, &now, (enum rtbp_method)method, RTBP_E_UNSUPPORTED, NULL, -1);
+		presence_request(p, m->id, now.wants_answer, m->params);
 		break;
 	case RTBP_N_METHODS:
 		break;
@@ -323,6 +343,7 @@ int hub_attach(struct hub *hub, const struct peer_cred *cred, const struct peer_
 	p->session = hub->next_session++;
 	snprintf(p->name, sizeof(p->name), "?");
 	TAILQ_INIT(&p->subs);
+	TAILQ_INIT(&p->trackers);
 	TAILQ_INIT(&p->requests);
 	timer_init(&p->hello_timer, peer_hello_late, p);
 	timer_arm(&hub->timers, &p->hello_timer, hub_now(hub) + HELLO_MS);
@@ -355,10 +376,13 @@ void hub_on_peer_closed(struct peer *p, const char *text)
 static void peer_detach(struct peer *p)
 {
 	struct request *r, *next;
+	struct tracker *t;
 	struct sub *s;
 
 	timer_disarm(&p->hub->timers, &p->hello_timer);
 	sends_forget_peer(p);
+	while ((t = TAILQ_FIRST(&p->trackers)))
+		tracker_free(t);
 	while ((s = TAILQ_FIRST(&p->subs)))
 		sub_free(s);
 	for (r = TAILQ_FIRST(&p->requests); r; r = next) {

@@ -36,7 +36,7 @@ void report_pack_connection(struct hub *hub, struct rtbp_buf *b)
 	char text[512];
 	uint16_t n = 2;
 
-	session_get_status(hub->session, &st);
+	session_get_status(hub->links[0].session, &st);
 	rtbp_pack_field_text(b, RTBP_F_STATE, connection_state(hub, &st));
 	rtbp_pack_field_uint(b, RTBP_F_SINCE,
 			     (uint64_t)(hub->down_wall_ms ? hub->down_wall_ms : st.since_wall_ms));
@@ -60,7 +60,7 @@ static void status_line(struct hub *hub, const char *state, const struct session
 
 	if (st->state == SESSION_ONLINE)
 		snprintf(line, sizeof(line), "%s: %s, %u clients, %u channels", state,
-			 hub->conf.url, hub->n_peers, hub->n_joins);
+			 hub->conf.url, hub->n_peers, hub->n_chans);
 	else
 		snprintf(line, sizeof(line), "%s: %s%s%s", state, hub->conf.url,
 			 st->text[0] ? ": " : "", st->text);
@@ -89,7 +89,7 @@ void report_connection(struct hub *hub)
 	const char *state;
 	size_t begin;
 
-	session_get_status(hub->session, &st);
+	session_get_status(hub->links[0].session, &st);
 	state = connection_state(hub, &st);
 	status_line(hub, state, &st);
 	if (!is_news(hub->told_state, state))
@@ -109,24 +109,38 @@ void report_connection(struct hub *hub)
 
 /* ---- status ---- */
 
-static void pack_links(struct hub *hub, struct rtbp_buf *b)
+static void pack_link(struct link *link, struct rtbp_buf *b)
 {
 	struct session_status st;
 
-	session_get_status(hub->session, &st);
-	rtbp_pack_field(b, RTBP_F_LINKS);
-	rtbp_pack_array(b, 1);
-	rtbp_pack_map(b, 6);
-	rtbp_pack_field_uint(b, RTBP_F_LINK, 0);
-	rtbp_pack_field_text(b, RTBP_F_STATE, connection_state(hub, &st));
+	session_get_status(link->session, &st);
+	rtbp_pack_map(b, link->number ? 7 : 6);
+	rtbp_pack_field_uint(b, RTBP_F_LINK, link->number);
+	rtbp_pack_field_text(b, RTBP_F_STATE, connection_state(link->hub, &st));
 	rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)st.since_wall_ms);
-	rtbp_pack_field_text(b, RTBP_F_WHY, "shared by all");
-	rtbp_pack_field_uint(b, RTBP_F_JOINS, hub->n_joins);
+	rtbp_pack_field_text(b, RTBP_F_WHY, link->why);
+	rtbp_pack_field_uint(b, RTBP_F_JOINS, link->n_joins);
 	rtbp_pack_field(b, RTBP_F_RTT_MS);
 	if (st.rtt_ms >= 0)
 		rtbp_pack_uint(b, (uint64_t)st.rtt_ms);
 	else
 		rtbp_pack_nil(b);
+	if (link->number)
+		rtbp_pack_field_uint(b, RTBP_F_UID, link->uid);
+}
+
+static void pack_links(struct hub *hub, struct rtbp_buf *b)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < LINKS_MAX; i++)
+		n += hub->links[i].wanted;
+	rtbp_pack_field(b, RTBP_F_LINKS);
+	rtbp_pack_array(b, n);
+	for (unsigned i = 0; i < LINKS_MAX; i++) {
+		if (hub->links[i].wanted)
+			pack_link(&hub->links[i], b);
+	}
 }
 
 static void pack_clients(struct hub *hub, struct rtbp_buf *b)
@@ -152,34 +166,57 @@ static void pack_clients(struct hub *hub, struct rtbp_buf *b)
 	}
 }
 
+static unsigned count_trackers(const struct chan *ch)
+{
+	const struct spill *sp;
+	unsigned n = ch->slot.n_trackers;
+
+	TAILQ_FOREACH(sp, &ch->spills, entry)
+		n += sp->slot.n_trackers;
+	return n;
+}
+
+static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
+{
+	/* The shared join; without one, a further tracker's. */
+	const struct join *j = ch->join ? ch->join : TAILQ_FIRST(&ch->spills)->slot.join;
+	bool watched = ch->room.fold != NULL;
+
+	rtbp_pack_map(b, 8 + (watched ? 2 : 0) + (j->code[0] ? 2 : 0));
+	rtbp_pack_field_uint(b, RTBP_F_CHAN, ch->number);
+	rtbp_pack_field(b, RTBP_F_TOPIC);
+	rtbp_pack_str(b, ch->topic.p, ch->topic.size);
+	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, ch->is_private);
+	rtbp_pack_field_text(b, RTBP_F_STATE, join_state_name(j));
+	rtbp_pack_field_uint(b, RTBP_F_LINK, j->link->number);
+	rtbp_pack_field_uint(b, RTBP_F_SUBSCRIBERS, ch->n_subs);
+	rtbp_pack_field_uint(b, RTBP_F_QUEUED_SENDS, ch->n_sends);
+	if (watched) {
+		rtbp_pack_field_text(b, RTBP_F_PRESENCE, room_state_name(ch));
+		rtbp_pack_field_uint(b, RTBP_F_ENTRIES, presence_count(ch->room.fold));
+	}
+	rtbp_pack_field_uint(b, RTBP_F_TRACKERS, count_trackers(ch));
+	if (j->code[0]) {
+		rtbp_pack_field_text(b, RTBP_F_CODE, j->code);
+		rtbp_pack_field_text(b, RTBP_F_TEXT, j->text);
+	}
+}
+
 static void pack_channels(struct hub *hub, struct rtbp_buf *b)
 {
-	struct join *j;
+	struct chan *ch;
 
 	rtbp_pack_field(b, RTBP_F_CHANNELS);
-	rtbp_pack_array(b, hub->n_joins);
-	RB_FOREACH(j, join_chan_tree, &hub->joins_by_chan) {
-		rtbp_pack_map(b, j->code[0] ? 9 : 7);
-		rtbp_pack_field_uint(b, RTBP_F_CHAN, j->chan);
-		rtbp_pack_field(b, RTBP_F_TOPIC);
-		rtbp_pack_str(b, j->topic.p, j->topic.size);
-		rtbp_pack_field_bool(b, RTBP_F_PRIVATE, j->is_private);
-		rtbp_pack_field_text(b, RTBP_F_STATE, join_state_name(j));
-		rtbp_pack_field_uint(b, RTBP_F_LINK, 0);
-		rtbp_pack_field_uint(b, RTBP_F_SUBSCRIBERS, j->n_subs);
-		rtbp_pack_field_uint(b, RTBP_F_QUEUED_SENDS, j->n_sends);
-		if (j->code[0]) {
-			rtbp_pack_field_text(b, RTBP_F_CODE, j->code);
-			rtbp_pack_field_text(b, RTBP_F_TEXT, j->text);
-		}
-	}
+	rtbp_pack_array(b, hub->n_chans);
+	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number)
+		pack_channel(ch, b);
 }
 
 static void pack_counters(struct hub *hub, struct rtbp_buf *b)
 {
 	struct session_status st;
 
-	session_get_status(hub->session, &st);
+	session_get_status(hub->links[0].session, &st);
 	rtbp_pack_field(b, RTBP_F_COUNTERS);
 	rtbp_pack_map(b, 8);
 	rtbp_pack_field_uint(b, RTBP_F_RECONNECTS, st.reconnects);
@@ -213,7 +250,7 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 	report_pack_connection(hub, b);
 	rtbp_pack_field_text(b, RTBP_F_URL, hub->conf.url);
 	rtbp_pack_field_text(b, RTBP_F_VSN,
-			     session_vsn(hub->session) == PHX_VSN_2 ? "2.0.0" : "1.0.0");
+			     session_vsn(hub->links[0].session) == PHX_VSN_2 ? "2.0.0" : "1.0.0");
 	pack_links(hub, b);
 	pack_clients(hub, b);
 	pack_channels(hub, b);

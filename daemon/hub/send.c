@@ -29,7 +29,7 @@ RB_GENERATE(send_tree, send, by_id, send_id_compare)
 
 /* What a broadcast request says, unpacked. */
 struct ask {
-	struct join *join;
+	struct chan *chan;
 	struct rtbp_str event;
 	struct rtbp_val payload;
 	uint64_t ttl_ms;
@@ -71,14 +71,15 @@ static void count_send(struct peer *p, const struct send *s, bool add)
 /* Unlinks from everything and frees; the answer, if any, was given before. */
 static void send_free(struct send *s)
 {
-	struct hub *hub = s->join->hub;
+	struct chan *ch = s->chan;
+	struct hub *hub = ch->hub;
 	struct peer *p = s->peer;
 
 	timer_disarm(&hub->timers, &s->ttl_timer);
-	if (s->join->next_send == s)
-		s->join->next_send = TAILQ_NEXT(s, entry);
-	TAILQ_REMOVE(&s->join->sends, s, entry);
-	s->join->n_sends--;
+	if (ch->next_send == s)
+		ch->next_send = TAILQ_NEXT(s, entry);
+	TAILQ_REMOVE(&ch->sends, s, entry);
+	ch->n_sends--;
 	RB_REMOVE(send_tree, &hub->sends, s);
 	hub->send_bytes -= s->notice->size;
 	if (p) {
@@ -92,25 +93,27 @@ static void send_free(struct send *s)
 
 static void send_end(struct send *s, const char *outcome, const char *text)
 {
-	struct join *j = s->join;
+	struct chan *ch = s->chan;
 
 	if (s->peer)
 		answer_outcome(s->peer, &s->request, outcome, text);
 	send_free(s);
-	join_update(j);
+	if (ch->join)
+		join_owed_less(ch->join);
+	chan_update(ch);
 }
 
-void sends_fail(struct join *j, const char *outcome, const char *text)
+void sends_fail(struct chan *ch, const char *outcome, const char *text)
 {
-	while (j->next_send)
-		send_end(j->next_send, outcome, text);
+	while (ch->next_send)
+		send_end(ch->next_send, outcome, text);
 }
 
-void sends_lost(struct join *j, const char *text)
+void sends_lost(struct chan *ch, const char *text)
 {
 	struct send *s;
 
-	while ((s = TAILQ_FIRST(&j->sends)) && s->given)
+	while ((s = TAILQ_FIRST(&ch->sends)) && s->given)
 		send_end(s, "unknown", text);
 }
 
@@ -137,11 +140,11 @@ static void send_acked(struct send *s)
 	struct send *first;
 
 	/* Replies of one join come in order: what stands before it had none and will have none. */
-	while ((first = TAILQ_FIRST(&s->join->sends)) != s)
+	while ((first = TAILQ_FIRST(&s->chan->sends)) != s)
 		send_end(
 			first, "denied",
 			"the server acknowledged a later message of the channel, but not this one");
-	hub_deliver(s->join, s->notice, s->event, s->sender);
+	hub_deliver(s->chan, s->notice, s->event, s->sender);
 	send_end(s, "acked", NULL);
 }
 
@@ -195,8 +198,10 @@ static void send_on_reply(void *ctx, uint64_t cookie, enum session_result result
 /* Return: 0 given (or ended: it can never be sent); > 0 the link takes nothing now. */
 static int send_give(struct send *s)
 {
-	struct join *j = s->join;
-	struct hub *hub = j->hub;
+	struct chan *ch = s->chan;
+	struct join *j = ch->join;
+	struct hub *hub = ch->hub;
+	struct session *session = j->link->session;
 	struct session_push push = {
 		.timeout_ms = SEND_ACK_MS, .fn = send_on_reply, .ctx = hub, .cookie = s->id
 	};
@@ -204,8 +209,8 @@ static int send_give(struct send *s)
 	char text[288];
 	int r;
 
-	push.ref = session_next_ref(hub->session);
-	r = phx_encode_broadcast(session_vsn(hub->session), j->join_ref, push.ref, j->wire_topic,
+	push.ref = session_next_ref(session);
+	r = phx_encode_broadcast(session_vsn(session), j->join_ref, push.ref, j->wire_topic,
 				 strlen(j->wire_topic), s->event, s->payload, hub_scratch(hub),
 				 &push.binary, &fault);
 	if (r == -ENOTSUP) {
@@ -227,7 +232,7 @@ static int send_give(struct send *s)
 		send_end(s, "too_big", text);
 		return 0;
 	}
-	r = link_push(hub, &push);
+	r = link_push(j->link, &push);
 	if (r < 0)
 		return 1; /* the link ended in this turn: the sends stay queued for the next
 			     connection */
@@ -235,7 +240,7 @@ static int send_give(struct send *s)
 		if (s->peer)
 			count_send(s->peer, s, false);
 		s->given = true;
-		j->next_send = TAILQ_NEXT(s, entry);
+		ch->next_send = TAILQ_NEXT(s, entry);
 		timer_disarm(&hub->timers, &s->ttl_timer);
 		hub->counters.messages_out++;
 		log_debug("out: %s ref %llu", j->wire_topic, (unsigned long long)push.ref);
@@ -247,53 +252,19 @@ static int send_give(struct send *s)
 	return r;
 }
 
-void sends_flush(struct join *j)
+void sends_flush(struct chan *ch)
 {
 	struct send *s;
 
-	if (j->state != JOIN_JOINED)
-		return;
-	while ((s = j->next_send)) {
+	while (ch->join && join_is_open(ch->join) && (s = ch->next_send)) {
 		if (send_give(s) != 0) {
-			if (!j->hub->busy_timer.armed)
-				timer_arm(&j->hub->timers, &j->hub->busy_timer,
-					  hub_now(j->hub) + LINK_BUSY_RETRY_MS);
+			hub_try_again(ch->hub);
 			return;
 		}
 	}
 }
 
 /* ---- requests ---- */
-
-static const char *ask_join(struct peer *p, struct rtbp_val params, struct ask *a,
-			    enum rtbp_error *code)
-{
-	bool is_private = false;
-	struct rtbp_str topic;
-	const char *text = NULL;
-	struct sub *s;
-	uint64_t chan;
-	int r;
-
-	if (rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &chan)) {
-		s = sub_find(p, chan);
-		*code = RTBP_E_NOT_SUBSCRIBED;
-		if (!s)
-			return "this client has no subscription with this chan";
-		a->join = s->join;
-		return NULL;
-	}
-	if (!rtbp_get_str(rtbp_field(params, RTBP_F_TOPIC), &topic))
-		return "name the channel by chan or by topic";
-	if (!rtbp_topic_ok(topic)) {
-		*code = RTBP_E_BAD_TOPIC;
-		return rtbp_error_sentence(RTBP_E_BAD_TOPIC);
-	}
-	(void)rtbp_get_bool(rtbp_field(params, RTBP_F_PRIVATE), &is_private);
-	r = join_get(p->hub, topic, is_private, &a->join, &text);
-	*code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
-	return r == -ENOMEM ? "no memory" : text;
-}
 
 /* The payload must be sayable in JSON: found out now, where the sender can still mend it. */
 static const char *ask_payload(struct hub *hub, struct ask *a, char *text, size_t size)
@@ -347,13 +318,14 @@ static const char *ask_read(struct peer *p, struct rtbp_val params, struct ask *
 		*code = a->payload.p ? RTBP_E_BAD_PAYLOAD : RTBP_E_BAD_REQUEST;
 		return wrong;
 	}
-	return ask_join(p, params, a, code);
+	a->chan = request_chan(p, params, true, code, &wrong);
+	return a->chan ? NULL : wrong;
 }
 
 static void send_expired(void *ctx)
 {
 	struct send *s = ctx;
-	struct join *j = s->join;
+	const struct join *j = s->chan->join;
 
 	send_end(s, "expired", j->text[0] ? j->text : "the channel was not joined in time");
 }
@@ -366,9 +338,9 @@ static struct blob *pack_notice(struct hub *hub, const struct ask *a, size_t *re
 	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_BROADCAST);
 
 	rtbp_pack_map(b, 4);
-	rtbp_pack_field_uint(b, RTBP_F_CHAN, a->join->chan);
+	rtbp_pack_field_uint(b, RTBP_F_CHAN, a->chan->number);
 	rtbp_pack_field(b, RTBP_F_TOPIC);
-	rtbp_pack_str(b, a->join->topic.p, a->join->topic.size);
+	rtbp_pack_str(b, a->chan->topic.p, a->chan->topic.size);
 	rtbp_pack_field(b, RTBP_F_EVENT);
 	rtbp_pack_str(b, a->event.p, a->event.size);
 	*ret_event = b->size - a->event.size;
@@ -392,7 +364,7 @@ static struct send *send_new(struct peer *p, const struct ask *a, const struct r
 		free(s);
 		return NULL;
 	}
-	s->join = a->join;
+	s->chan = a->chan;
 	s->peer = p;
 	s->sender = p->session;
 	s->id = hub->next_id++;
@@ -404,19 +376,19 @@ static struct send *send_new(struct peer *p, const struct ask *a, const struct r
 	count_send(p, s, true);
 	hub->send_bytes += s->notice->size;
 	RB_INSERT(send_tree, &hub->sends, s);
-	TAILQ_INSERT_TAIL(&s->join->sends, s, entry);
-	if (!s->join->next_send)
-		s->join->next_send = s;
-	s->join->n_sends++;
+	TAILQ_INSERT_TAIL(&s->chan->sends, s, entry);
+	if (!s->chan->next_send)
+		s->chan->next_send = s;
+	s->chan->n_sends++;
 	return s;
 }
 
 /* Return: NULL, or why the send cannot be taken now. */
-static const char *send_room(struct peer *p, const struct join *j, size_t size)
+static const char *send_room(struct peer *p, const struct chan *ch, size_t size)
 {
 	if (p->hub->send_bytes + size > p->hub->conf.send_bytes)
 		return "the daemon holds as many unsent bytes as it may";
-	if (j->n_sends >= JOIN_SENDS_MAX)
+	if (ch->n_sends >= CHAN_SENDS_MAX)
 		return "the channel has as many unsent messages as it may";
 	if (p->queued.n >= PEER_SENDS_MAX || p->queued.bytes >= PEER_SEND_BYTES_MAX)
 		return "this client has as many unsent messages as it may";
@@ -435,16 +407,16 @@ void broadcast_request(struct peer *p, uint32_t id, bool wants_answer, struct rt
 		peer_answer_error(p, &now, RTBP_M_BROADCAST, code, wrong, -1);
 		return;
 	}
-	if (a.join->state == JOIN_REJECTED) {
-		answer_outcome(p, &now, "not_joined", a.join->text);
+	if (a.chan->join->state == JOIN_REJECTED) {
+		answer_outcome(p, &now, "not_joined", a.chan->join->text);
 		return;
 	}
-	wrong = send_room(p, a.join, a.payload.size);
+	wrong = send_room(p, a.chan, a.payload.size);
 	if (wrong || !send_new(p, &a, &now)) {
 		answer_outcome(p, &now, "busy", wrong ? wrong : "the daemon is out of memory");
-		join_update(a.join);
+		chan_update(a.chan);
 		return;
 	}
-	join_update(a.join);
-	sends_flush(a.join);
+	chan_update(a.chan);
+	sends_flush(a.chan);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * sync: the barrier. Answered when it stands first in its peer's list of unanswered requests and,
- * with `upstream`, a heartbeat sent after it was answered by the server.
+ * with `upstream`, heartbeats sent after it were answered by the server, on each link that carries
+ * something for the peer.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -41,7 +42,7 @@ void sync_check(struct peer *p)
 	struct sync *s;
 	size_t begin;
 
-	while (p->state == PEER_READY && (s = sync_first(p)) && !s->upstream) {
+	while (p->state == PEER_READY && (s = sync_first(p)) && !s->wanted) {
 		if (s->request.wants_answer) {
 			b = hub_scratch(p->hub);
 			begin = rtbp_msg_begin_result(b, s->request.id);
@@ -56,34 +57,53 @@ void sync_check(struct peer *p)
 static void sync_on_probe(void *ctx, uint64_t cookie, enum session_result result, uint64_t ref,
 			  struct rtbp_val response)
 {
-	struct hub *hub = ctx;
+	struct link *link = ctx;
 	struct sync key = { .id = cookie };
-	struct sync *s = RB_FIND(sync_tree, &hub->syncs, &key);
+	struct sync *s = RB_FIND(sync_tree, &link->hub->syncs, &key);
+	unsigned bit = 1u << link->number;
 
 	(void)ref;
 	(void)response;
 	if (!s)
 		return;
-	if (result == SESSION_OK) {
-		s->upstream = false;
-		sync_check(s->peer);
-	} else {
-		s->probe_sent = false; /* asked again on the next connection */
-	}
+	s->sent &=
+		~bit; /* if it was lost: asked again on the next connection, should there be one */
+	if (result != SESSION_OK && link->wanted)
+		return;
+	s->wanted &= ~bit;
+	sync_check(s->peer);
 }
 
 static void sync_probe(struct sync *s)
 {
 	struct hub *hub = s->peer->hub;
+	unsigned bit;
 	int r;
 
-	if (!s->upstream || s->probe_sent)
-		return;
-	r = session_probe(hub->session, sync_on_probe, hub, s->id);
-	if (r == 0)
-		s->probe_sent = true;
-	else if (r != -ENOTCONN && !hub->busy_timer.armed)
-		timer_arm(&hub->timers, &hub->busy_timer, hub_now(hub) + LINK_BUSY_RETRY_MS);
+	for (unsigned i = 0; i < LINKS_MAX; i++) {
+		bit = 1u << i;
+		if (!(s->wanted & bit) || s->sent & bit)
+			continue;
+		r = session_probe(hub->links[i].session, sync_on_probe, &hub->links[i], s->id);
+		if (r == 0)
+			s->sent |= bit;
+		else if (r != -ENOTCONN)
+			hub_try_again(hub);
+	}
+}
+
+/* Each link that carries something for this peer, the shared one in any case. */
+static unsigned links_of(const struct peer *p)
+{
+	const struct tracker *t;
+	const struct sub *s;
+	unsigned links = 1;
+
+	TAILQ_FOREACH(s, &p->subs, in_peer)
+		links |= 1u << s->chan->join->link->number;
+	TAILQ_FOREACH(t, &p->trackers, in_peer)
+		links |= 1u << t->slot->join->link->number;
+	return links;
 }
 
 void sync_probe_all(struct hub *hub)
@@ -110,6 +130,7 @@ void sync_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_va
 	struct rtbp_val v = rtbp_field(params, RTBP_F_TIMEOUT_MS);
 	uint64_t timeout_ms = SUBSCRIBE_TIMEOUT_MS;
 	struct hub *hub = p->hub;
+	bool upstream = false;
 	struct sync *s;
 
 	if (v.p && (!rtbp_get_uint(v, &timeout_ms) || timeout_ms > SUBSCRIBE_TIMEOUT_MAX_MS)) {
@@ -129,7 +150,8 @@ void sync_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_va
 	s->peer = p;
 	p->n_syncs++;
 	s->id = hub->next_id++;
-	(void)rtbp_get_bool(rtbp_field(params, RTBP_F_UPSTREAM), &s->upstream);
+	(void)rtbp_get_bool(rtbp_field(params, RTBP_F_UPSTREAM), &upstream);
+	s->wanted = upstream ? links_of(p) : 0;
 	timer_init(&s->timer, sync_timeout, s);
 	timer_arm(&hub->timers, &s->timer, hub_now(hub) + timeout_ms);
 	RB_INSERT(sync_tree, &hub->syncs, s);

@@ -18,39 +18,43 @@ struct rig rig;
 
 static int fake_open(void *ctx, unsigned link, uint64_t epoch)
 {
+	struct fake_link *l = &rig.links[link];
+
 	(void)ctx;
-	MUST(link == 0);
-	MUST(!rig.is_open);
-	MUST(epoch > rig.epoch);
+	MUST(link < LINKS_MAX);
+	MUST(!l->is_open);
+	MUST(epoch > l->epoch);
 	if (rig.open_result)
 		return rig.open_result;
-	rig.epoch = epoch;
-	rig.is_open = true;
-	rig.n_opened++;
+	l->epoch = epoch;
+	l->is_open = true;
+	l->n_opened++;
 	return 0;
 }
 
 static int fake_send(void *ctx, unsigned link, uint64_t epoch, bool binary, const void *data,
 		     size_t size)
 {
+	struct fake_link *l = &rig.links[link];
+
 	(void)ctx;
-	MUST(link == 0);
-	MUST(rig.is_open && !rig.is_closing);
-	MUST(epoch == rig.epoch);
+	MUST(l->is_open && !l->is_closing);
+	MUST(epoch == l->epoch);
 	if (rig.send_result)
 		return rig.send_result;
-	frame_add(&rig.frames, epoch, binary, data, size);
+	frame_add(&rig.frames, link, epoch, binary, data, size);
 	return 0;
 }
 
 static void fake_close(void *ctx, unsigned link, uint64_t epoch, uint16_t code)
 {
+	struct fake_link *l = &rig.links[link];
+
 	(void)ctx;
-	(void)link;
 	(void)code;
-	MUST(rig.is_open && !rig.is_closing);
-	MUST(epoch == rig.epoch);
-	rig.is_closing = true;
+	MUST(l->is_open && !l->is_closing);
+	MUST(epoch == l->epoch);
+	l->is_closing = true;
 }
 
 static void fake_wake(void *ctx)
@@ -83,10 +87,18 @@ static const struct hub_ops hub_ops = {
 
 /* ---- time ---- */
 
+bool frame_is_current(const struct line *f)
+{
+	const struct fake_link *l = &rig.links[f->link];
+
+	return l->is_open && !l->is_closing && l->epoch == f->epoch;
+}
+
 /* Heartbeats are the rig's own business: answered here, never seen by a test. */
 static bool answer_heartbeat(void)
 {
 	struct line *f = rig.frames.n ? &rig.frames.at[rig.frames.n - 1] : NULL;
+	unsigned at;
 
 	for (size_t i = rig.frames.next; i < rig.frames.n; i++) {
 		f = &rig.frames.at[i];
@@ -94,11 +106,14 @@ static bool answer_heartbeat(void)
 			continue;
 		f->taken = true;
 		rig.n_heartbeats++;
-		if (rig.mute || f->epoch != rig.epoch || !rig.is_open)
+		if (rig.mute || !frame_is_current(f))
 			continue;
+		at = rig.at;
+		rig.at = f->link;
 		server_text("[null,'%" PRIu64
 			    "','phoenix','phx_reply',{'status':'ok','response':{}}]",
 			    f->ref);
+		rig.at = at;
 		return true;
 	}
 	return false;
@@ -111,9 +126,13 @@ void turn(void)
 	if (rig.no_turns)
 		return;
 	for (unsigned n = 0; n < 1000; n++) {
-		if (rig.is_closing && !rig.stuck) {
-			rig.is_open = rig.is_closing = false;
-			hub_on_closed(rig.hub, 0, rig.epoch, &end);
+		unsigned i = 0;
+
+		while (i < LINKS_MAX && !rig.links[i].is_closing)
+			i++;
+		if (i < LINKS_MAX && !rig.stuck) {
+			rig.links[i].is_open = rig.links[i].is_closing = false;
+			hub_on_closed(rig.hub, i, rig.links[i].epoch, &end);
 		} else if (rig.awake) {
 			rig.awake = false;
 			hub_turn_end(rig.hub);
@@ -162,6 +181,7 @@ void rig_start(void (*change)(struct hub_conf *conf))
 	rig.clock = (struct clock){ fake_now, fake_wall, NULL };
 	hub_conf_init(&rig.conf);
 	rig.conf.session.seed = 1;
+	rig.conf.max_links = 1;
 	rig.conf.url = "wss://example.test:443/realtime/v1/websocket";
 	rig.apikey = secret_new("the-key", 7);
 	rig.conf.apikey = rig.apikey;
@@ -204,8 +224,8 @@ void rig_teardown(void)
 
 void server_open(void)
 {
-	MUST(rig.is_open);
-	hub_on_opened(rig.hub, 0, rig.epoch);
+	MUST(rig.links[rig.at].is_open);
+	hub_on_opened(rig.hub, rig.at, rig.links[rig.at].epoch);
 	turn();
 }
 
@@ -213,9 +233,9 @@ void server_drop(enum session_fault fault, const char *text)
 {
 	struct session_end end = { .fault = fault, .text = text };
 
-	MUST(rig.is_open);
-	rig.is_open = rig.is_closing = false;
-	hub_on_closed(rig.hub, 0, rig.epoch, &end);
+	MUST(rig.links[rig.at].is_open);
+	rig.links[rig.at].is_open = rig.links[rig.at].is_closing = false;
+	hub_on_closed(rig.hub, rig.at, rig.links[rig.at].epoch, &end);
 	turn();
 }
 
@@ -226,7 +246,7 @@ void server_bytes(bool binary, const void *data, size_t size)
 
 	MUST(copy);
 	memcpy(copy, data, size);
-	hub_on_frame(rig.hub, 0, rig.epoch, binary, copy, size);
+	hub_on_frame(rig.hub, rig.at, rig.links[rig.at].epoch, binary, copy, size);
 	free(copy);
 	turn();
 }
@@ -291,10 +311,14 @@ void expect_no_frame(void)
 
 void server_reply(struct line *f, bool ok, const char *response)
 {
+	unsigned at = rig.at;
+
 	MUST(!f->answered);
 	f->answered = true;
+	rig.at = f->link;
 	server_text("['%" PRIu64 "','%" PRIu64 "','%s','phx_reply',{'status':'%s','response':%s}]",
 		    f->join_ref, f->ref, f->topic, ok ? "ok" : "error", response);
+	rig.at = at;
 }
 
 struct line *server_join(const char *topic)
@@ -312,9 +336,10 @@ void server_serve(void)
 {
 	struct line *f;
 
-	while (rig.is_open && !rig.is_closing && (f = next_line(&rig.frames))) {
+	while ((f = next_line(&rig.frames)) && rig.links[f->link].is_open &&
+	       !rig.links[f->link].is_closing) {
 		f->taken = true;
-		if (f->epoch == rig.epoch && !f->answered)
+		if (frame_is_current(f) && !f->answered)
 			server_reply(f, true, "{}");
 	}
 }

@@ -36,6 +36,7 @@ struct line {
 	char *text;
 	bool taken;
 	/* of a frame to the server */
+	unsigned link;
 	uint64_t epoch, join_ref, ref;
 	char topic[300], event[300];
 	bool answered;
@@ -68,9 +69,12 @@ struct rig {
 	bool awake, drained;
 	char status[512];
 	struct lines frames;
-	uint64_t epoch;           /* of the latest link_open */
-	bool is_open, is_closing; /* wire has an attempt; it was told to end it */
-	unsigned n_opened;
+	struct fake_link {
+		uint64_t epoch;           /* of the latest link_open */
+		bool is_open, is_closing; /* wire has an attempt; it was told to end it */
+		unsigned n_opened;
+	} links[LINKS_MAX];
+	unsigned at;     /* the link that server_*() mean; answers go to the frame's */
 	bool mute;       /* heartbeats are not answered */
 	bool no_turns;   /* the turn is not ended after each step */
 	bool stuck;      /* link_close is not carried out */
@@ -87,7 +91,7 @@ extern struct rig rig;
 void rig_setup(void);
 void rig_setup_online(void);
 void rig_teardown(void);
-/* With another configuration; instead of rig_setup(). */
+/* With another configuration; instead of rig_setup(), which allows one link only. */
 void rig_start(void (*change)(struct hub_conf *conf));
 
 /* ---- time ---- */
@@ -107,6 +111,8 @@ void server_broadcast(const char *topic, const char *event, const char *payload_
 /* The next frame must match; it is returned. */
 struct line *expect_frame(const char *pattern);
 void expect_no_frame(void);
+/* Its link has not ended since. */
+bool frame_is_current(const struct line *f);
 /* Answers a frame; `response` is JSON. */
 void server_reply(struct line *frame, bool ok, const char *response);
 /* expect_frame() of the join of `topic`, answered with ok. */

@@ -177,10 +177,12 @@ static void binary_frame(struct line *f, const uint8_t *data, size_t size)
 		      (int)(size - (size_t)(p - (const char *)data)), p, "") >= 0);
 }
 
-void frame_add(struct lines *l, uint64_t epoch, bool binary, const void *data, size_t size)
+void frame_add(struct lines *l, unsigned link, uint64_t epoch, bool binary, const void *data,
+	       size_t size)
 {
 	struct line *f = line_new(l);
 
+	f->link = link;
 	f->epoch = epoch;
 	if (binary)
 		binary_frame(f, data, size);

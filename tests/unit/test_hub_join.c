@@ -75,7 +75,7 @@ START_TEST(refused_while_nobody_wants_it)
 	server_reply(expect_frame("*'phx_join'*"), false, "{'reason':'RealtimeRestarting: x'}");
 	advance(60000);
 	expect_no_frame();
-	ck_assert_uint_eq(rig.hub->n_joins, 0);
+	ck_assert_uint_eq(rig.hub->n_chans, 0);
 }
 END_TEST
 
@@ -85,9 +85,9 @@ START_TEST(public_and_private_of_one_name)
 
 	peer_join(a, "t", "{}");
 	peer_ask(b, 1, "subscribe", "{'topic':'t','private':true}");
-	expect(b, "[1,1,[205,'unsupported',*public*],null]");
+	expect(b, "[1,1,[207,'too_many',*topic*],null]");
 	peer_ask(b, 2, "broadcast", "{'topic':'t','private':true,'event':'e','payload':1}");
-	expect(b, "[1,2,[205,'unsupported',*],null]");
+	expect(b, "[1,2,[207,'too_many',*],null]");
 	server_broadcast("t", "e", "1");
 	expect(a, "[2,'broadcast',*");
 	expect_no_frame();
@@ -127,6 +127,7 @@ START_TEST(closed_by_the_server)
 	expect_no_frame();
 	advance(1001);
 	second = server_join("t")->join_ref;
+	expect(a, "[2,'gap',{'chan':1,'topic':'t','from':*,'to':*,'cause':'message_rate'}]");
 	expect(a, "[2,'channel',{'chan':1,'topic':'t','private':false,'state':'ready'}]");
 	/* The close of the join before does not end this one. */
 	server_text("['1','1','realtime:t','phx_close',{}]");
@@ -150,7 +151,7 @@ START_TEST(closed_without_subscribers)
 	server_text("['1','1','realtime:t','phx_close',{}]");
 	advance(60000);
 	expect_no_frame();
-	ck_assert_uint_eq(rig.hub->n_joins, 0);
+	ck_assert_uint_eq(rig.hub->n_chans, 0);
 }
 END_TEST
 
@@ -167,7 +168,7 @@ START_TEST(odd_system_messages)
 	server_text("['1','1','realtime:t','phx_reply',{'status':'error','response':{}}]");
 	server_text("['x','-1','realtime:t','phx_close',{}]");
 	expect_nothing(a);
-	ck_assert_str_eq(TAILQ_FIRST(&a->peer->subs)->join->system_text, "");
+	ck_assert_str_eq(TAILQ_FIRST(&a->peer->subs)->chan->join->system_text, "");
 }
 END_TEST
 
@@ -199,7 +200,7 @@ START_TEST(linger_and_leave)
 	peer_close(b);
 	advance(2000);
 	server_reply(expect_frame("*'phx_leave'*"), true, "{}");
-	ck_assert_uint_eq(rig.hub->n_joins, 0);
+	ck_assert_uint_eq(rig.hub->n_chans, 0);
 	advance(100000);
 	expect_no_frame();
 }
@@ -376,7 +377,7 @@ START_TEST(leave_finds_no_room)
 		rig.send_result = 0;
 		advance(10);
 		server_reply(expect_frame("*'phx_leave'*"), true, "{}");
-		ck_assert_uint_eq(rig.hub->n_joins, 0);
+		ck_assert_uint_eq(rig.hub->n_chans, 0);
 	}
 }
 END_TEST

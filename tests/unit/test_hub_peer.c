@@ -18,8 +18,9 @@ START_TEST(hello)
 	peer_ask(a, 2, "hello", "{'protocol':1,'token':'x','client':{'name':'a\\nb','version':7}}");
 	expect(a, "[1,2,null,{'protocol':1,'server':{'name':'rtbridged','version':*},'session':1,"
 		  "'limits':{'frame_bytes':4194304,'queue_bytes':4194304,'topic_bytes':240,"
-		  "'event_bytes':255,'depth':64,'subscriptions':100},'features':['broadcast',"
-		  "'sync.upstream'],'connection':{'state':'online','since':*}}]");
+		  "'event_bytes':255,'key_bytes':255,'state_bytes':65536,'depth':64,"
+		  "'subscriptions':100},'features':['broadcast','sync.upstream','presence','gap'],"
+		  "'connection':{'state':'online','since':*}}]");
 	ck_assert_str_eq(a->peer->name, "a?b");
 	ck_assert_str_eq(a->peer->version, "");
 	peer_ask(a, 3, "hello", "{'protocol':1}");
@@ -178,7 +179,7 @@ START_TEST(slow_at_the_worst_moments)
 		peer_close(b);
 		advance(40000);
 		server_serve();
-		ck_assert_uint_eq(rig.hub->n_joins, 0);
+		ck_assert_uint_eq(rig.hub->n_chans, 0);
 	}
 }
 END_TEST
@@ -198,18 +199,20 @@ START_TEST(status)
 	expect(a, "[2,'connection',*");
 	peer_call(a, "status", "{}");
 	peer_ask(a, 2, "status", "{}");
-	text = expect(a, "[1,2,null,{'server':{'name':'rtbridged','version':*,'pid':*,'uptime_ms':"
-			 "32000},'connection':{'state':'online','since':*},'url':"
-			 "'wss://example.test:443/realtime/v1/websocket','vsn':'2.0.0','links':"
-			 "[{'link':0,'state':'online','since':*,'why':'shared by all','joins':1,"
-			 "'rtt_ms':*}],'clients':[{'session':1,'uid':1000,'pid':4242,'name':"
-			 "'test','version':'1','subscriptions':1,'queued_bytes':4711}],"
-			 "'channels':[{'chan':1,'topic':'t','private':false,'state':'rejoining',"
-			 "'link':0,'subscribers':1,'queued_sends':0,'code':'connection','text':"
-			 "*}],'counters':{'reconnects':1,'messages_in':0,'messages_out':0,"
-			 "'bytes_in':*,'bytes_out':*,'deliveries':0,'undecoded':0,"
-			 "'slow_consumers':0},'last_disconnect':{'since':*,'reason':'restart',"
-			 "'text':'going away'}}]");
+	text = expect(
+		a,
+		"[1,2,null,{'server':{'name':'rtbridged','version':*,'pid':*,'uptime_ms':"
+		"32000},'connection':{'state':'online','since':*},'url':"
+		"'wss://example.test:443/realtime/v1/websocket','vsn':'2.0.0','links':"
+		"[{'link':0,'state':'online','since':*,'why':'shared by all','joins':1,"
+		"'rtt_ms':*}],'clients':[{'session':1,'uid':1000,'pid':4242,'name':"
+		"'test','version':'1','subscriptions':1,'queued_bytes':4711}],"
+		"'channels':[{'chan':1,'topic':'t','private':false,'state':'rejoining',"
+		"'link':0,'subscribers':1,'queued_sends':0,'trackers':0,'code':'connection','text':"
+		"*}],'counters':{'reconnects':1,'messages_in':0,'messages_out':0,"
+		"'bytes_in':*,'bytes_out':*,'deliveries':0,'undecoded':0,"
+		"'slow_consumers':0},'last_disconnect':{'since':*,'reason':'restart',"
+		"'text':'going away'}}]");
 	ck_assert_ptr_null(strstr(text, "the-key"));
 	ck_assert(b->finished); /* no hello */
 }
@@ -260,7 +263,7 @@ START_TEST(drain_at_once)
 	ck_assert(!rig.drained);
 	peer_close(b);
 	ck_assert(rig.drained);
-	ck_assert(!rig.is_open);
+	ck_assert(!rig.links[0].is_open);
 }
 END_TEST
 

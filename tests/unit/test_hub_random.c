@@ -126,7 +126,8 @@ static void on_message(struct fake_peer *p, const struct rtbp_msg *msg)
 
 	if (msg->type == RTBP_RESPONSE) {
 		on_response(m, msg);
-	} else if (rtbp_str_is(msg->method, "broadcast") || rtbp_str_is(msg->method, "channel")) {
+	} else if (rtbp_str_is(msg->method, "broadcast") || rtbp_str_is(msg->method, "channel") ||
+		   rtbp_str_is(msg->method, "gap")) {
 		MUST_MSG(m->subs[topic_of(msg->params)].answered, "before the answer");
 		if (rtbp_str_is(msg->method, "broadcast"))
 			on_delivery(peer, msg->params);
@@ -292,7 +293,7 @@ static void step_answer(void)
 	for (size_t i = 0; i < rig.frames.n; i++) {
 		struct line *f = &rig.frames.at[i];
 
-		if (f->answered || f->taken || f->epoch != rig.epoch)
+		if (f->answered || f->taken || f->epoch != rig.links[0].epoch)
 			continue;
 		answer(f);
 		return;
@@ -303,7 +304,7 @@ static void step_close_channel(void)
 {
 	struct join *j;
 
-	RB_FOREACH(j, join_chan_tree, &rig.hub->joins_by_chan) {
+	RB_FOREACH(j, join_id_tree, &rig.hub->joins) {
 		if (j->state != JOIN_JOINED || draw(3))
 			continue;
 		if (draw(2))
@@ -321,11 +322,11 @@ static void step_server(void)
 {
 	static const enum session_fault faults[] = { SESSION_FAULT_LOST, SESSION_FAULT_CONNECT,
 						     SESSION_FAULT_RESTART };
-	bool online = session_get_state(rig.hub->session) == SESSION_ONLINE;
+	bool online = session_get_state(rig.hub->links[0].session) == SESSION_ONLINE;
 	char topic[2] = { (char)('a' + draw(TOPICS)), 0 };
 	unsigned what = draw(40);
 
-	if (!rig.is_open || rig.is_closing)
+	if (!rig.links[0].is_open || rig.links[0].is_closing)
 		return;
 	if (!online && what < 20)
 		server_open();
@@ -378,7 +379,8 @@ static void settle(void)
 	rig.mute = false;
 	turn();
 	for (unsigned i = 0; i < 60; i++) {
-		if (rig.is_open && session_get_state(rig.hub->session) == SESSION_CONNECTING)
+		if (rig.links[0].is_open &&
+		    session_get_state(rig.hub->links[0].session) == SESSION_CONNECTING)
 			server_open();
 		server_serve();
 		advance(2000);

@@ -119,6 +119,7 @@ START_TEST(lost_link)
 	expect(b, "[2,'channel',*'rejoining'*");
 	expect(b, "[2,'connection',*");
 	expect(b, "[2,'connection',*");
+	expect(b, "[2,'gap',*'connection'*");
 	expect(b, "[2,'channel',*'ready'*");
 	expect(b, "*'payload':2}]");
 	expect(b, "*'payload':3}]");
@@ -129,7 +130,7 @@ END_TEST
 START_TEST(late_acks_of_a_dead_connection)
 {
 	struct fake_peer *a = peer_ready();
-	uint64_t old = rig.epoch;
+	uint64_t old = rig.links[0].epoch;
 	const char *ack = "[\"1\",\"2\",\"realtime:t\",\"phx_reply\",{\"status\":\"ok\","
 			  "\"response\":{}}]";
 
@@ -160,13 +161,14 @@ START_TEST(lost_channel)
 	peer_ask(a, 3, "broadcast", SEND(2));
 	rig.send_result = 0;
 	server_text("['1','1','realtime:t','phx_error',{}]");
-	expect(a, "[1,2,null,{'outcome':'unknown','via':'ws','text':'the channel ended *");
+	expect(a, "[1,2,null,{'outcome':'unknown','via':'ws','text':'channel_crash*");
 	expect(a, "[2,'channel',{*'state':'rejoining',*,'retry_in_ms':*}]");
 	/* A reply that comes all the same is nobody's. */
 	server_text("['1','2','realtime:t','phx_reply',{'status':'ok','response':{}}]");
 	expect_nothing(a);
 	advance(3000);
 	server_join("t");
+	expect(a, "[2,'gap',*'crash'*");
 	expect(a, "[2,'channel',*'ready'*");
 	server_reply(expect_frame("[3,*,2]"), true, "{}");
 	expect(a, ACKED(3));
@@ -189,7 +191,7 @@ START_TEST(expired)
 	rig.no_turns = false;
 	advance(9900);
 	ck_assert(!a->asked[2]);
-	ck_assert_uint_eq(rig.hub->n_joins, 0);
+	ck_assert_uint_eq(rig.hub->n_chans, 0);
 }
 END_TEST
 
@@ -254,7 +256,7 @@ START_TEST(busy)
 	snprintf(params, sizeof(params), "{'topic':'u','event':'e','payload':'%0600d'}", 7);
 	peer_ask(b, 2, "broadcast", params);
 	expect(b, "[1,2,null,{'outcome':'busy',*");
-	ck_assert_uint_eq(rig.hub->n_joins, 1);
+	ck_assert_uint_eq(rig.hub->n_chans, 1);
 	server_open();
 	server_serve();
 	ck_assert(!a->asked[1]);
@@ -299,7 +301,7 @@ START_TEST(bad_requests)
 	peer_frame(a, f.data, f.size);
 	rtbp_buf_done(&f);
 	expect(a, "[2,'error',{'method':'broadcast','error':[203,'bad_payload','$.a: *',null]}]");
-	ck_assert_uint_eq(rig.hub->n_joins, 0);
+	ck_assert_uint_eq(rig.hub->n_chans, 0);
 	expect_no_frame();
 }
 END_TEST
@@ -315,7 +317,7 @@ START_TEST(to_a_refused_channel)
 	expect(a, "[1,2,null,{'outcome':'not_joined','via':'ws','text':'Unauthorized: not you'}]");
 	expect_no_frame();
 	advance(10000);
-	ck_assert_uint_eq(rig.hub->n_joins, 0);
+	ck_assert_uint_eq(rig.hub->n_chans, 0);
 }
 END_TEST
 

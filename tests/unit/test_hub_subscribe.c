@@ -14,7 +14,7 @@ START_TEST(one_join_is_shared)
 	peer_ask(b, 1, "subscribe", "{'topic':'t','private':false}");
 	expect_nothing(a);
 	server_reply(expect_frame("['1','1','realtime:t','phx_join',{'config':{'broadcast':{"
-				  "'ack':true,'self':false},'presence':{'enabled':false,'key':''},"
+				  "'ack':true,'self':false},'presence':{'enabled':false,'key':'*'},"
 				  "'postgres_changes':[],'private':false},'access_token':"
 				  "'the-key'}]"),
 		     true, "{'postgres_changes':[]}");
@@ -260,7 +260,7 @@ START_TEST(bad_requests)
 		expect(a, pattern);
 	}
 	expect_no_frame();
-	ck_assert_uint_eq(rig.hub->n_joins, 0);
+	ck_assert_uint_eq(rig.hub->n_chans, 0);
 }
 END_TEST
 
@@ -333,7 +333,7 @@ START_TEST(too_many_subscriptions)
 	peer_ask(a, 2, "subscribe", "{'topic':'2'}");
 	peer_ask(a, 3, "subscribe", "{'topic':'3'}");
 	expect(a, "[1,3,[207,'too_many',*],null]");
-	ck_assert_uint_eq(rig.hub->n_joins, 2);
+	ck_assert_uint_eq(rig.hub->n_chans, 2);
 	peer_ask(a, 4, "unsubscribe", "{'topic':'1'}");
 	expect(a, "[1,1,*");
 	expect(a, "[1,4,*");

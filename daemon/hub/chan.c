@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * chan: what clients mean by a topic: (topic, private), its number, and who wants what of it. It
+ * owns the shared join and turns what happens to that into answers, notices, and deliveries.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "hub/impl.h"
+#include "realtime/reasons.h"
+
+int chan_key_compare(struct chan *a, struct chan *b)
+{
+	size_t n = a->topic.size < b->topic.size ? a->topic.size : b->topic.size;
+	int r = memcmp(a->topic.p, b->topic.p, n);
+
+	if (r)
+		return r;
+	if (a->topic.size != b->topic.size)
+		return a->topic.size < b->topic.size ? -1 : 1;
+	return (int)a->is_private - (int)b->is_private;
+}
+
+int chan_number_compare(struct chan *a, struct chan *b)
+{
+	return a->number < b->number ? -1 : a->number > b->number;
+}
+
+RB_GENERATE(chan_key_tree, chan, by_key, chan_key_compare)
+RB_GENERATE(chan_number_tree, chan, by_number, chan_number_compare)
+
+struct chan *chan_find(struct hub *hub, struct rtbp_str topic, bool is_private)
+{
+	struct chan key = { .topic = topic, .is_private = is_private };
+
+	return RB_FIND(chan_key_tree, &hub->chans, &key);
+}
+
+struct chan *chan_find_number(struct hub *hub, uint64_t number)
+{
+	struct chan key = { .number = number };
+
+	return RB_FIND(chan_number_tree, &hub->chans_by_number, &key);
+}
+
+bool chan_wants_presence(const struct chan *ch)
+{
+	const struct sub *s;
+
+	TAILQ_FOREACH(s, &ch->subs, in_chan) {
+		if (s->presence)
+			return true;
+	}
+	return false;
+}
+
+const char *chan_state_name(const struct chan *ch)
+{
+	return ch->join ? join_state_name(ch->join) : "closed";
+}
+
+/* ---- the inbound road ---- */
+
+/* One message of a channel, packed once for all who listen here. */
+static struct blob *pack_broadcast(const struct chan *ch, const struct phx_msg *msg)
+{
+	struct rtbp_buf *b = hub_scratch(ch->hub);
+	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_BROADCAST), map = rtbp_pack_map_begin(b);
+	uint16_t n = 4;
+
+	rtbp_pack_field_uint(b, RTBP_F_CHAN, ch->number);
+	rtbp_pack_field(b, RTBP_F_TOPIC);
+	rtbp_pack_str(b, ch->topic.p, ch->topic.size);
+	rtbp_pack_field(b, RTBP_F_EVENT);
+	rtbp_pack_str(b, msg->user_event.p ? msg->user_event.p : "", msg->user_event.size);
+	/* Bytes that could not be decoded are no Phoenix payload that somebody might look into. */
+	rtbp_pack_field(b, msg->user_event.p || msg->undecodable ? RTBP_F_PAYLOAD : RTBP_F_RAW);
+	rtbp_pack_val(b, msg->payload);
+	if (msg->meta.p) {
+		rtbp_pack_field(b, RTBP_F_META);
+		rtbp_pack_val(b, msg->meta);
+		n++;
+	}
+	if (msg->extra.p) {
+		rtbp_pack_field(b, RTBP_F_EXTRA);
+		rtbp_pack_val(b, msg->extra);
+		n++;
+	}
+	if (msg->undecodable) {
+		rtbp_pack_field_bool(b, RTBP_F_UNDECODABLE, true);
+		n++;
+	}
+	rtbp_pack_map_end(b, map, n);
+	(void)rtbp_msg_end(b, begin);
+	return hub_scratch_blob(ch->hub);
+}
+
+static void chan_on_broadcast(struct chan *ch, const struct phx_msg *msg)
+{
+	struct hub *hub = ch->hub;
+	struct blob *notice;
+
+	hub->counters.messages_in++;
+	if (msg->undecodable)
+		hub->counters.undecoded++;
+	if (ch->n_subs == 0)
+		return;
+	notice = pack_broadcast(ch, msg);
+	if (!notice)
+		return;
+	hub_deliver(ch, notice, msg->user_event, 0);
+	blob_unref(notice);
+}
+
+/* ---- its shared join ---- */
+
+static bool chan_wanted(const struct join *j)
+{
+	const struct chan *ch = j->owner;
+
+	return ch->n_subs > 0 || ch->n_sends > 0 || ch->slot.n_trackers > 0;
+}
+
+static uint32_t chan_linger_ms(const struct join *j)
+{
+	const struct chan *ch = j->owner;
+
+	return ch->sender_only ? ch->hub->conf.send_linger_ms : ch->hub->conf.linger_ms;
+}
+
+static void chan_config(struct join *j, struct join_config *ret)
+{
+	struct chan *ch = j->owner;
+
+	ret->presence = chan_wants_presence(ch);
+	ret->key = ch->key;
+	room_joining(ch, ret->presence);
+}
+
+static bool chan_fits(const struct join *j)
+{
+	const struct chan *ch = j->owner;
+
+	if (!j->has_presence && chan_wants_presence(ch))
+		return false;
+	return ch->slot.n_trackers == 0 || strcmp(j->key, ch->key) == 0;
+}
+
+static bool chan_owed(const struct join *j)
+{
+	const struct chan *ch = j->owner;
+	const struct send *s = TAILQ_FIRST(&ch->sends);
+
+	return (s && s->given) || ch->slot.in_flight;
+}
+
+static void chan_changed(struct join *j)
+{
+	struct chan *ch = j->owner;
+
+	switch (j->state) {
+	case JOIN_JOINED:
+		room_joined(ch);
+		subs_on_chan_state(ch);
+		slot_joined(&ch->slot);
+		sends_flush(ch);
+		break;
+	case JOIN_REJECTED:
+		sends_fail(ch, "not_joined", j->text);
+		trackers_refused(&ch->slot, RTBP_E_REJECTED, NULL, j->text);
+		subs_on_chan_state(ch);
+		break;
+	default:
+		subs_on_chan_state(ch);
+		break;
+	}
+}
+
+static void chan_lost(struct join *j, const char *code, const char *text)
+{
+	struct chan *ch = j->owner;
+
+	sends_lost(ch, text);
+	slot_lost(&ch->slot);
+	if (strcmp(code, "track_too_big") == 0)
+		trackers_refused(&ch->slot, RTBP_E_BAD_PAYLOAD, NULL, text);
+}
+
+static void chan_on_message(struct join *j, const struct phx_msg *msg)
+{
+	if (msg->kind == PHX_BROADCAST)
+		chan_on_broadcast(j->owner, msg);
+	else
+		room_on_message(j->owner, msg);
+}
+
+/* Nobody refers to it any more: freed at the turn's end. */
+static void chan_release(struct chan *ch)
+{
+	if (ch->dead || ch->join || ch->n_subs || ch->n_sends || ch->slot.n_trackers ||
+	    !TAILQ_EMPTY(&ch->spills))
+		return;
+	ch->dead = true;
+	RB_REMOVE(chan_key_tree, &ch->hub->chans, ch);
+	RB_REMOVE(chan_number_tree, &ch->hub->chans_by_number, ch);
+	ch->hub->n_chans--;
+	TAILQ_INSERT_TAIL(&ch->hub->reap_chans, ch, reap_entry);
+	hub_wake(ch->hub);
+}
+
+static void chan_join_dead(struct join *j)
+{
+	struct chan *ch = j->owner;
+
+	ch->join = ch->slot.join = NULL;
+	slot_lost(&ch->slot);
+	room_free(ch);
+	chan_release(ch);
+}
+
+static const struct join_ops chan_join_ops = {
+	.wanted = chan_wanted,
+	.linger_ms = chan_linger_ms,
+	.config = chan_config,
+	.fits = chan_fits,
+	.owed = chan_owed,
+	.changed = chan_changed,
+	.lost = chan_lost,
+	.message = chan_on_message,
+	.dead = chan_join_dead,
+};
+
+/* ---- birth, wishes, death ---- */
+
+void chan_update(struct chan *ch)
+{
+	if (ch->join)
+		join_update(ch->join);
+	chan_release(ch);
+}
+
+static struct chan *chan_new(struct hub *hub, struct rtbp_str topic, bool is_private)
+{
+	struct chan *ch = calloc(1, sizeof(*ch));
+
+	if (ch)
+		ch->topic_text = strndup(topic.p, topic.size);
+	if (!ch || !ch->topic_text) {
+		free(ch);
+		return NULL;
+	}
+	ch->hub = hub;
+	ch->number = hub->next_chan++;
+	ch->is_private = is_private;
+	ch->topic = (struct rtbp_str){ ch->topic_text, topic.size };
+	ch->sender_only = true;
+	TAILQ_INIT(&ch->subs);
+	TAILQ_INIT(&ch->sends);
+	TAILQ_INIT(&ch->spills);
+	slot_init(&ch->slot, ch);
+	ch->key_is_made = true;
+	if (hub->conf.trackers == HUB_TRACKERS_MERGE)
+		snprintf(ch->key, sizeof(ch->key), "%s", hub->merge_key);
+	else
+		track_make_key(hub, ch->key);
+	RB_INSERT(chan_key_tree, &hub->chans, ch);
+	RB_INSERT(chan_number_tree, &hub->chans_by_number, ch);
+	hub->n_chans++;
+	return ch;
+}
+
+/* Return: as chan_get(). */
+static int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text)
+{
+	struct link *link;
+	char why[192];
+
+	snprintf(why, sizeof(why), "channel %" PRIu64 "%s, which the others cannot carry",
+		 ch->number, ch->is_private ? " (private)" : "");
+	link = link_place(ch->hub, ch->topic, p->cred.uid, why, ret_text);
+	if (!link)
+		return RTBP_E_TOO_MANY;
+	ch->join = join_new(link, ch->topic, ch->is_private, &chan_join_ops, ch);
+	ch->slot.join = ch->join;
+	return ch->join ? 0 : -ENOMEM;
+}
+
+int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, struct chan **ret,
+	     const char **ret_text)
+{
+	struct chan *ch = chan_find(p->hub, topic, is_private);
+	int r = 0;
+
+	if (!ch && !(ch = chan_new(p->hub, topic, is_private)))
+		return -ENOMEM;
+	if (ch->join)
+		join_retry(ch->join);
+	else
+		r = chan_make_join(ch, p, ret_text);
+	if (r)
+		chan_release(ch);
+	else
+		*ret = ch;
+	return r;
+}
+
+void chan_kill(struct chan *ch)
+{
+	if (ch->join)
+		join_kill(ch->join);
+	chan_release(ch);
+}
+
+void chan_free(struct chan *ch)
+{
+	room_free(ch);
+	free(ch->topic_text);
+	free(ch);
+}
+
+struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make,
+			  enum rtbp_error *ret_code, const char **ret_text)
+{
+	struct rtbp_val v = rtbp_field(params, RTBP_F_PRIVATE);
+	bool is_private = false;
+	struct rtbp_str topic;
+	struct chan *ch = NULL;
+	uint64_t number;
+	int r;
+
+	*ret_text = NULL;
+	if (rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &number)) {
+		ch = chan_find_number(p->hub, number);
+		*ret_code = RTBP_E_NOT_SUBSCRIBED;
+		*ret_text = "this client has no subscription with this chan";
+		return ch && (sub_find(p, number) || tracker_find(p, ch)) ? ch : NULL;
+	}
+	*ret_code = RTBP_E_BAD_REQUEST;
+	*ret_text = "name the channel by chan or by topic";
+	if (!rtbp_get_str(rtbp_field(params, RTBP_F_TOPIC), &topic))
+		return NULL;
+	*ret_text = "private is a boolean";
+	if (v.p && !rtbp_is(v, RTBP_NIL) && !rtbp_get_bool(v, &is_private))
+		return NULL;
+	*ret_code = RTBP_E_BAD_TOPIC;
+	*ret_text = rtbp_error_sentence(RTBP_E_BAD_TOPIC);
+	if (!rtbp_topic_ok(topic))
+		return NULL;
+	*ret_text = NULL;
+	*ret_code = RTBP_E_NOT_SUBSCRIBED;
+	if (!make)
+		return chan_find(p->hub, topic, is_private);
+	r = chan_get(p, topic, is_private, &ch, ret_text);
+	*ret_code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
+	if (r == -ENOMEM)
+		*ret_text = "no memory";
+	return ch;
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * Links and joins: one WebSocket, and one topic joined on it. A join knows the road to the server
+ * and nothing of clients: who owns it (a channel that clients see, or a tracker's own place)
+ * decides what to join with, whether it is still wanted, and what its messages mean.
+ *
+ *                     (queue, pacing)           reply ok
+ *     join_new --> WAITING ----------> JOINING ----------> JOINED --linger--> LEAVING --reply-->
+ * DEAD ^  ^                 |  reply error,     |  phx_close,      | |  \---- backoff ----/ timeout
+ * |  phx_error,      | |                                        |  link down       |
+ *                   \---- fits no longer, wanted again ------/------------------/
+ *     JOINING --reply error for good--> REJECTED --next connection, if wanted--> WAITING
+ *
+ * A join that is there but no longer fits (somebody wants presence now, or another key) is joined
+ * anew: those who want such a thing within REJOIN_GATHER_MS share one rejoin, answers still owed
+ * for what was given to the old channel are waited for, and what that one still brings counts
+ * (`live`) until the new one's reply.
+ */
+#include <bsd/sys/tree.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "base/timers.h"
+#include "hub/hub.h"
+
+enum {
+	LINKS_MAX = 8,
+	JOIN_REPLY_MS =
+		15000, /* the server holds refusals back for 5 s, and others may stand before */
+	LEAVE_REPLY_MS = 10000,
+	JOINS_UNANSWERED_MAX = 10, /* of a link; each failing one stalls the socket for 5 s */
+	JOINS_LEAVING_MAX = 8,     /* over max_channels, while they are being left */
+	JOINS_PER_S = 10,          /* of all links: the server counts for the project */
+	JOINS_BURST = 10,
+	JOIN_REJECTED_MS = 10000, /* how long a refusal answers for the next who asks */
+	JOIN_STABLE_MS = 30000,
+	JOIN_BACKOFF_MIN_MS = 1000,
+	JOIN_BACKOFF_MAX_MS = 30000,
+	REJOIN_GATHER_MS = 200,
+	REJOIN_OWED_MS = 2000,
+	LINK_BUSY_RETRY_MS = 10,
+	LINK_IDLE_MS = 50000, /* a further link without joins; the server would close it later */
+	/* The server closes the whole connection (1009) for a larger message. */
+	LINK_FRAME_MAX = 5000000,
+};
+
+struct join;
+RB_HEAD(join_topic_tree, join);
+RB_HEAD(join_id_tree, join);
+
+/* ---- link ---- */
+
+struct link {
+	unsigned number; /* 0: the shared one, always wanted */
+	struct hub *hub;
+	struct session *session;
+	bool wanted;
+	uid_t uid;     /* whose wish opened it (number > 0) */
+	char why[192]; /* for people */
+	struct join_topic_tree joins;
+	unsigned n_joins;
+	TAILQ_HEAD(, join) queue; /* JOIN_WAITING */
+	unsigned joins_unanswered;
+	struct timer idle_timer;
+	int64_t received_wall_ms; /* the last frame */
+};
+
+/* ---- join ---- */
+
+enum join_state {
+	JOIN_WAITING, /* wanted; the link, its turn or its backoff is waited for */
+	JOIN_JOINING, /* phx_join is out */
+	JOIN_JOINED,
+	JOIN_REJECTED, /* refused for good; kept as the answer for whoever asks next, tried again on
+			* the next connection if somebody still wants it */
+	JOIN_LEAVING,  /* phx_leave is out */
+	JOIN_DEAD,     /* freed at the turn's end */
+};
+
+/* What a channel is joined with, fixed for its life. */
+struct join_config {
+	bool presence;
+	const char *key; /* of presence; "": the server makes one */
+};
+
+/* What the owner is asked and told. `changed` is called after each change of state but to LEAVING,
+ * before which `lost` is called if the channel had been joined. */
+struct join_ops {
+	bool (*wanted)(const struct join *j);
+	uint32_t (*linger_ms)(const struct join *j);
+	void (*config)(struct join *j, struct join_config *ret); /* the join is about to be sent */
+	bool (*fits)(const struct join *j); /* does what it was joined with still serve? */
+	bool (*owed)(const struct join *j); /* answers of the server are still to come */
+	void (*changed)(struct join *j);
+	/* What was given and has no answer will have none. `code`: a reason word. */
+	void (*lost)(struct join *j, const char *code, const char *text);
+	void (*message)(struct join *j, const struct phx_msg *msg); /* presence, broadcasts */
+	void (*dead)(struct join *j); /* forget it; freed at the turn's end */
+};
+
+struct join {
+	RB_ENTRY(join) by_id, by_topic;
+	TAILQ_ENTRY(join) queue_entry; /* JOIN_WAITING: in link->queue */
+	struct hub *hub;
+	struct link *link;
+	const struct join_ops *ops;
+	void *owner;
+	uint64_t id; /* the cookie of its pushes */
+	bool is_private;
+	char *wire_topic;      /* "realtime:...", NUL-terminated */
+	struct rtbp_str topic; /* the part behind the prefix */
+	enum join_state state;
+	bool queued;
+	bool had_joined; /* then WAITING is told as "rejoining" */
+	uint64_t join_ref;
+	uint64_t retry_at_ms;
+	uint64_t joined_at_ms;
+	bool refused;        /* the server answered the last phx_join with an error */
+	unsigned n_failures; /* in a row; a join that held JOIN_STABLE_MS starts anew */
+	uint64_t rejected_at_ms;
+	char code[32], text[192]; /* why it is not joined, "" when there is nothing to say */
+	char system_text[192]; /* the last `system` error: the reason of the phx_close that follows
+				*/
+	/* What the server's channel was joined with. */
+	bool has_presence;
+	char key[RTBP_KEY_MAX + 1];
+	/* Since when, and why, messages may be missed; told when it is back. 0: none are. */
+	int64_t gap_from_wall_ms;
+	char gap_cause[32];
+	/* The rejoin by our own wish. */
+	struct timer rejoin_timer;
+	uint64_t rejoin_by_ms; /* 0: none is due, or it is still being gathered for */
+	bool live;             /* WAITING or JOINING, and the channel before is still there */
+	struct timer linger_timer;
+	TAILQ_ENTRY(join) reap_entry;
+};
+
+RB_PROTOTYPE(join_topic_tree, join, by_topic, join_topic_compare)
+RB_PROTOTYPE(join_id_tree, join, by_id, join_id_compare)
+
+/* join.c */
+int join_topic_compare(struct join *a, struct join *b);
+int join_id_compare(struct join *a, struct join *b);
+struct join *join_find(struct hub *hub, uint64_t id);
+/* Makes one on a link that has no join of this topic. `topic` comes without "realtime:". NULL
+ * without memory. */
+struct join *join_new(struct link *link, struct rtbp_str topic, bool is_private,
+		      const struct join_ops *ops, void *owner);
+/* Somebody came or went, or wants something else: joins, rejoins, lingers, leaves accordingly. */
+void join_update(struct join *j);
+/* An owed answer came: a rejoin that waited for it may go. */
+void join_owed_less(struct join *j);
+/* Joined, and staying so: what is for the server may be given to it. */
+bool join_is_open(const struct join *j);
+/* A refused one is asked for again, if its refusal is old enough. */
+void join_retry(struct join *j);
+/* Nobody wants it: goes before its time. */
+void join_evict(struct join *j);
+const char *join_state_name(const struct join *j); /* as notices and status say it */
+/* Sends the phx_join. Return: 0, or what link_push() says. */
+int join_push(struct join *j);
+void joins_on_offline(struct link *link);
+/* A message of the server for this join. */
+void join_on_message(struct join *j, const struct phx_msg *msg);
+/* Forgets it at once, whoever wants it. */
+void join_kill(struct join *j);
+void join_free(struct join *j);
+/* {"reason": TEXT} or a bare string, as text for people; `otherwise` when there is none. */
+void join_reply_text(struct rtbp_val response, const char *otherwise, char *text, size_t size);
+
+/* links.c */
+int links_init(struct hub *hub);
+void links_done(struct hub *hub);
+void links_start(struct hub *hub);
+void links_stop(struct hub *hub);
+bool links_are_idle(struct hub *hub);
+uint64_t links_deadline(struct hub *hub);
+void links_tick(struct hub *hub);
+/**
+ * link_place() - the link that a further join goes to: the lowest that can take it, else a new one
+ * @why: for people, should one be opened
+ *
+ * Return: NULL with @ret_text when there is none.
+ */
+struct link *link_place(struct hub *hub, struct rtbp_str topic, uid_t uid, const char *why,
+			const char **ret_text);
+/* The join on this link that a frame with this topic belongs to, NULL: none. */
+struct join *link_find(struct link *link, struct rtbp_str wire_topic);
+/* Sends what of the links' queues may go now. */
+void joins_run(struct hub *hub);
+/* Its joins have become fewer or more. */
+void link_update(struct link *link);
+/* A frame in the scratch buffer to the link. Return: as session_push(). */
+int link_push(struct link *link, const struct session_push *push);
+bool link_is_online(const struct link *link);

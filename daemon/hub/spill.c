@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* spill: a further tracker's own join, on a further link: the server keeps one presence per join,
+ * and a topic once per connection. It shows presence and discards everything that comes. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hub/impl.h"
+
+static bool spill_wanted(const struct join *j)
+{
+	const struct spill *sp = j->owner;
+
+	return sp->slot.n_trackers > 0;
+}
+
+/* Leaving is what takes its presence away: at once. */
+static uint32_t spill_linger_ms(const struct join *j)
+{
+	(void)j;
+	return 0;
+}
+
+static void spill_config(struct join *j, struct join_config *ret)
+{
+	const struct spill *sp = j->owner;
+
+	ret->key = sp->key;
+}
+
+static bool spill_fits(const struct join *j)
+{
+	const struct spill *sp = j->owner;
+
+	return strcmp(j->key, sp->key) == 0;
+}
+
+static bool spill_owed(const struct join *j)
+{
+	const struct spill *sp = j->owner;
+
+	return sp->slot.in_flight;
+}
+
+static void spill_changed(struct join *j)
+{
+	struct spill *sp = j->owner;
+
+	if (j->state == JOIN_JOINED)
+		slot_joined(&sp->slot);
+	else if (j->state == JOIN_REJECTED)
+		trackers_refused(&sp->slot, RTBP_E_REJECTED, NULL, j->text);
+}
+
+static void spill_lost(struct join *j, const char *code, const char *text)
+{
+	struct spill *sp = j->owner;
+
+	slot_lost(&sp->slot);
+	if (strcmp(code, "track_too_big") == 0)
+		trackers_refused(&sp->slot, RTBP_E_BAD_PAYLOAD, NULL, text);
+}
+
+static void spill_message(struct join *j, const struct phx_msg *msg)
+{
+	(void)j;
+	(void)msg;
+}
+
+static void spill_dead(struct join *j)
+{
+	struct spill *sp = j->owner;
+	struct chan *ch = sp->chan;
+
+	slot_done(&sp->slot);
+	TAILQ_REMOVE(&ch->spills, sp, entry);
+	free(sp);
+	chan_update(ch);
+}
+
+static const struct join_ops spill_join_ops = {
+	.wanted = spill_wanted,
+	.linger_ms = spill_linger_ms,
+	.config = spill_config,
+	.fits = spill_fits,
+	.owed = spill_owed,
+	.changed = spill_changed,
+	.lost = spill_lost,
+	.message = spill_message,
+	.dead = spill_dead,
+};
+
+struct slot *join_slot(struct join *j)
+{
+	if (j->ops == &spill_join_ops)
+		return &((struct spill *)j->owner)->slot;
+	return &((struct chan *)j->owner)->slot;
+}
+
+void slot_update_owner(struct slot *slot)
+{
+	if (slot == &slot->chan->slot)
+		chan_update(slot->chan);
+	else if (slot->join)
+		join_update(slot->join);
+}
+
+struct spill *spill_get(struct chan *ch, struct peer *p, const char **ret_text)
+{
+	struct spill *sp;
+	struct link *link;
+	char why[192];
+
+	/* One whose tracker has gone, and that is not yet left. */
+	TAILQ_FOREACH(sp, &ch->spills, entry) {
+		if (sp->slot.n_trackers == 0 && sp->slot.join->state != JOIN_REJECTED)
+			return sp;
+	}
+	snprintf(why, sizeof(why), "one more tracker in channel %" PRIu64 " (%.100s)", ch->number,
+		 ch->topic_text);
+	link = link_place(ch->hub, ch->topic, p->cred.uid, why, ret_text);
+	if (!link)
+		return NULL;
+	sp = calloc(1, sizeof(*sp));
+	if (sp) {
+		sp->chan = ch;
+		slot_init(&sp->slot, ch);
+		sp->slot.join = join_new(link, ch->topic, ch->is_private, &spill_join_ops, sp);
+	}
+	if (!sp || !sp->slot.join) {
+		free(sp);
+		link_update(link);
+		*ret_text = "the daemon is out of memory";
+		return NULL;
+	}
+	TAILQ_INSERT_TAIL(&ch->spills, sp, entry);
+	return sp;
+}
