@@ -191,6 +191,7 @@ static void free_parts(struct rtb_client *c)
 {
 	rtbc_pending_drop_all(c);
 	rtbc_subs_free(c);
+	rtbc_tracks_free(c);
 	rtbp_reader_done(&c->reader);
 	rtbp_buf_done(&c->out);
 	if (c->fd >= 0)
@@ -221,6 +222,7 @@ static void init(struct rtb_client *c, const struct rtb_options *o)
 	TAILQ_INIT(&c->pending);
 	TAILQ_INIT(&c->topics);
 	TAILQ_INIT(&c->dirty);
+	TAILQ_INIT(&c->trackers);
 	for (size_t i = 0; i < RTBC_BUCKETS; i++)
 		TAILQ_INIT(&c->pending_by_id[i]);
 	if (getrandom(&c->random, sizeof(c->random), GRND_NONBLOCK) != sizeof(c->random))
@@ -283,6 +285,20 @@ struct rtb_client *rtb_client_free(struct rtb_client *c)
 	return NULL;
 }
 
+int rtbc_flush(struct rtb_client *c)
+{
+	int r = rtbc_subs_flush(c);
+
+	return r < 0 ? r : rtbc_tracks_flush(c);
+}
+
+void rtbc_flush_now(struct rtb_client *c)
+{
+	/* A full queue empties by itself and the socket says so; memory does not. */
+	if (c->phase == RTBC_ATTACHED && rtbc_flush(c) == -ENOMEM)
+		rtbc_kick(c, RTBC_NOMEM_RETRY_MS);
+}
+
 /* ---- the phases ---- */
 
 static void tell_state(struct rtb_client *c, enum rtb_state state, int why)
@@ -306,13 +322,16 @@ void rtbc_detach(struct rtb_client *c, int why, bool is_final)
 	is_final = is_final || c->once;
 	c->phase = is_final ? RTBC_FAILED : RTBC_WAITING;
 	c->attach_at = now + backoff_ms(c);
-	if (was_attached)
+	if (was_attached) {
 		rtbc_subs_on_detach(c);
+		rtbc_tracks_on_detach(c);
+	}
 	/* Attempts that fail like the one before are not told again. */
 	if (is_final || was_attached || why != c->last_why)
 		tell_state(c, is_final ? RTB_FAILED : RTB_ATTACHING, why);
 	rtbc_pending_end_all(c, true);
 	rtbc_subs_report(c);
+	rtbc_tracks_report(c);
 }
 
 void rtbc_on_hello(struct rtb_client *c, struct rtbp_val result)
@@ -328,6 +347,7 @@ void rtbc_on_hello(struct rtb_client *c, struct rtbp_val result)
 	    limit <= UINT32_MAX)
 		c->frame_limit = (size_t)limit;
 	rtbc_subs_on_attach(c);
+	rtbc_flush_now(c); /* the rest follows as the queue empties */
 	tell_state(c, RTB_ATTACHED, 0);
 	rtbc_tell_connection(c, rtbp_field(result, RTBP_F_CONNECTION));
 }
@@ -386,9 +406,20 @@ static int run_timers(struct rtb_client *c)
 			    rtbc_fail(c, RTB_E_TIMEOUT, "%s did not answer hello within %d s",
 				      c->path, RTBC_HELLO_MS / 1000),
 			    false);
-	else if (c->phase == RTBC_ATTACHED)
+	else if (c->phase == RTBC_ATTACHED) {
 		rtbc_subs_tick(c, now);
+		rtbc_tracks_tick(c, now);
+	}
 	return 0;
+}
+
+static void reap(struct rtb_client *c)
+{
+	if (!c->is_reap_due)
+		return;
+	c->is_reap_due = false;
+	rtbc_subs_reap(c);
+	rtbc_tracks_reap(c);
 }
 
 int rtb_client_process(struct rtb_client *c)
@@ -407,12 +438,13 @@ int rtb_client_process(struct rtb_client *c)
 	if (r == 0 && c->fd >= 0)
 		r = rtbc_read(c);
 	rtbc_subs_report(c);
+	rtbc_tracks_report(c);
 	if (c->phase == RTBC_ATTACHED)
-		flushed = rtbc_subs_flush(c);
+		flushed = rtbc_flush(c);
 	if (c->fd >= 0)
 		rtbc_write(c);
 	c->in_process = false;
-	rtbc_subs_reap(c);
+	reap(c);
 	/* A full queue empties by itself and the socket says so; memory does not. */
 	if (r == -ENOMEM || flushed == -ENOMEM)
 		rtbc_kick(c, RTBC_NOMEM_RETRY_MS);

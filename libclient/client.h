@@ -19,6 +19,7 @@
 
 #include "libclient/include/rtbridge/rtbridge.h"
 #include "libclient/presence.h"
+#include "libclient/track.h"
 #include "proto/rtbp_frame.h"
 #include "proto/rtbp_msg.h"
 
@@ -46,6 +47,8 @@ enum rtbc_kind {
 	RTBC_SEND,      /* result(): outcome of a broadcast */
 	RTBC_REPLY,     /* reply(): status, sync */
 	RTBC_SUBSCRIBE, /* topic, serial */
+	RTBC_TRACK,     /* tracker, serial: its version */
+	RTBC_UNTRACK,   /* tracker */
 	RTBC_IGNORE,    /* unsubscribe */
 };
 
@@ -59,13 +62,15 @@ struct rtbc_pending {
 		rtb_reply_fn reply;
 	};
 	void *user;
-	struct rtbc_topic *topic; /* kept alive by topic->n_pending */
+	struct rtbc_topic *topic;    /* kept alive by topic->n_pending */
+	struct rtb_tracker *tracker; /* the same */
 	uint64_t serial;
 };
 
 TAILQ_HEAD(rtbc_pending_list, rtbc_pending);
 TAILQ_HEAD(rtbc_topic_list, rtbc_topic);
 TAILQ_HEAD(rtbc_sub_list, rtb_sub);
+TAILQ_HEAD(rtbc_tracker_list, rtb_tracker);
 
 /* One (topic, private): what the client's subscriptions of it share. */
 struct rtbc_topic {
@@ -147,12 +152,19 @@ struct rtb_client {
 	struct rtbc_topic_list topics, dirty;
 	struct rtbc_topic *by_name[RTBC_BUCKETS], *by_chan[RTBC_BUCKETS];
 	bool is_report_due; /* some sub has not heard of its state */
-	bool is_reap_due;
+	bool is_reap_due;   /* of topics, subs or trackers */
+
+	/* trackers */
+	struct rtbc_tracker_list trackers; /* oldest first; the dead ones among them */
+	bool is_track_due;                 /* the daemon has to be told something, perhaps */
+	bool is_track_report_due;
 
 	/* calls */
 	bool in_callback, in_process;
 	int n_callbacks;
-	const struct rtb_sub *waited; /* by rtb_wait_ready(); cleared when it is unsubscribed */
+	/* By rtb_wait_ready(), rtb_wait_shown(); cleared when it is ended. */
+	const struct rtb_sub *waited;
+	const struct rtb_tracker *waited_tracker;
 	char error_text[RTBC_TEXT_MAX];
 };
 
@@ -175,6 +187,11 @@ static inline void rtbc_leave(struct rtb_client *c)
 {
 	c->in_callback = false;
 }
+/* Tells the daemon what it has not been told: topics, then trackers. Return: 0, RTB_E_BUSY, -ENOMEM
+ * (both: try later). */
+int rtbc_flush(struct rtb_client *c);
+/* The same if attached; what cannot be sent now will be before anything that is asked later. */
+void rtbc_flush_now(struct rtb_client *c);
 /* The hello was answered: `result` is a map. */
 void rtbc_on_hello(struct rtb_client *c, struct rtbp_val result);
 /* The attachment ended, or could not be made; error_text says why. With `is_final` for good. */
@@ -219,7 +236,7 @@ void rtbc_topic_touch(struct rtbc_topic *t);
 void rtbc_topic_deliver(struct rtbc_topic *t, const struct rtb_broadcast *msg, size_t event_size);
 void rtbc_topic_tell_gap(struct rtbc_topic *t, const struct rtb_gap *gap);
 void rtbc_subs_report(struct rtb_client *c);
-/* Frees what is dead; not while a callback runs. */
+/* Frees what is dead or over; not while a callback runs. */
 void rtbc_subs_reap(struct rtb_client *c);
 void rtbc_subs_free(struct rtb_client *c);
 

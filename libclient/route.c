@@ -145,7 +145,7 @@ static int on_error_notice(struct rtb_client *c, struct rtbp_val params)
 		return rtbc_protocol_error(c, "an error that is none", 0);
 	if (e.code >= 400)
 		return ended_by_daemon(c, &e);
-	if (!c->handlers.error)
+	if (rtbc_on_track_notice(c, params, &e) || !c->handlers.error)
 		return 0;
 	rtbc_copy(name, sizeof(name), e.name);
 	rtbc_copy(text, sizeof(text), e.text);
@@ -214,6 +214,10 @@ static int on_answer(struct rtb_client *c, const struct rtbp_msg *m,
 	rtbc_pending_take(c, p);
 	if (p->kind == RTBC_SUBSCRIBE && e)
 		rtbc_on_subscribe_error(c, p->topic, p->serial, e);
+	else if (p->kind == RTBC_TRACK && e)
+		rtbc_on_track_error(p->tracker, p->serial, e);
+	else if (p->kind == RTBC_TRACK)
+		rtbc_on_tracked(p->tracker, p->serial, m->result);
 	else if ((p->kind == RTBC_SEND || p->kind == RTBC_REPLY) && e)
 		rtbc_on_refused(c, p, e);
 	else if (p->kind == RTBC_SEND || p->kind == RTBC_REPLY)

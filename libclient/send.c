@@ -87,6 +87,8 @@ int64_t rtbc_request_end(struct rtb_client *c, struct rtbc_pending *p, size_t be
 	c->n_pending++;
 	if (p->topic)
 		p->topic->n_pending++;
+	if (p->tracker)
+		p->tracker->n_pending++;
 	rtbc_want_write(c);
 	return p->id;
 }
@@ -101,6 +103,8 @@ void rtbc_pending_take(struct rtb_client *c, struct rtbc_pending *p)
 void rtbc_pending_free(struct rtb_client *c, struct rtbc_pending *p)
 {
 	if (p->topic && --p->topic->n_pending == 0)
+		c->is_reap_due = true;
+	if (p->tracker && --p->tracker->n_pending == 0)
 		c->is_reap_due = true;
 	free(p);
 }
@@ -233,7 +237,7 @@ static int check_ready(struct rtb_client *c)
 	int r = rtbc_check_attached(c);
 
 	if (r == 0)
-		r = rtbc_subs_flush(c);
+		r = rtbc_flush(c);
 	return r;
 }
 

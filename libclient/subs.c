@@ -124,9 +124,6 @@ void rtbc_subs_reap(struct rtb_client *c)
 	struct rtbc_topic *t, *next_topic;
 	struct rtb_sub *sub, *next;
 
-	if (!c->is_reap_due)
-		return;
-	c->is_reap_due = false;
 	for (t = TAILQ_FIRST(&c->topics); t; t = next_topic) {
 		next_topic = TAILQ_NEXT(t, link);
 		for (sub = TAILQ_FIRST(&t->subs); sub; sub = next) {
@@ -228,9 +225,7 @@ int rtb_subscribe(struct rtb_client *c, const char *topic, const struct rtb_sub_
 	TAILQ_INSERT_TAIL(&t->subs, sub, link);
 	t->n_live++;
 	rtbc_topic_touch(t);
-	/* If this cannot be sent now, it will be before anything that is asked later. */
-	if (c->phase == RTBC_ATTACHED)
-		(void)rtbc_subs_flush(c);
+	rtbc_flush_now(c);
 	sub->reported_changes = t->n_changes; /* what was before is no news to it */
 	*ret = sub;
 	return 0;
@@ -256,8 +251,7 @@ struct rtb_sub *rtb_unsubscribe(struct rtb_sub *sub)
 		c->is_reap_due = true;
 		return NULL;
 	}
-	if (c->phase == RTBC_ATTACHED)
-		(void)rtbc_subs_flush(c);
+	rtbc_flush_now(c);
 	TAILQ_REMOVE(&t->subs, sub, link);
 	free(sub);
 	rtbc_presence_reap(t);

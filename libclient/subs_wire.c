@@ -268,7 +268,6 @@ void rtbc_subs_on_attach(struct rtb_client *c)
 
 	TAILQ_FOREACH(t, &c->topics, link)
 		rtbc_topic_touch(t);
-	(void)rtbc_subs_flush(c); /* the rest follows as the queue empties */
 }
 
 void rtbc_subs_on_detach(struct rtb_client *c)

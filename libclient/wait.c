@@ -101,6 +101,31 @@ int rtb_wait_ready(struct rtb_sub *sub, int timeout_ms)
 	}
 }
 
+int rtb_wait_shown(struct rtb_tracker *tr, int timeout_ms)
+{
+	struct rtb_client *c = tr->client;
+	int64_t end = end_of(timeout_ms);
+	int r = 0;
+
+	if (c->in_callback)
+		return -EDEADLK;
+	c->waited_tracker = tr;
+	for (;;) {
+		if (!c->waited_tracker) /* a callback has ended it: `tr` is gone */
+			return rtbc_fail(c, -ECANCELED, "untracked");
+		if (tr->result == RTB_TRACK_SHOWN && tr->reported == tr->n_changes)
+			r = 0;
+		else if (tr->result == RTB_TRACK_REFUSED)
+			r = rtbc_fail(c, RTB_E_REFUSED, "%s (%s)", tr->text, tr->code);
+		else if (r == 0) {
+			r = turn(c, end, "tracking");
+			continue;
+		}
+		c->waited_tracker = NULL;
+		return r;
+	}
+}
+
 /* ---- requests ---- */
 
 struct answer {

@@ -80,7 +80,8 @@ static int armed_wait(struct rtb_client *c, int timeout_ms)
 
 /* What callbacks saw; they run armed, hence without the assertions of Check, which allocate. */
 struct ear {
-	int n_messages, n_ready, n_results, n_replies;
+	int n_messages, n_ready, n_results, n_replies, n_syncs, n_changes, n_shown;
+	size_t n_present;
 	size_t event_size;
 };
 
@@ -122,12 +123,36 @@ static void on_reply(struct rtb_client *c, int error, const char *error_text, co
 	ear->n_replies += error == 0 ? 1 : 100;
 }
 
-static void subscribe_and_answer(struct fake *f, struct rtb_client *c, const char *state)
+static void on_presence(struct rtb_sub *sub, const struct rtb_presence *p, void *user)
+{
+	struct ear *ear = user;
+
+	ear->n_syncs += p->event == RTB_PRESENCE_SYNC;
+	ear->n_changes += p->event != RTB_PRESENCE_SYNC;
+	ear->n_present = rtb_presence_count(sub);
+}
+
+static void on_track(struct rtb_tracker *tracker, const struct rtb_track *track, void *user)
+{
+	struct ear *ear = user;
+
+	(void)tracker;
+	ear->n_shown += track->state == RTB_TRACK_SHOWN;
+}
+
+/* `ref` names the one who is there. */
+static void subscribe_and_answer(struct fake *f, struct rtb_client *c, char ref)
 {
 	struct rtbp_msg m = fake_expect(f, c, RTBP_M_SUBSCRIBE);
+	char json[200];
 
 	ck_assert_str_eq(field_json(m.params, RTBP_F_BROADCAST), "{\"self\":true}");
-	say_subscribed(f, m.id, 5, state);
+	ck_assert_str_eq(field_json(m.params, RTBP_F_PRESENCE), "{\"key\":\"me\"}");
+	(void)snprintf(json, sizeof(json),
+		       "{\"chan\":5,\"state\":\"ready\",\"presence\":{\"state\":\"ok\","
+		       "\"snapshot\":[{\"key\":\"a\",\"ref\":\"%c\",\"state\":{}}]}}",
+		       ref);
+	say_result(f, m.id, json);
 	fake_flush(f, c);
 }
 
@@ -141,6 +166,9 @@ static struct rtb_sub *subscribe(struct rtb_client *c, struct ear *ear, const ch
 	o.events = events;
 	o.handlers.broadcast = on_broadcast;
 	o.handlers.channel = on_channel;
+	o.handlers.presence = on_presence;
+	o.presence = true;
+	o.presence_key = "me";
 	o.user = ear;
 	TRY(r, rtb_subscribe(c, "t", &o, &sub));
 	ck_assert_int_eq(r, 0);
@@ -181,12 +209,50 @@ static void receive(struct fake *f, struct rtb_client *c, struct ear *ear)
 	ck_assert_uint_eq(ear->event_size, 301);
 }
 
+static void be_present(struct fake *f, struct rtb_client *c, struct ear *ear)
+{
+	say_notice(f, RTBP_N_PRESENCE,
+		   "{\"chan\":5,\"leave\":[{\"key\":\"a\",\"ref\":\"1\",\"state\":{}}],"
+		   "\"join\":[{\"key\":\"b\",\"ref\":\"1\",\"state\":{}},"
+		   "{\"key\":\"c\",\"ref\":\"1\",\"state\":{}}],\"update\":[{\"key\":\"b\","
+		   "\"prev\":\"1\",\"ref\":\"2\",\"state\":{\"n\":1}}]}");
+	say_notice(f, RTBP_N_PRESENCE,
+		   "{\"chan\":5,\"sync\":[{\"key\":\"a\",\"ref\":\"2\",\"state\":{}},"
+		   "{\"key\":\"b\",\"ref\":\"2\",\"state\":{}}]}");
+	fake_flush(f, c);
+	UNTIL(c, ear->n_changes == 4 && ear->n_syncs == 2);
+	ck_assert_uint_eq(ear->n_present, 2);
+}
+
+static struct rtb_tracker *show(struct fake *f, struct rtb_client *c, struct ear *ear)
+{
+	struct rtb_track_options o = RTB_TRACK_OPTIONS_INIT;
+	struct rtb_tracker *tracker;
+	int r;
+
+	o.key = "me";
+	o.track = on_track;
+	o.user = ear;
+	TRY(r, rtb_track_json(c, "t", "{\"n\":1}", 7, &o, &tracker));
+	ck_assert_int_eq(r, 0);
+	say_result(f, fake_expect(f, c, RTBP_M_TRACK).id, "{\"outcome\":\"acked\"}");
+	fake_flush(f, c);
+	UNTIL(c, ear->n_shown == 1);
+	TRY(r, rtb_track_update_json(tracker, "{\"n\":2}", 7));
+	ck_assert_int_eq(r, 0);
+	say_result(f, fake_expect(f, c, RTBP_M_TRACK).id, "{\"outcome\":\"acked\"}");
+	fake_flush(f, c);
+	UNTIL(c, ear->n_shown == 2);
+	return tracker;
+}
+
 static void one_life(struct fake *f)
 {
 	static const char *const all[] = { "a", "*", NULL };
 	struct rtb_options o = RTB_OPTIONS_INIT;
 	struct ear ear = { 0 }, second = { 0 };
 	struct rtb_client *c;
+	struct rtb_tracker *tracker;
 	struct rtb_sub *sub;
 	int r;
 
@@ -196,18 +262,26 @@ static void one_life(struct fake *f)
 	ck_assert_int_eq(r, 0);
 	subscribe(c, &ear, NULL);
 	fake_attach(f, c);
-	subscribe_and_answer(f, c, "ready");
-	UNTIL(c, ear.n_ready == 1);
+	subscribe_and_answer(f, c, '1');
+	UNTIL(c, ear.n_ready == 1 && ear.n_syncs == 1);
+	be_present(f, c, &ear);
 	sub = subscribe(c, &second, all);
-	UNTIL(c, second.n_ready == 1);
+	UNTIL(c, second.n_ready == 1 && second.n_syncs == 1);
 	ck_assert_ptr_null(rtb_unsubscribe(sub));
 	receive(f, c, &ear);
 	send_and_ask(f, c, &ear);
+	tracker = show(f, c, &ear);
 	fake_hang_up(f);
 	UNTIL(c, rtb_client_state(c) == RTB_ATTACHING);
 	fake_attach(f, c);
-	subscribe_and_answer(f, c, "ready");
-	UNTIL(c, ear.n_ready == 2);
+	subscribe_and_answer(f, c, '3');
+	say_result(f, fake_expect(f, c, RTBP_M_TRACK).id, "{\"outcome\":\"acked\"}");
+	fake_flush(f, c);
+	UNTIL(c, ear.n_ready == 2 && ear.n_syncs == 3 && ear.n_shown == 3);
+	chaos.armed = true;
+	tracker = rtb_untrack(tracker);
+	chaos.armed = false;
+	fake_expect(f, c, RTBP_M_UNTRACK);
 	ck_assert_int_eq(ear.n_messages, 2);
 	ck_assert_int_eq(second.n_messages, 0);
 	chaos.armed = true;

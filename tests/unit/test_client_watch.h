@@ -124,7 +124,7 @@ static void say_watched(struct fake *f, uint32_t id, const char *state, const ch
 }
 
 /* A notification on chan 5: what stands in its map besides chan and topic. */
-static void say_presence(struct fake *f, const char *rest)
+FAKE_UNUSED static void say_presence(struct fake *f, const char *rest)
 {
 	char json[2048];
 

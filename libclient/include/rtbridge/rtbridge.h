@@ -332,8 +332,11 @@ enum rtb_track_state {
 
 struct rtb_track {
 	enum rtb_track_state state;
-	const char *key;     /* under which it is shown; "" while unknown */
-	const char *code;    /* short word for the reason, "" when there is none */
+	const char *key; /* under which it is shown; "" while unknown */
+	/* Short word for the reason, "" when there is none: "detached" and "queued" (the channel is
+	 * not joined yet) with PENDING, "denied" (by the server's policies), "too_big", or the name
+	 * of the daemon's error. */
+	const char *code;
 	const char *text;    /* a sentence, "" when there is none */
 	int64_t retry_in_ms; /* -1: none */
 };
@@ -343,7 +346,8 @@ struct rtb_track_options {
 	bool is_private;
 	const char *key; /* NULL: the presence_key of a subscription of the topic, else one that the
 			    daemon makes */
-	/* What became of the latest state; called at each change of it. May be NULL. */
+	/* What became of the latest state; called at each change of it, but not for the PENDING
+	 * that rtb_track() and rtb_track_update() make themselves. May be NULL. */
 	void (*track)(struct rtb_tracker *tracker, const struct rtb_track *track, void *user);
 	void *user;
 };

@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: MIT */
+/* librtbridge: showing oneself in a channel. */
+#include "test_client_fake.h"
+
+/* What a tracker's callback heard, as text: "throttled shown:key refused:code:text ". */
+struct log {
+	char heard[1024];
+	struct rtb_tracker *tracker;
+	void (*act)(struct log *log); /* on the next call */
+	struct log *other;
+	struct rtb_client *c;
+};
+
+static const char *const names[] = { "pending", "throttled", "shown", "refused" };
+
+static void on_track(struct rtb_tracker *tracker, const struct rtb_track *track, void *user)
+{
+	struct log *log = user;
+	size_t n = strlen(log->heard);
+
+	ck_assert_int_eq(rtb_tracker_state(tracker), track->state);
+	ck_assert_int_eq(track->retry_in_ms >= 0,
+			 track->state == RTB_TRACK_THROTTLED || strcmp(track->code, "busy") == 0);
+	(void)snprintf(log->heard + n, sizeof(log->heard) - n, "%s%s%s%s%s%s%s ",
+		       names[track->state], track->key[0] ? "@" : "", track->key,
+		       track->code[0] ? ":" : "", track->code, track->text[0] ? ":" : "",
+		       track->text);
+	if (log->act) {
+		void (*act)(struct log *) = log->act;
+
+		log->act = NULL;
+		act(log);
+	}
+}
+
+static void show(struct rtb_client *c, struct log *log, const char *topic, const char *key,
+		 const char *json)
+{
+	struct rtb_track_options o = RTB_TRACK_OPTIONS_INIT;
+
+	log->c = c;
+	o.key = key;
+	o.track = on_track;
+	o.user = log;
+	ck_assert_int_eq(rtb_track_json(c, topic, json, (size_t)-1, &o, &log->tracker), 0);
+}
+
+static void change(struct log *log, const char *json)
+{
+	ck_assert_int_eq(rtb_track_update_json(log->tracker, json, (size_t)-1), 0);
+}
+
+static uint32_t expect_track(struct fake *f, struct rtb_client *c, const char *topic,
+			     const char *key, const char *state)
+{
+	struct rtbp_msg m = fake_expect(f, c, RTBP_M_TRACK);
+
+	ck_assert(field_text(m.params, RTBP_F_TOPIC, topic));
+	ck_assert_str_eq(field_json(m.params, RTBP_F_PRIVATE), "false");
+	ck_assert_str_eq(field_json(m.params, RTBP_F_KEY), key);
+	ck_assert_str_eq(field_json(m.params, RTBP_F_STATE), state);
+	return m.id;
+}
+
+#define HEARD(log, text) UNTIL((log)->c, strcmp((log)->heard, text) == 0)
+
+static struct rtb_client *attached(struct fake *f)
+{
+	struct rtb_client *c;
+
+	fake_start(f);
+	c = fake_client(f, NULL);
+	fake_attach(f, c);
+	return c;
+}
+
+/* Attached, and shown as {"n":1} in "t". */
+static struct rtb_client *shown_client(struct fake *f, struct log *log)
+{
+	struct rtb_client *c = attached(f);
+
+	*log = (struct log){ 0 };
+	show(c, log, "t", NULL, "{\"n\":1}");
+	say_result(f, expect_track(f, c, "t", "absent", "{\"n\":1}"),
+		   "{\"outcome\":\"acked\",\"key\":\"k\"}");
+	fake_flush(f, c);
+	HEARD(log, "shown@k ");
+	log->heard[0] = '\0';
+	return c;
+}
+
+static void end(struct fake *f, struct rtb_client *c)
+{
+	rtb_client_free(c);
+	fake_stop(f);
+}
+
+/* Something that is heard behind everything else. */
+static void marker(struct fake *f, struct rtb_client *c)
+{
+	ck_assert_int_gt(rtb_sync(c, false, NULL, NULL), 0);
+	say_result(f, fake_expect(f, c, RTBP_M_SYNC).id, "{}");
+	fake_flush(f, c);
+	ck_assert(fake_is_quiet(f, c));
+}
+
+static void say_refused_later(struct fake *f, const char *topic)
+{
+	size_t begin = rtbp_msg_begin_notice(&f->out, RTBP_N_ERROR);
+
+	rtbp_pack_map(&f->out, 4);
+	rtbp_pack_field(&f->out, RTBP_F_ERROR);
+	rtbp_pack_error(&f->out, RTBP_E_REJECTED, "Too large", -1);
+	rtbp_pack_field_text(&f->out, RTBP_F_METHOD, "track");
+	rtbp_pack_field_uint(&f->out, RTBP_F_CHAN, 5);
+	rtbp_pack_field_text(&f->out, RTBP_F_TOPIC, topic);
+	ck_assert_int_eq(rtbp_msg_end(&f->out, begin), 0);
+}
+
+START_TEST(shown_and_changed)
+{
+	struct log log = { 0 };
+	struct rtb_client *c;
+	struct fake f;
+	uint32_t id;
+
+	fake_start(&f);
+	c = fake_client(&f, NULL);
+	show(c, &log, "t", "me", "{\"n\":1}"); /* while nobody is there */
+	ck_assert_str_eq(rtb_tracker_topic(log.tracker), "t");
+	ck_assert_ptr_eq(rtb_tracker_client(log.tracker), c);
+	ck_assert_int_eq(rtb_tracker_state(log.tracker), RTB_TRACK_PENDING);
+	change(&log, "{\"n\":2}");
+	fake_attach(&f, c);
+	id = expect_track(&f, c, "t", "\"me\"", "{\"n\":2}");
+	/* One question at a time; what is outdated before its turn is skipped. */
+	change(&log, "{\"n\":3}");
+	change(&log, "{\"n\":4}");
+	ck_assert(fake_is_quiet(&f, c));
+	say_result(&f, id, "{\"outcome\":\"acked\",\"key\":\"me\"}");
+	fake_flush(&f, c);
+	id = expect_track(&f, c, "t", "\"me\"", "{\"n\":4}");
+	ck_assert_str_eq(log.heard, "");
+	ck_assert_int_eq(rtb_tracker_state(log.tracker), RTB_TRACK_PENDING);
+	say_result(&f, id, "{\"outcome\":\"acked\",\"key\":\"me\"}");
+	fake_flush(&f, c);
+	ck_assert_int_eq(rtb_wait_shown(log.tracker, 60000), 0);
+	ck_assert_str_eq(log.heard, "shown@me ");
+	/* And again from the shown state: the caller knows that this one is pending. */
+	change(&log, "{}");
+	ck_assert_int_eq(rtb_tracker_state(log.tracker), RTB_TRACK_PENDING);
+	say_result(&f, expect_track(&f, c, "t", "\"me\"", "{}"), "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	HEARD(&log, "shown@me shown@me ");
+	ck_assert_ptr_null(rtb_untrack(log.tracker));
+	fake_expect(&f, c, RTBP_M_UNTRACK);
+	ck_assert(fake_is_quiet(&f, c));
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(throttled_is_asked_again)
+{
+	struct log log = { 0 };
+	struct rtb_client *c;
+	struct fake f;
+
+	c = attached(&f);
+	show(c, &log, "t", NULL, "{\"n\":1}");
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":1}"),
+		   "{\"outcome\":\"throttled\",\"key\":\"k\",\"retry_in_ms\":100}");
+	fake_flush(&f, c);
+	HEARD(&log, "throttled@k ");
+	ck_assert_int_ge(rtb_client_timeout_ms(c), 0);
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":1}"),
+		   "{\"outcome\":\"throttled\",\"key\":\"k\",\"retry_in_ms\":100000}");
+	fake_flush(&f, c);
+	marker(&f, c);
+	/* A newer state does not wait for that: the daemon sends it instead. */
+	change(&log, "{\"n\":2}");
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":2}"),
+		   "{\"outcome\":\"throttled\",\"key\":\"k\",\"retry_in_ms\":100}");
+	fake_flush(&f, c);
+	HEARD(&log, "throttled@k throttled@k ");
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":2}"), "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	HEARD(&log, "throttled@k throttled@k shown@k ");
+	marker(&f, c);
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(for_now_is_not_for_good)
+{
+	struct log log = { 0 };
+	struct rtb_client *c;
+	struct fake f;
+	uint32_t id;
+
+	c = attached(&f);
+	show(c, &log, "t", NULL, "{}");
+	/* "queued" comes after a long wait; who says it at once is asked a second later. */
+	say_result(&f, expect_track(&f, c, "t", "absent", "{}"),
+		   "{\"outcome\":\"queued\",\"key\":\"k\",\"text\":\"not joined\"}");
+	fake_flush(&f, c);
+	HEARD(&log, "pending@k:queued:not joined ");
+	ck_assert_int_gt(rtb_client_timeout_ms(c), 0);
+	id = expect_track(&f, c, "t", "absent", "{}");
+	rtbp_msg_put_error(&f.out, id, RTBP_E_BUSY, "not now", 120);
+	fake_flush(&f, c);
+	HEARD(&log, "pending@k:queued:not joined pending@k:busy:not now ");
+	log.heard[0] = '\0';
+	say_result(&f, expect_track(&f, c, "t", "absent", "{}"), "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	HEARD(&log, "shown@k ");
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(refused)
+{
+	struct rtb_track_options o = RTB_TRACK_OPTIONS_INIT;
+	struct log log = { 0 };
+	struct rtb_tracker *other;
+	struct rtb_client *c;
+	struct fake f;
+	uint32_t id;
+
+	c = attached(&f);
+	show(c, &log, "t", NULL, "{}");
+	id = expect_track(&f, c, "t", "absent", "{}");
+	rtbp_msg_put_error(&f.out, id, RTBP_E_PRESENCE_TAKEN, "trackers = refuse", -1);
+	fake_flush(&f, c);
+	ck_assert_int_eq(rtb_wait_shown(log.tracker, 60000), RTB_E_REFUSED);
+	ck_assert_str_eq(rtb_client_error_text(c), "trackers = refuse (presence_taken)");
+	ck_assert_str_eq(log.heard, "refused:presence_taken:trackers = refuse ");
+	ck_assert_int_eq(rtb_track_update_json(log.tracker, "{}", 2), RTB_E_REFUSED);
+	/* It is over, also for the next daemon; the other one is not. */
+	o.is_private = true;
+	ck_assert_int_eq(rtb_track_json(c, "t", "{}", 2, &o, &other), 0);
+	id = fake_expect(&f, c, RTBP_M_TRACK).id;
+	fake_close(&f);
+	UNTIL(c, rtb_client_state(c) == RTB_ATTACHING);
+	ck_assert_int_eq(rtb_tracker_state(log.tracker), RTB_TRACK_REFUSED);
+	fake_listen(&f);
+	fake_attach(&f, c);
+	id = fake_expect(&f, c, RTBP_M_TRACK).id;
+	say_result(&f, id, "{\"outcome\":\"denied\",\"key\":\"k\",\"text\":\"policy\"}");
+	fake_flush(&f, c);
+	ck_assert_int_eq(rtb_wait_shown(other, 60000), RTB_E_REFUSED);
+	ck_assert_str_eq(rtb_client_error_text(c), "policy (denied)");
+	/* Nothing was sent of it to this daemon, so there is nothing to take back. */
+	rtb_untrack(log.tracker);
+	marker(&f, c);
+	rtb_untrack(other);
+	fake_expect(&f, c, RTBP_M_UNTRACK);
+	end(&f, c);
+}
+END_TEST
+
+static void on_error(struct rtb_client *c, int code, const char *name, const char *text, void *user)
+{
+	(void)c;
+	(void)code;
+	(void)name;
+	(void)text;
+	++*(int *)user;
+}
+
+START_TEST(refused_later)
+{
+	struct rtb_options o = RTB_OPTIONS_INIT;
+	struct log log = { 0 };
+	struct rtb_client *c;
+	int n_errors = 0;
+	struct fake f;
+	uint32_t id;
+
+	fake_start(&f);
+	o.handlers.error = on_error;
+	o.user = &n_errors;
+	c = fake_client(&f, &o);
+	fake_attach(&f, c);
+	show(c, &log, "t", NULL, "{\"n\":1}");
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":1}"), "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	HEARD(&log, "shown ");
+	/* It was about the old state, or about another topic. */
+	change(&log, "{\"n\":2}");
+	id = expect_track(&f, c, "t", "absent", "{\"n\":2}");
+	say_refused_later(&f, "t");
+	say_result(&f, id, "{\"outcome\":\"acked\"}");
+	say_refused_later(&f, "u");
+	fake_flush(&f, c);
+	HEARD(&log, "shown shown ");
+	ck_assert_int_eq(rtb_tracker_state(log.tracker), RTB_TRACK_SHOWN);
+	say_refused_later(&f, "t");
+	fake_flush(&f, c);
+	HEARD(&log, "shown shown refused:rejected:Too large ");
+	marker(&f, c);
+	/* Ended and begun anew: what is still said about the old one is not about the new one. */
+	rtb_untrack(log.tracker);
+	log.heard[0] = '\0';
+	show(c, &log, "t", NULL, "{\"n\":3}");
+	id = fake_expect(&f, c, RTBP_M_UNTRACK).id;
+	say_refused_later(&f, "t");
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":3}"), "{\"outcome\":\"acked\"}");
+	say_refused_later(&f, "t");
+	say_result(&f, id, "{}");
+	fake_flush(&f, c);
+	HEARD(&log, "shown ");
+	marker(&f, c);
+	say_refused_later(&f, "t");
+	fake_flush(&f, c);
+	HEARD(&log, "shown refused:rejected:Too large ");
+	ck_assert_int_eq(n_errors, 0);
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(over_a_restart_of_the_daemon)
+{
+	struct rtb_client *c;
+	struct log log, two = { 0 };
+	struct fake f;
+
+	c = shown_client(&f, &log);
+	show(c, &two, "u", NULL, "{\"n\":2}");
+	expect_track(&f, c, "u", "absent", "{\"n\":2}");
+	change(&two, "{\"n\":3}");
+	fake_close(&f);
+	HEARD(&log, "pending@k:detached:the daemon closed the connection ");
+	HEARD(&two, "pending:detached:the daemon closed the connection ");
+	change(&log, "{\"n\":4}");
+	fake_listen(&f);
+	fake_attach(&f, c);
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":4}"),
+		   "{\"outcome\":\"acked\",\"key\":\"l\"}");
+	say_result(&f, expect_track(&f, c, "u", "absent", "{\"n\":3}"), "{\"outcome\":\"acked\"}");
+	log.heard[0] = '\0';
+	fake_flush(&f, c);
+	HEARD(&log, "shown@l ");
+	/* Ended while away: the next daemon never hears of it. */
+	fake_close(&f);
+	HEARD(&log, "shown@l pending@l:detached:the daemon closed the connection ");
+	rtb_untrack(log.tracker);
+	fake_listen(&f);
+	fake_attach(&f, c);
+	expect_track(&f, c, "u", "absent", "{\"n\":3}");
+	marker(&f, c);
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(ended_and_begun_again)
+{
+	struct rtb_client *c;
+	struct log log, again = { 0 };
+	struct rtbp_msg m;
+	struct fake f;
+	uint32_t id;
+
+	c = shown_client(&f, &log);
+	change(&log, "{\"n\":2}");
+	id = expect_track(&f, c, "t", "absent", "{\"n\":2}");
+	/* With a question open. */
+	ck_assert_ptr_null(rtb_untrack(log.tracker));
+	show(c, &again, "t", "me", "{\"n\":3}");
+	m = fake_expect(&f, c, RTBP_M_UNTRACK);
+	ck_assert(field_text(m.params, RTBP_F_TOPIC, "t"));
+	ck_assert_str_eq(field_json(m.params, RTBP_F_PRIVATE), "false");
+	say_result(&f, id, "{\"outcome\":\"acked\",\"key\":\"k\"}");
+	rtbp_msg_put_error(&f.out, m.id, RTBP_E_NOT_SUBSCRIBED, NULL, -1);
+	say_result(&f, expect_track(&f, c, "t", "\"me\"", "{\"n\":3}"),
+		   "{\"outcome\":\"acked\",\"key\":\"me\"}");
+	fake_flush(&f, c);
+	HEARD(&again, "shown@me ");
+	ck_assert_str_eq(log.heard, "");
+	marker(&f, c);
+	end(&f, c);
+}
+END_TEST
+
+static void end_both(struct log *log)
+{
+	log->tracker = rtb_untrack(log->tracker);
+	log->other->tracker = rtb_untrack(log->other->tracker);
+	show(log->c, log, "t", NULL, "{\"n\":9}");
+}
+
+static void change_it(struct log *log)
+{
+	change(log, "{\"n\":5}");
+}
+
+START_TEST(changed_in_callbacks)
+{
+	struct rtb_client *c;
+	struct log log, two = { 0 };
+	struct fake f;
+
+	c = shown_client(&f, &log);
+	change(&log, "{\"n\":4}");
+	log.act = change_it;
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":4}"), "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	HEARD(&log, "shown@k ");
+	ck_assert_int_eq(rtb_tracker_state(log.tracker), RTB_TRACK_PENDING);
+	show(c, &two, "u", NULL, "{}");
+	log.act = end_both;
+	log.other = &two;
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":5}"), "{\"outcome\":\"acked\"}");
+	say_result(&f, expect_track(&f, c, "u", "absent", "{}"), "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	fake_expect(&f, c, RTBP_M_UNTRACK);
+	fake_expect(&f, c, RTBP_M_UNTRACK);
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":9}"), "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	HEARD(&log, "shown@k shown@k shown ");
+	ck_assert_str_eq(two.heard, "");
+	end(&f, c);
+}
+END_TEST
+
+static void end_it(struct log *log)
+{
+	log->tracker = rtb_untrack(log->tracker);
+}
+
+START_TEST(waiting)
+{
+	struct log log = { 0 };
+	struct rtb_client *c;
+	struct fake f;
+
+	c = attached(&f);
+	show(c, &log, "t", NULL, "{}");
+	ck_assert_int_eq(rtb_wait_shown(log.tracker, 0), RTB_E_TIMEOUT);
+	log.act = end_it;
+	say_result(&f, expect_track(&f, c, "t", "absent", "{}"), "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	ck_assert_int_eq(rtb_wait_shown(log.tracker, 60000), -ECANCELED);
+	ck_assert_ptr_null(log.tracker);
+	end(&f, c);
+}
+END_TEST
+
+/* {"k":"aaa..."} with `n` letters. */
+static char *long_state(size_t n, char letter)
+{
+	char *json = malloc(n + 9);
+
+	ck_assert_ptr_nonnull(json);
+	memcpy(json, "{\"k\":\"", 6);
+	memset(json + 6, letter, n);
+	memcpy(json + 6 + n, "\"}", 3);
+	return json;
+}
+
+START_TEST(limits)
+{
+	static const uint8_t nan_map[] = { 0x81, 0xa1, 'k', 0xcb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 0 };
+	static const uint8_t nil[] = { 0xc0 }, half[] = { 0x81, 0xa1 },
+			     bin[] = { 0x81, 0xa1, 'k', 0xc4, 0 };
+	struct rtb_track_options o = RTB_TRACK_OPTIONS_INIT;
+	struct rtbp_buf quotes = RTBP_BUF_INIT;
+	char text[RTBP_STATE_MAX / 2], *json;
+	struct rtb_tracker *tr = NULL;
+	struct rtb_client *c;
+	struct log log;
+	struct fake f;
+	int r;
+
+	memset(text, '"', sizeof(text));
+
+	c = shown_client(&f, &log);
+	ck_assert_int_eq(rtb_track_json(c, "t", "{}", 2, NULL, &tr), -EEXIST);
+	ck_assert_int_eq(rtb_track_json(c, "", "{}", 2, NULL, &tr), RTB_E_TOPIC);
+	ck_assert_int_eq(rtb_track_json(c, "u", "[]", 2, NULL, &tr), RTB_E_PAYLOAD);
+	ck_assert_int_eq(rtb_track_json(c, "u", "{", 1, NULL, &tr), RTB_E_PAYLOAD);
+	ck_assert_int_eq(rtb_track(c, "u", nil, sizeof(nil), NULL, &tr), RTB_E_PAYLOAD);
+	ck_assert_int_eq(rtb_track(c, "u", half, sizeof(half), NULL, &tr), RTB_E_PAYLOAD);
+	ck_assert_int_eq(rtb_track(c, "u", bin, sizeof(bin), NULL, &tr), RTB_E_PAYLOAD);
+	ck_assert_int_eq(rtb_track(c, "u", nan_map, sizeof(nan_map), NULL, &tr), RTB_E_PAYLOAD);
+	ck_assert_ptr_nonnull(strstr(rtb_client_error_text(c), "$.k"));
+	o.key = "rtbridge:x";
+	ck_assert_int_eq(rtb_track_json(c, "u", "{}", 2, &o, &tr), RTB_E_KEY);
+	o.key = NULL;
+	o.size = 1;
+	ck_assert_int_eq(rtb_track_json(c, "u", "{}", 2, &o, &tr), -EINVAL);
+	ck_assert_ptr_null(tr);
+	ck_assert_ptr_null(rtb_untrack(NULL));
+	/* As JSON it may have 64 KiB, not a byte more; escapes count. */
+	json = long_state(RTBP_STATE_MAX - 7, 'a');
+	ck_assert_int_eq(rtb_track_update_json(log.tracker, json, (size_t)-1), RTB_E_TOO_BIG);
+	free(json);
+	rtbp_pack_map(&quotes, 1);
+	rtbp_pack_text(&quotes, "k");
+	rtbp_pack_str(&quotes, text, sizeof(text));
+	ck_assert_int_eq(rtb_track_update(log.tracker, quotes.data, quotes.size), RTB_E_TOO_BIG);
+	rtbp_buf_done(&quotes);
+	json = long_state(RTBP_STATE_MAX, 'a');
+	ck_assert_int_eq(rtb_track_json(c, "u", json, (size_t)-1, NULL, &tr), RTB_E_TOO_BIG);
+	free(json);
+	ck_assert_int_eq(rtb_tracker_state(log.tracker), RTB_TRACK_SHOWN);
+	ck_assert(fake_is_quiet(&f, c));
+	json = long_state(RTBP_STATE_MAX - 8, 'a');
+	r = rtb_track_update_json(log.tracker, json, (size_t)-1);
+	ck_assert_int_eq(r, 0);
+	free(json);
+	fake_expect(&f, c, RTBP_M_TRACK);
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(larger_than_the_frames_of_the_daemon)
+{
+	struct log log = { 0 };
+	struct rtb_client *c;
+	struct fake f;
+	char *json;
+
+	fake_start(&f);
+	f.frame_bytes = 2000;
+	c = fake_client(&f, NULL);
+	json = long_state(3000, 'a');
+	show(c, &log, "t", NULL, json);
+	free(json);
+	fake_attach(&f, c);
+	UNTIL(c, strncmp(log.heard, "refused:too_big:", 16) == 0);
+	rtb_untrack(log.tracker);
+	marker(&f, c);
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(a_full_queue)
+{
+	struct rtb_options o = RTB_OPTIONS_INIT;
+	struct log log = { 0 };
+	struct rtb_client *c;
+	struct fake f;
+
+	fake_start(&f);
+	o.send_queue_bytes = 1;
+	c = fake_client(&f, &o);
+	fake_attach(&f, c);
+	ck_assert_int_gt(rtb_broadcast_json(c, "t", "e", "1", 1, NULL), 0);
+	/* Neither fits behind that; both are sent when there is room, in order. */
+	show(c, &log, "t", NULL, "{\"n\":1}");
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	expect_track(&f, c, "t", "absent", "{\"n\":1}");
+	ck_assert_int_gt(rtb_broadcast_json(c, "t", "e", "1", 1, NULL), 0);
+	rtb_untrack(log.tracker);
+	show(c, &log, "t", NULL, "{\"n\":2}");
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	fake_expect(&f, c, RTBP_M_UNTRACK);
+	expect_track(&f, c, "t", "absent", "{\"n\":2}");
+	end(&f, c);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("client_track");
+	SRunner *runner = srunner_create(suite);
+	TCase *t = tcase_create("track");
+	int failed;
+
+	tcase_set_timeout(t, 120);
+	tcase_add_test(t, shown_and_changed);
+	tcase_add_test(t, throttled_is_asked_again);
+	tcase_add_test(t, for_now_is_not_for_good);
+	tcase_add_test(t, refused);
+	tcase_add_test(t, refused_later);
+	tcase_add_test(t, over_a_restart_of_the_daemon);
+	tcase_add_test(t, ended_and_begun_again);
+	tcase_add_test(t, changed_in_callbacks);
+	tcase_add_test(t, waiting);
+	tcase_add_test(t, limits);
+	tcase_add_test(t, larger_than_the_frames_of_the_daemon);
+	tcase_add_test(t, a_full_queue);
+	suite_add_tcase(suite, t);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
