@@ -5,13 +5,17 @@
 Before the replay every topic, event name, ref, presence key and token is replaced by a random one (seed printed), so
 that the server cannot know the recording by heart. Compared is the order of the frames on each socket. Generated ids
 (phx_ref, UUID keys, ids of bindings) need not be equal, but equal ids must stay equal and different ones different.
-The order of a track reply and one's own presence_diff is free, as it is on the real server.
+The order of a track reply and one's own presence_diff is free, as it is on the real server, and so is that of the metas
+under one key and of the keys of any object.
+
+A recording of version 2 that has no twin of version 1 and no binary frame is also played as one of version 1.
 
 That nothing more arrives is shown by heartbeats as markers: they are answered in order.
 """
 
 import argparse
 import base64
+import itertools
 import json
 import os
 import random
@@ -50,6 +54,37 @@ class Bindings:
     def same(self, old, new):
         return self.there.setdefault(old, new) == new and self.back.setdefault(new, old) == old
 
+    def try_out(self, compare):
+        """compare(ids), whose new pairs count only if it says yes."""
+        trial = Bindings()
+        trial.there, trial.back = dict(self.there), dict(self.back)
+        if not compare(trial):
+            return False
+        self.there, self.back = trial.there, trial.back
+        return True
+
+
+def same_list(want, got, ids):
+    return len(want) == len(got) and all(same_value(w, g, ids) for w, g in zip(want, got))
+
+
+def same_members(want, got, ids):
+    """Objects. A generated key may stand for another, so that more than one pairing may have to be tried."""
+    if len(want) != len(got):
+        return False
+    if not want:
+        return True
+    k = next(iter(want))
+    rest = {key: v for key, v in want.items() if key != k}
+    if k in got:
+        others = [k]
+    else:
+        others = [g for g in got if UUID.fullmatch(g)] if UUID.fullmatch(k) else []
+    return any(ids.try_out(lambda trial: (other == k or trial.same(k, other))
+                           and same_value(want[k], got[other], trial, k)
+                           and same_members(rest, {g: v for g, v in got.items() if g != other}, trial))
+               for other in others)
+
 
 def same_value(want, got, ids, key=None):
     if key in ("phx_ref", "phx_ref_prev") and PHX_REF.fullmatch(str(want)):
@@ -59,19 +94,11 @@ def same_value(want, got, ids, key=None):
     if type(want) is not type(got):
         return False
     if isinstance(want, dict):
-        if len(want) != len(got):
-            return False
-        for k in want:
-            other = k
-            if k not in got and UUID.fullmatch(k):
-                other = ids.there.get(k) or next((g for g in got if UUID.fullmatch(g) and g not in ids.back), None)
-                if other is None or not ids.same(k, other):
-                    return False
-            if other not in got or not same_value(want[k], got[other], ids, k):
-                return False
-        return True
+        return same_members(want, got, ids)
+    if isinstance(want, list) and key == "metas":
+        return any(ids.try_out(lambda trial: same_list(want, order, trial)) for order in itertools.permutations(got))
     if isinstance(want, list):
-        return len(want) == len(got) and all(same_value(w, g, ids) for w, g in zip(want, got))
+        return same_list(want, got, ids)
     if isinstance(want, str):
         return AGO.sub("expired", want) == AGO.sub("expired", got)
     return want == got
@@ -146,15 +173,16 @@ class Link:
 
 
 class Scenario:
-    def __init__(self, path, server, rng, strict):
-        self.name = os.path.basename(path).removesuffix(".jsonl")
+    def __init__(self, recording, server, rng, strict):
+        path, as_v1 = recording
+        self.name = label(recording)
         self.server = server
         self.names = Names(rng, server)
         self.ids = Bindings()
         self.links = {}
         self.n_compared = 0
         self.cleaning_up = False
-        self.steps = self.prepare(load(path))
+        self.steps = self.prepare(load(path), as_v1)
         if strict:
             self.steps = make_strict(self.steps)
         for step in self.steps:
@@ -162,16 +190,20 @@ class Scenario:
                 self.names.message(step["conn"], step["message"])
 
     @staticmethod
-    def prepare(lines):
+    def prepare(lines, as_v1):
         v1, last = {}, 0
         for line in lines:
             if line["dir"] == "info":
                 if line["what"] == "connect":
+                    if as_v1:
+                        line["url"] = line["url"].replace("vsn=2.0.0", "vsn=1.0.0")
                     query = urllib.parse.parse_qs(urllib.parse.urlparse(line["url"]).query)
                     v1[line["conn"]] = query.get("vsn", ["1"])[0].startswith("1")
             elif line["opcode"] in ("text", "binary"):
                 data = base64.b64decode(line["data"]) if line["opcode"] == "binary" else line["data"]
-                line["message"] = Message(v1[line["conn"]], line["opcode"], data)
+                line["message"] = Message(v1[line["conn"]] and not as_v1, line["opcode"], data)
+                if as_v1:
+                    line["message"].make_v1(line["dir"] == "send")
             line["quiet"] = line["t_ms"] - last >= QUIET_MS
             last = line["t_ms"]
         return Scenario.find_ends(lines)
@@ -222,12 +254,17 @@ class Scenario:
         self.links[step["conn"]] = Link(ws, vsn.startswith("1"))
 
     def close(self, step):
-        link = self.links[step["conn"]]
+        link = self.links.get(step["conn"])
+        if step["dir"] == "recv":
+            if link is not None:
+                raise Mismatch(f"{step['conn']}: the server is to close it, which no recording here shows")
+            return  # how the recorder saw the end of what the client had closed
         if not self.cleaning_up:
             self.check()
         # From here on the others hear of those that leave, which the recorder did not wait for.
         self.cleaning_up = "cleaning_up" in step
-        link.ws.send_frame(CLOSE, step["code"].to_bytes(2, "big"))
+        # 1005 stands for a close frame with nothing in it.
+        link.ws.send_frame(CLOSE, b"" if step["code"] == 1005 else step["code"].to_bytes(2, "big"))
         try:
             frame = link.ws.recv_frame()
             while self.cleaning_up:
@@ -276,9 +313,32 @@ class Scenario:
             link.ws.abort()
 
 
+def flip_presence(m, rng):
+    sides = [m.payload] if m.event == "presence_state" else [side for side in m.payload.values() if side]
+    side = rng.choice(sides)
+    key = rng.choice(sorted(side))
+    how = rng.choice(["key", "member", "meta twice", "no meta", "short ref"])
+    metas = side[key]["metas"]
+    if how == "key":
+        side["another " + key] = side.pop(key)
+    elif how == "member":
+        rng.choice(metas)["another member"] = 1
+    elif how == "meta twice":
+        metas.append(metas[0])
+    elif how == "no meta":
+        metas.remove(rng.choice(metas))
+    else:
+        rng.choice(metas)["phx_ref"] = "short"
+    return f"{how} of {m}"
+
+
 def flip(steps, rng):
     """Breaks one expectation; returns what was done."""
-    chosen = rng.choice([s for s in steps if s["dir"] == "recv" and s["message"].ok or s.get("what") == "upgrade_refused"])
+    present = [s for s in steps if s["dir"] == "recv" and '"metas"' in str(s.get("data"))]
+    if present and rng.randint(0, 1):
+        return flip_presence(rng.choice(present)["message"], rng)
+    chosen = rng.choice([s for s in steps if s["dir"] == "recv" and "message" in s and s["message"].ok
+                         or s.get("what") == "upgrade_refused"])
     if "what" in chosen:
         chosen["status"] += 1
         return "another HTTP status"
@@ -294,6 +354,21 @@ def flip(steps, rng):
     else:
         m.fields["ref"] = "x" if m.fields["ref"] is None else None
     return f"{how} of {m}"
+
+
+def label(recording):
+    path, as_v1 = recording
+    return os.path.basename(path).removesuffix(".jsonl") + (" as v1" if as_v1 else "")
+
+
+def recordings(paths):
+    """(path, whether to turn it into version 1)"""
+    found = [(p, False) for p in paths]
+    for p in paths:
+        if p.endswith(".v2.jsonl") and not os.path.exists(p.replace(".v2.", ".v1.")) \
+                and not any(line.get("opcode") == "binary" for line in load(p)):
+            found.append((p, True))
+    return sorted(found)
 
 
 def play(args, paths, rng, alter=None):
@@ -337,6 +412,7 @@ def main():
                    if f.endswith(".jsonl") and (not args.only or any(f.startswith(o) for o in args.only)))
     if not paths:
         sys.exit("no transcripts")
+    paths = recordings(paths)
     if args.interleave:
         others = paths[:]
         rng.shuffle(others)
@@ -346,7 +422,7 @@ def main():
         jobs = [[p] for p in paths]
     failed = 0
     for job in jobs:
-        label = " + ".join(os.path.basename(p).removesuffix(".jsonl") for p in job)
+        names = " + ".join(label(r) for r in job)
         what = []
         try:
             n = play(args, job, rng, (lambda steps: what.append(flip(steps, rng))) if args.self_check else None)
@@ -355,7 +431,7 @@ def main():
         except Mismatch as m:
             bad, good = (None, f"noticed: {what[0]}") if args.self_check else (str(m), None)
         failed += bad is not None
-        print(f"{'FAIL' if bad else 'ok':4} {label}: {bad or good}", flush=True)
+        print(f"{'FAIL' if bad else 'ok':4} {names}: {bad or good}", flush=True)
     print(f"{len(jobs) - failed} of {len(jobs)} passed")
     sys.exit(1 if failed else 0)
 

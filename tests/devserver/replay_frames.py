@@ -77,6 +77,12 @@ class Message:
         self.fields.setdefault("event", "broadcast")
         self.fields["payload"] = data[at:]
 
+    def make_v1(self, sent):
+        """What version 1 has of a version 2 message: servers do not tell the join_ref."""
+        self.v1, self.has_join_ref = True, sent
+        if self.ok and not sent:
+            self.fields["join_ref"] = None
+
     def __getattr__(self, name):
         if name.startswith("__") or "fields" not in self.__dict__:
             raise AttributeError(name)
