@@ -57,6 +57,7 @@ static struct ds_room *room_enter(struct ds_core *c, struct ds_channel *ch)
 		room->topic_json = (struct ds_str){ ds_str_dup(ch->topic_json), ch->topic_json.n };
 		room->private = ch->private;
 		TAILQ_INIT(&room->members);
+		TAILQ_INIT(&room->ghosts);
 		if (!tsearch(room, &c->rooms, by_name))
 			abort();
 	}
@@ -82,6 +83,15 @@ struct ds_channel *ds_channel_new(struct ds_core *c, struct ds_socket *s, struct
 	return ch;
 }
 
+void ds_room_check(struct ds_core *c, struct ds_room *room)
+{
+	if (!TAILQ_EMPTY(&room->members) || !TAILQ_EMPTY(&room->ghosts))
+		return;
+	tdelete(room, &c->rooms, by_name);
+	free((char *)room->topic_json.p);
+	free(room);
+}
+
 void ds_channel_end(struct ds_core *c, struct ds_channel *ch)
 {
 	struct ds_socket *s = ch->socket;
@@ -93,11 +103,7 @@ void ds_channel_end(struct ds_core *c, struct ds_channel *ch)
 	TAILQ_REMOVE(&room->members, ch, in_room);
 	room->n_by_vsn[s->vsn]--;
 	ds_presence_gone(c, ch, room);
-	if (TAILQ_EMPTY(&room->members)) {
-		tdelete(room, &c->rooms, by_name);
-		free((char *)room->topic_json.p);
-		free(room);
-	}
+	ds_room_check(c, room);
 	ds_presence_done(&ch->presence);
 	free((char *)ch->topic_json.p);
 	free(ch->join_ref);

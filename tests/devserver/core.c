@@ -34,6 +34,7 @@ struct ds_core *ds_core_new(const struct ds_conf *conf, const struct ds_ops *ops
 	c->next_id = 1;
 	TAILQ_INIT(&c->sockets);
 	TAILQ_INIT(&c->rules);
+	TAILQ_INIT(&c->ghosts);
 	return c;
 }
 
@@ -43,11 +44,13 @@ struct ds_core *ds_core_free(struct ds_core *c)
 
 	if (!c)
 		return NULL;
+	ds_rules_clear(&c->rules);
 	while ((s = TAILQ_FIRST(&c->sockets)) != NULL) {
 		s->closing = true;
 		ds_core_gone(c, s);
 	}
-	ds_rules_clear(&c->rules);
+	while (!TAILQ_EMPTY(&c->ghosts))
+		ds_presence_ghost_gone(c, TAILQ_FIRST(&c->ghosts)->serial);
 	ds_timers_done(&c->timers);
 	free(c);
 	return NULL;
@@ -357,9 +360,13 @@ static void fire(struct ds_core *c, struct ds_timer *t)
 	struct ds_socket *s = ds_socket_by_id(c, t->socket_id);
 	struct ds_channel *ch = s && t->serial ? ds_channel_by_serial(s, t->serial) : NULL;
 
+	if (t->kind == DS_TIMER_LEAVE)
+		ds_presence_ghost_gone(c, t->serial);
 	if (!s || s->closing)
 		return;
 	switch (t->kind) {
+	case DS_TIMER_LEAVE:
+		break;
 	case DS_TIMER_IDLE:
 		if (c->mono_ms - s->heard_ms >= c->conf.idle_ms)
 			ds_socket_close(c, s, 1000);
@@ -371,6 +378,10 @@ static void fire(struct ds_core *c, struct ds_timer *t)
 		break;
 	case DS_TIMER_SEND:
 		ds_socket_send(c, s, false, ds_buf_view(&t->frame));
+		break;
+	case DS_TIMER_STATE:
+		if (ch)
+			ds_presence_state(c, ch, ds_buf_view(&t->frame));
 		break;
 	case DS_TIMER_EXPIRY:
 		if (ch)

@@ -19,23 +19,43 @@
 TAILQ_HEAD(ds_channel_list, ds_channel);
 TAILQ_HEAD(ds_socket_list, ds_socket);
 TAILQ_HEAD(ds_held_list, ds_held);
+TAILQ_HEAD(ds_ghost_list, ds_ghost);
 
 struct ds_room {
 	struct ds_str topic_json; /* owned */
 	bool private;
 	struct ds_channel_list members;
+	struct ds_ghost_list ghosts;
 	unsigned n_by_vsn[3]; /* indexed by enum ds_vsn */
 };
 
 struct ds_presence {
 	bool on; /* gets diffs of private rooms */
 	bool tracked;
-	char *key;
+	struct ds_str key; /* owned */
 	char ref[DS_REF_SIZE];
 	struct ds_buf payload;
 	struct ds_buf meta; /* payload with phx_ref, as it is sent */
 	int64_t *calls;     /* times of the last calls, a ring of conf.presence_max */
-	unsigned n_calls;
+	unsigned n_calls;   /* those that were let pass */
+};
+
+/* An entry that a rule lets stay for a while after its channel's end. */
+struct ds_ghost {
+	TAILQ_ENTRY(ds_ghost) in_room;
+	TAILQ_ENTRY(ds_ghost) in_core;
+	struct ds_room *room;
+	uint64_t serial; /* of the channel that was */
+	uint64_t socket_id;
+	struct ds_presence presence;
+};
+
+/* One entry of a room; borrowed from its channel or ghost. */
+struct ds_entry {
+	const struct ds_presence *presence;
+	uint64_t serial;
+	uint64_t socket_id;
+	bool late; /* a ghost's */
 };
 
 struct ds_channel {
@@ -95,8 +115,10 @@ struct ds_core {
 	uint64_t n_random;
 	struct ds_timers timers;
 	struct ds_rules rules;
+	struct ds_ghost_list ghosts;
 	bool muted;
 	uint64_t n_opened, n_refused, n_joins, n_heartbeats, n_received, n_relayed, n_sent;
+	uint64_t n_presence_calls, n_presence_closed;
 };
 
 /* core.c: sockets */
@@ -125,6 +147,8 @@ struct ds_channel *ds_channel_by_topic(struct ds_socket *s, struct ds_str topic_
 struct ds_channel *ds_channel_by_serial(struct ds_socket *s, uint64_t serial);
 struct ds_channel *ds_channel_new(struct ds_core *c, struct ds_socket *s, struct ds_str topic_json,
 				  bool private);
+/* Frees a room that neither a channel nor a ghost is in any more. */
+void ds_room_check(struct ds_core *c, struct ds_room *room);
 /* Leaves the room, tells presence, frees it. Sends its own socket nothing. */
 void ds_channel_end(struct ds_core *c, struct ds_channel *ch);
 void ds_channel_push(struct ds_core *c, struct ds_channel *ch, const char *event,
@@ -141,7 +165,14 @@ void ds_channel_message(struct ds_core *c, struct ds_channel *ch, const struct d
 /* presence.c */
 void ds_presence_init(struct ds_core *c, struct ds_channel *ch, struct ds_str config);
 void ds_presence_done(struct ds_presence *p);
-void ds_presence_state(struct ds_core *c, struct ds_channel *ch);
+/* The entries of @room by key, then by age; the caller frees the array. */
+struct ds_entry *ds_presence_entries(const struct ds_room *room, size_t *ret_n);
+/* After the reply to the join: the state, unless it is not wanted, denied or held up by a rule. */
+void ds_presence_joined(struct ds_core *c, struct ds_channel *ch);
+/* presence_state with this payload; if it is empty, as things are now. */
+void ds_presence_state(struct ds_core *c, struct ds_channel *ch, struct ds_str payload);
 void ds_presence_event(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m);
-/* After @ch has left its room @room. */
+/* After @ch has left its room @room; may take away what ch->presence owns. */
 void ds_presence_gone(struct ds_core *c, struct ds_channel *ch, struct ds_room *room);
+/* The ghost of the channel @serial leaves, and all members hear of it. */
+void ds_presence_ghost_gone(struct ds_core *c, uint64_t serial);

@@ -41,11 +41,23 @@ bool ds_rules_use(struct ds_rules *rules, enum ds_rule_op op, struct ds_str topi
 		*ret = (struct ds_rule_hit){ .ms = r->ms,
 					     .retry_after_s = r->retry_after_s,
 					     .status = r->status,
+					     .stale = r->stale,
 					     .text = r->text ? ds_str_dup(ds_str(r->text)) : NULL };
 		if (r->count > 0 && --r->count == 0)
 			rule_free(rules, r);
 		return true;
 	}
+	return false;
+}
+
+bool ds_rules_deny(const struct ds_rules *rules, struct ds_str topic, bool write)
+{
+	const struct ds_rule *r;
+
+	TAILQ_FOREACH(r, rules, link)
+		if (r->op == DS_RULE_DENY_PRESENCE && fits(r->topic, topic) &&
+		    (write ? r->write : r->read))
+			return true;
 	return false;
 }
 
@@ -96,6 +108,9 @@ static bool add_rule(struct order *o, enum ds_rule_op op, int64_t count)
 	r->ms = number_of(o, "ms", 0);
 	r->status = (int)number_of(o, "status", 503);
 	r->retry_after_s = number_of(o, "retry_after", -1);
+	r->stale = json_is_true(json_object_get(o->json, "stale"));
+	r->read = json_is_true(json_object_get(o->json, "read"));
+	r->write = json_is_true(json_object_get(o->json, "write"));
 	r->count = number_of(o, "count", count);
 	TAILQ_INSERT_TAIL(&o->c->rules, r, link);
 	return true;
@@ -148,6 +163,51 @@ static bool op_postgres_error(struct order *o)
 	return add_rule(o, DS_RULE_POSTGRES_ERROR, 1);
 }
 
+static bool same_topic(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* Like policies, it stands until the next order for the same topic; both false lift it. */
+static bool op_deny_presence(struct order *o)
+{
+	json_t *read = json_object_get(o->json, "read"), *write = json_object_get(o->json, "write");
+	struct ds_rule *r, *next;
+
+	if ((!read && !write) || (read && !json_is_boolean(read)) ||
+	    (write && !json_is_boolean(write)))
+		return fail(o, "deny_presence needs a boolean", "read or write");
+	if (json_object_get(o->json, "count"))
+		return fail(o, "deny_presence stands until it is lifted", "count");
+	for (r = TAILQ_FIRST(&o->c->rules); r; r = next) {
+		next = TAILQ_NEXT(r, link);
+		if (r->op == DS_RULE_DENY_PRESENCE &&
+		    same_topic(r->topic, text_of(o, "topic", NULL)))
+			rule_free(&o->c->rules, r);
+	}
+	if (!json_is_true(read) && !json_is_true(write))
+		return true;
+	return add_rule(o, DS_RULE_DENY_PRESENCE, -1);
+}
+
+static bool op_no_presence_state(struct order *o)
+{
+	json_t *ms = json_object_get(o->json, "ms");
+
+	if (ms && number_of(o, "ms", -1) < 0)
+		return fail(o, "no_presence_state needs a time that is not negative", "ms");
+	if (!ms && json_object_set_new(o->json, "ms", json_integer(-1)) < 0)
+		abort();
+	return add_rule(o, DS_RULE_NO_STATE, 1);
+}
+
+static bool op_late_leave(struct order *o)
+{
+	if (number_of(o, "ms", -1) < 0)
+		return fail(o, "late_leave needs a time that is not negative", "ms");
+	return add_rule(o, DS_RULE_LATE_LEAVE, 1);
+}
+
 static bool op_mute(struct order *o)
 {
 	o->c->muted = true;
@@ -163,6 +223,8 @@ static bool op_unmute(struct order *o)
 static bool op_clear(struct order *o)
 {
 	ds_rules_clear(&o->c->rules);
+	while (!TAILQ_EMPTY(&o->c->ghosts))
+		ds_presence_ghost_gone(o->c, TAILQ_FIRST(&o->c->ghosts)->serial);
 	o->c->muted = false;
 	return true;
 }
@@ -300,11 +362,14 @@ static const struct {
 	{ "clear", op_clear },
 	{ "close", op_close },
 	{ "delay_reply", op_delay_reply },
+	{ "deny_presence", op_deny_presence },
 	{ "drop_ack", op_drop_ack },
 	{ "drop_reply", op_drop_reply },
 	{ "half_frame", op_half_frame },
 	{ "hang_upgrade", op_hang_upgrade },
+	{ "late_leave", op_late_leave },
 	{ "mute", op_mute },
+	{ "no_presence_state", op_no_presence_state },
 	{ "phx_close", op_channels },
 	{ "phx_error", op_channels },
 	{ "postgres_error", op_postgres_error },
@@ -319,10 +384,11 @@ static const struct {
 /* A misspelt member would be a fault that silently does not happen. */
 static bool members_known(struct order *o)
 {
-	static const char *const known[] = { "base64", "bytes",       "close",   "code",  "count",
-					     "event",  "extension",   "message", "ms",    "op",
-					     "reason", "retry_after", "sockets", "stall", "status",
-					     "text",   "topic" };
+	static const char *const known[] = { "base64",      "bytes",   "close",     "code",
+					     "count",       "event",   "extension", "message",
+					     "ms",          "op",      "read",      "reason",
+					     "retry_after", "sockets", "stale",     "stall",
+					     "status",      "text",    "topic",     "write" };
 	const char *key;
 	json_t *v;
 

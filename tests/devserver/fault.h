@@ -14,18 +14,24 @@ enum ds_rule_op {
 	DS_RULE_REFUSE_JOIN,
 	DS_RULE_REFUSE_UPGRADE,
 	DS_RULE_HANG_UPGRADE,
-	DS_RULE_POSTGRES_ERROR
+	DS_RULE_POSTGRES_ERROR,
+	DS_RULE_DENY_PRESENCE, /* stands until it is lifted; asked by ds_rules_deny() */
+	DS_RULE_NO_STATE,
+	DS_RULE_LATE_LEAVE
 };
 
 struct ds_rule {
 	TAILQ_ENTRY(ds_rule) link;
 	enum ds_rule_op op;
-	char *topic; /* NULL: any */
-	char *event; /* NULL: any */
-	char *text;  /* reason, message or error text; may be NULL */
-	int64_t ms;
+	char *topic;           /* NULL: any */
+	char *event;           /* NULL: any */
+	char *text;            /* reason, message or error text; may be NULL */
+	int64_t ms;            /* DS_RULE_NO_STATE: -1 swallows it */
 	int64_t retry_after_s; /* -1: none */
 	int status;
+	bool stale; /* DS_RULE_NO_STATE: the state as it was at the join */
+	bool read;  /* DS_RULE_DENY_PRESENCE: these are denied */
+	bool write;
 	int64_t count; /* uses left; -1: without end */
 };
 
@@ -36,10 +42,13 @@ struct ds_rule_hit {
 	int64_t ms;
 	int64_t retry_after_s;
 	int status;
+	bool stale;
 	char *text;
 };
 
 /** ds_rules_use() - the first rule of this kind that matches, used up once; @event may be NULL */
 bool ds_rules_use(struct ds_rules *rules, enum ds_rule_op op, struct ds_str topic,
 		  struct ds_str event, struct ds_rule_hit *ret);
+/** ds_rules_deny() - may nobody of this topic read, or write, presence? */
+bool ds_rules_deny(const struct ds_rules *rules, struct ds_str topic, bool write);
 void ds_rules_clear(struct ds_rules *rules);

@@ -428,8 +428,7 @@ void ds_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m)
 		ds_reply(c, s, m->join_ref, m, "ok", ds_buf_view(&response));
 		if (old_ref)
 			push_old_close(c, s, m, old_ref);
-		if (ch->presence.on)
-			ds_presence_state(c, ch);
+		ds_presence_joined(c, ch);
 		push_postgres(c, ch, m);
 	}
 	free(old_ref);

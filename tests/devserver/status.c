@@ -2,6 +2,9 @@
 /* What GET /_devserver/status shows. */
 #include "core_int.h"
 
+#include <search.h>
+#include <stdlib.h>
+
 static void number(struct ds_buf *b, const char *name, uint64_t value)
 {
 	ds_buf_fmt(b, "\"%s\":%llu,", name, (unsigned long long)value);
@@ -14,14 +17,14 @@ static void add_channel(struct ds_buf *b, const struct ds_channel *ch)
 	ds_buf_text(b, ",\"join_ref\":");
 	ds_buf_str(b, ds_str(ch->join_ref));
 	ds_buf_text(b, ",\"presence_key\":");
-	ds_buf_json(b, ds_str(ch->presence.key));
+	ds_buf_json(b, ch->presence.key);
 	ds_buf_fmt(b,
 		   ",\"private\":%s,\"self\":%s,\"ack\":%s,\"presence\":%s,\"tracked\":%s,"
-		   "\"bindings\":%u,\"access_tokens\":%u,\"exp\":%lld}",
+		   "\"presence_calls\":%u,\"bindings\":%u,\"access_tokens\":%u,\"exp\":%lld}",
 		   ch->private ? "true" : "false", ch->self ? "true" : "false",
 		   ch->ack ? "true" : "false", ch->presence.on ? "true" : "false",
-		   ch->presence.tracked ? "true" : "false", ch->n_bindings, ch->n_token_events,
-		   (long long)(ch->exp_ms / 1000));
+		   ch->presence.tracked ? "true" : "false", ch->presence.n_calls, ch->n_bindings,
+		   ch->n_token_events, (long long)(ch->exp_ms / 1000));
 }
 
 static void add_socket(struct ds_buf *b, const struct ds_socket *s)
@@ -46,6 +49,48 @@ static void add_socket(struct ds_buf *b, const struct ds_socket *s)
 	ds_buf_text(b, "]}");
 }
 
+static void add_entry(struct ds_buf *b, const struct ds_entry *e)
+{
+	ds_buf_text(b, "{\"key\":");
+	ds_buf_json(b, e->presence->key);
+	ds_buf_fmt(b,
+		   ",\"phx_ref\":\"%s\",\"socket\":%llu,\"late\":%s,\"state\":", e->presence->ref,
+		   (unsigned long long)e->socket_id, e->late ? "true" : "false");
+	ds_buf_str(b, ds_buf_view(&e->presence->payload));
+	ds_buf_byte(b, '}');
+}
+
+struct rooms {
+	struct ds_buf *b;
+	const char *comma;
+};
+
+/* Rooms in which nobody is present are left out. */
+static void add_room(const void *node, VISIT visit, void *arg)
+{
+	const struct ds_room *room = *(struct ds_room *const *)node;
+	struct rooms *to = arg;
+	struct ds_entry *list;
+	size_t n;
+
+	if (visit != postorder && visit != leaf)
+		return;
+	list = ds_presence_entries(room, &n);
+	if (n > 0) {
+		ds_buf_fmt(to->b, "%s{\"topic\":", to->comma);
+		ds_buf_str(to->b, room->topic_json);
+		ds_buf_fmt(to->b, ",\"private\":%s,\"entries\":[",
+			   room->private ? "true" : "false");
+		for (size_t i = 0; i < n; i++) {
+			ds_buf_text(to->b, i > 0 ? "," : "");
+			add_entry(to->b, &list[i]);
+		}
+		ds_buf_text(to->b, "]}");
+		to->comma = ",";
+	}
+	free(list);
+}
+
 void ds_core_status(struct ds_core *c, struct ds_buf *b)
 {
 	const struct ds_socket *s;
@@ -60,11 +105,15 @@ void ds_core_status(struct ds_core *c, struct ds_buf *b)
 	number(b, "received", c->n_received);
 	number(b, "relayed", c->n_relayed);
 	number(b, "sent", c->n_sent);
+	number(b, "presence_calls", c->n_presence_calls);
+	number(b, "presence_closed", c->n_presence_closed);
 	ds_buf_fmt(b, "\"muted\":%s,\"sockets\":[", c->muted ? "true" : "false");
 	TAILQ_FOREACH(s, &c->sockets, link) {
 		ds_buf_text(b, comma);
 		add_socket(b, s);
 		comma = ",";
 	}
+	ds_buf_text(b, "],\"presence\":[");
+	twalk_r(c->rooms, add_room, &(struct rooms){ b, "" });
 	ds_buf_text(b, "]}\n");
 }

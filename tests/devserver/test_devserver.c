@@ -210,7 +210,7 @@ START_TEST(test_presence_calls_are_counted_in_a_window)
 	for (int i = 0; i < 12; i++) {
 		say(s, call);
 		expect(ok);
-		pass(6000);
+		pass(6001);
 	}
 	for (int i = 0; i < 20; i++) {
 		say(s, probe);
@@ -221,6 +221,144 @@ START_TEST(test_presence_calls_are_counted_in_a_window)
 	ck_assert_ptr_nonnull(memmem(heard.data, heard.len, "Client presence rate limit", 26));
 	ck_assert_ptr_nonnull(memmem(heard.data, heard.len, "phx_close", 9));
 	end();
+}
+END_TEST
+
+static void fault(const char *json)
+{
+	char error[200] = "";
+
+	ck_assert_msg(ds_core_fault(core, ds_str(json), error, sizeof(error)), "%s", error);
+}
+
+/* How often @text was heard since the last call of expect() or forget(). */
+static unsigned times(const char *text)
+{
+	const char *at;
+	unsigned n = 0;
+
+	ds_buf_byte(&heard, 0);
+	heard.len--;
+	for (at = heard.data; (at = strstr(at, text)) != NULL; at++)
+		n++;
+	return n;
+}
+
+static void forget(void)
+{
+	heard.len = 0;
+}
+
+#define JOIN(ref, key)                                                                    \
+	"[\"" ref "\",\"" ref "\",\"realtime:r\",\"phx_join\",{\"config\":{\"presence\":" \
+	"{\"enabled\":true,\"key\":\"" key "\"}}}]"
+#define CALL(event, payload)                                                             \
+	"[\"1\",\"2\",\"realtime:r\",\"presence\",{\"event\":\"" event "\",\"payload\":" \
+	"" payload "}]"
+#define SHUT "Client presence rate limit exceeded"
+
+/* Stricter than windows one after the other: none of that length, wherever it begins, has more. */
+START_TEST(test_no_window_has_too_many_presence_calls)
+{
+	static const struct {
+		int64_t wait_ms;
+		unsigned shut;
+	} last[] = { { 9, 1 }, { 10, 1 }, { 11, 0 } };
+	struct ds_conf conf = test_conf();
+
+	for (size_t i = 0; i < sizeof(last) / sizeof(last[0]); i++) {
+		struct ds_socket *s;
+
+		begin(&conf);
+		s = open_socket(1000);
+		say(s, JOIN("1", "k"));
+		say(s, CALL("untrack", "{}"));
+		pass(29990);
+		for (int n = 0; n < 4; n++)
+			say(s, CALL("bogus", "{}"));
+		pass(last[i].wait_ms);
+		forget();
+		say(s, CALL("untrack", "{}"));
+		ck_assert_uint_eq(times(SHUT), last[i].shut);
+		ck_assert_uint_eq(times("phx_reply"), 1 - last[i].shut);
+		forget();
+		say(s, CALL("untrack", "{}")); /* the four are still in the window */
+		ck_assert_uint_eq(times(SHUT), 1 - last[i].shut);
+		end();
+	}
+}
+END_TEST
+
+/* A late state tells how things are when it is sent, a stale one how they were at the join. */
+START_TEST(test_late_states)
+{
+	struct ds_conf conf = test_conf();
+	struct ds_socket *a, *b;
+
+	begin(&conf);
+	a = open_socket(1000);
+	b = open_socket(1000);
+	say(a, JOIN("1", "a"));
+	say(a, CALL("track", "{\"n\":1}"));
+	for (int stale = 0; stale < 2; stale++) {
+		fault(stale ? "{\"op\":\"no_presence_state\",\"ms\":500,\"stale\":true}"
+			    : "{\"op\":\"no_presence_state\",\"ms\":500}");
+		say(b, JOIN("7", "b"));
+		say(a, stale ? CALL("track", "{\"n\":3}") : CALL("track", "{\"n\":2}"));
+		forget();
+		pass(499);
+		expect("");
+		pass(1);
+		ck_assert_uint_eq(times("[\"7\",null,\"realtime:r\",\"presence_state\",{\"a\":"),
+				  1);
+		/* Late: what came in the meantime; stale: what had been before the join. */
+		ck_assert_uint_eq(times("\"n\":2"), 1);
+		ck_assert_uint_eq(times("phx_ref\":"), 1);
+	}
+	/* A channel that has ended by then, or been replaced, gets none. */
+	fault("{\"op\":\"no_presence_state\",\"ms\":500,\"stale\":true,\"count\":2}");
+	say(b, JOIN("7", "b"));
+	say(b, JOIN("8", "b"));
+	say(b, "[\"8\",\"9\",\"realtime:r\",\"phx_leave\",{}]");
+	forget();
+	pass(500);
+	expect("");
+	end();
+}
+END_TEST
+
+START_TEST(test_a_late_leave)
+{
+	struct ds_conf conf = test_conf();
+	struct ds_socket *a, *b;
+
+	begin(&conf);
+	a = open_socket(1000);
+	b = open_socket(1000);
+	say(a, JOIN("1", "a"));
+	say(a, CALL("track", "{\"n\":1}"));
+	fault("{\"op\":\"late_leave\",\"topic\":\"realtime:r\",\"ms\":700,\"count\":-1}");
+	ds_core_gone(core, a);
+	pass(699);
+	forget();
+	say(b, JOIN("1", "a"));
+	say(b, CALL("track", "{\"n\":2}"));
+	ck_assert_uint_eq(times("presence_state\",{\"a\":{\"metas\":[{\"phx_ref\":"), 1);
+	ck_assert_uint_eq(times("\"leaves\":{}"), 1);
+	forget();
+	pass(1);
+	ck_assert_uint_eq(times("\"joins\":{},\"leaves\":{\"a\":"), 1);
+	ck_assert_uint_eq(times("\"n\":1"), 1);
+	/* Nobody is left to hear of the last one; it still keeps the room, for those who come. */
+	ds_core_gone(core, b);
+	pass(100);
+	b = open_socket(1000);
+	forget();
+	say(b, JOIN("1", "c"));
+	ck_assert_uint_eq(times("\"n\":2"), 1);
+	say(b, CALL("track", "{}"));
+	ds_core_gone(core, b);
+	end(); /* with two that have not left yet */
 }
 END_TEST
 
@@ -393,6 +531,9 @@ int main(void)
 	tcase_add_test(tc, test_a_token_ends_to_the_millisecond);
 	tcase_add_test(tc, test_timers_do_not_pile_up);
 	tcase_add_test(tc, test_presence_calls_are_counted_in_a_window);
+	tcase_add_test(tc, test_no_window_has_too_many_presence_calls);
+	tcase_add_test(tc, test_late_states);
+	tcase_add_test(tc, test_a_late_leave);
 	tcase_add_test(tc, test_idle);
 	tcase_add_test(tc, test_scanner_and_jansson_agree);
 	tcase_add_test(tc, test_scanner_on_hard_cases);

@@ -11,7 +11,9 @@ enum ds_timer_kind {
 	DS_TIMER_UNSTICK,
 	DS_TIMER_EXPIRY,
 	DS_TIMER_RESUBSCRIBED,
-	DS_TIMER_SEND
+	DS_TIMER_SEND,
+	DS_TIMER_STATE,
+	DS_TIMER_LEAVE
 };
 
 struct ds_timer {
@@ -19,8 +21,9 @@ struct ds_timer {
 	uint64_t order; /* equal times fire in the order in which they were set */
 	enum ds_timer_kind kind;
 	uint64_t socket_id;
-	uint64_t serial;     /* of the channel, where there is one */
-	struct ds_buf frame; /* DS_TIMER_SEND: a text frame */
+	uint64_t serial; /* of the channel, where there is one */
+	struct ds_buf
+		frame; /* DS_TIMER_SEND: a text frame; DS_TIMER_STATE: a payload, may be empty */
 };
 
 struct ds_timers {

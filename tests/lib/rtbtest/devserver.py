@@ -34,6 +34,15 @@ def sign(claims, secret, header=None):
     return (body + b"." + part(hmac.new(secret.encode(), body, hashlib.sha256).digest())).decode()
 
 
+def _presence(status, topic, private):
+    found = {}
+    for room in status["presence"]:
+        if (room["topic"], room["private"]) == (topic, private):
+            for entry in room["entries"]:
+                found.setdefault(entry["key"], []).append(entry["state"])
+    return found
+
+
 class DevServer:
     """`with DevServer(bin, strict_refs=True, idle_ms=500) as server:` Options are those of the program, with _ for -."""
 
@@ -129,6 +138,10 @@ class DevServer:
         return [s for s in self.status()["sockets"]
                 if topic is None or any(t["topic"] == topic for t in s["topics"])]
 
+    def presence(self, topic, private=False):
+        """Who is present in a room, as the server has it: {key: [payload, ...]}."""
+        return _presence(self.status(), topic, private)
+
     def wait_status(self, condition, what, seconds=DEADLINE):
         """Polls the status until condition(status) is true; returns that status."""
 
@@ -137,6 +150,15 @@ class DevServer:
             return status if condition(status) else None
 
         return until(look, what, seconds)
+
+    def wait_presence(self, topic, want, private=False, seconds=DEADLINE):
+        """Polls until presence(topic, private) is `want`; the payloads of one key may come in any order."""
+
+        def ordered(presences):
+            return {key: sorted(states, key=json.dumps) for key, states in presences.items()}
+
+        return self.wait_status(lambda st: ordered(_presence(st, topic, private)) == ordered(want),
+                                f"presence of {topic} is {want}", seconds)
 
     def wait_joined(self, topic, n=1, seconds=DEADLINE):
         return self.wait_status(
