@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the files of presence share. Nobody else includes this.
+ *
+ *   presence.c       the tables: who is held, what waits, the limits
+ *   presence_meta.c  one meta, read from what the server sent
+ *   presence_view.c  what clients see of it: the entries, and the net difference of a call
+ *
+ *   presence 1 -- n presence_key 1 -- n presence_slot 1 -- 0..1 presence_meta
+ *
+ * A slot is a place for the meta of one (key, ref). The first time that a call touches a slot it
+ * remembers what stood there (`was`); at the end of the call only what was touched is compared. So
+ * a diff costs what it brings (times the logarithm), however many metas others have put under the
+ * same key, and nothing has to be limited for each key.
+ */
+#include <bsd/sys/tree.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "realtime/presence.h"
+
+#define PRESENCE_BRIDGE "rtbridge:" /* how the key of a bridge that merges starts */
+
+enum {
+	/* What a meta and a member count in addition to their bytes: at least what the structs
+	 * take, and more than the words around them in a snapshot. */
+	PRESENCE_META_BYTES = 384,
+	PRESENCE_MEMBER_BYTES = 64,
+};
+
+struct presence_member {
+	struct rtbp_str key;
+	struct rtbp_val state;
+};
+
+struct presence_meta {
+	size_t cost;
+	struct rtbp_val state;
+	struct rtbp_str prev; /* phx_ref_prev; `p` NULL: none */
+	bool merges;          /* of a bridge: its members are shown in its place */
+	size_t n_members;
+	struct presence_member members[]; /* in order of key, each key once; the bytes follow */
+};
+
+struct presence_key;
+
+struct presence_slot {
+	RB_ENTRY(presence_slot) by_ref;
+	TAILQ_ENTRY(presence_slot) in_order; /* while `now` */
+	TAILQ_ENTRY(presence_slot) touch;    /* while is_touched */
+	struct presence_key *key;
+	struct presence_meta *now; /* NULL: gone, kept to the end of the call for `was` */
+	struct presence_meta *was; /* before this call, while is_touched; may be `now` itself */
+	bool is_touched;
+	bool is_paired; /* is one half of an update */
+	bool is_listed; /* the state that is being read has it */
+	struct rtbp_str ref;
+	char text[];
+};
+
+RB_HEAD(presence_slot_tree, presence_slot);
+TAILQ_HEAD(presence_slot_list, presence_slot);
+
+struct presence_key {
+	RB_ENTRY(presence_key) by_name;
+	TAILQ_ENTRY(presence_key) touch; /* while is_touched */
+	struct presence_slot_tree slots;
+	struct presence_slot_list order;
+	bool is_bridge;              /* only the last of its metas is shown */
+	bool is_touched;             /* bridges only */
+	struct presence_slot *shown; /* before this call, while is_touched; NULL: none */
+	struct rtbp_str name;
+	char text[];
+};
+
+RB_HEAD(presence_key_tree, presence_key);
+TAILQ_HEAD(presence_key_list, presence_key);
+int presence_slot_compare(struct presence_slot *a, struct presence_slot *b);
+int presence_key_compare(struct presence_key *a, struct presence_key *b);
+RB_PROTOTYPE(presence_slot_tree, presence_slot, by_ref, presence_slot_compare)
+RB_PROTOTYPE(presence_key_tree, presence_key, by_name, presence_key_compare)
+
+struct presence_diff;
+TAILQ_HEAD(presence_diff_list, presence_diff);
+
+struct presence {
+	size_t max_bytes;
+	size_t bytes; /* what is held, in terms of presence_meta.cost */
+	size_t n_entries;
+	struct presence_key_tree keys;
+	struct presence_slot_list touched;
+	struct presence_key_list touched_bridges;
+	struct presence_diff_list waiting;
+	size_t waiting_bytes;
+	struct {
+		struct rtbp_buf entries; /* without the array's header */
+		size_t n;
+	} changes[PRESENCE_N_CHANGES];
+	struct rtbp_buf scratch;
+	bool is_known; /* a state has come since presence_joining() */
+	bool is_lost;  /* overflow since presence_joining() */
+};
+
+/* Text of equal length first compared by length: it needs an order, not the dictionary's. */
+int presence_str_compare(struct rtbp_str a, struct rtbp_str b);
+struct presence_slot *presence_find_slot(struct presence_key *key, struct rtbp_str ref);
+
+/* The phx_ref of a meta, borrowed. Return: false when it has none that counts. */
+bool presence_meta_ref(struct rtbp_val meta, struct rtbp_str *ret);
+
+/**
+ * presence_meta_new() - a copy of what the server sent, the refs apart
+ * @max_cost: what it may cost at most
+ * @scratch: contents are of no interest before and after
+ *
+ * Return: 0; PRESENCE_E_OVERFLOW; -ENOMEM.
+ */
+int presence_meta_new(struct rtbp_val meta, const struct presence_key *key, struct rtbp_str ref,
+		      size_t max_cost, struct rtbp_buf *scratch, struct presence_meta **ret);
+
+/* Fills `changes` with what the touched slots and bridges say, and counts the entries anew.
+ * Return: 0, -ENOMEM. */
+int presence_compare(struct presence *p);
