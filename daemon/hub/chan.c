@@ -180,6 +180,14 @@ static void chan_changed(struct join *j)
 	}
 }
 
+static void chan_opened(struct join *j)
+{
+	struct chan *ch = j->owner;
+
+	slot_run(&ch->slot);
+	sends_flush(ch);
+}
+
 static void chan_lost(struct join *j, const char *code, const char *text)
 {
 	struct chan *ch = j->owner;
@@ -217,6 +225,7 @@ static void chan_join_dead(struct join *j)
 	struct chan *ch = j->owner;
 
 	ch->join = ch->slot.join = NULL;
+	ch->rekeyed = false;
 	slot_lost(&ch->slot);
 	room_free(ch);
 	chan_release(ch);
@@ -229,6 +238,7 @@ static const struct join_ops chan_join_ops = {
 	.fits = chan_fits,
 	.owed = chan_owed,
 	.changed = chan_changed,
+	.opened = chan_opened,
 	.lost = chan_lost,
 	.message = chan_on_message,
 	.dead = chan_join_dead,

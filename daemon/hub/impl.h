@@ -117,7 +117,8 @@ struct chan {
 	unsigned n_sends;
 	struct send *next_send;     /* the oldest queued one; NULL: all are given */
 	char key[RTBP_KEY_MAX + 1]; /* of the shared join's presence */
-	bool key_is_made;           /* by us: any tracker without a key of its own may have it */
+	bool rekeyed;     /* the shared join was joined anew for a tracker's key: not again */
+	bool key_is_made; /* by us: any tracker without a key of its own may have it */
 	struct room room;
 	struct slot slot;
 	TAILQ_HEAD(, spill) spills;

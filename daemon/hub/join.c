@@ -61,10 +61,23 @@ static void unqueue_join(struct join *j)
 	}
 }
 
-static void rejoin_cancel(struct join *j)
+/* Return: whether something was held back for it. */
+static bool rejoin_cancel(struct join *j)
 {
+	bool held = j->rejoin_by_ms != 0;
+
 	timer_disarm(&j->hub->timers, &j->rejoin_timer);
 	j->rejoin_by_ms = 0;
+	return held;
+}
+
+static void rejoin_arm(struct join *j)
+{
+	uint64_t at = hub_now(j->hub) + REJOIN_GATHER_MS;
+
+	if (j->rejoined_at_ms && j->rejoined_at_ms + REJOIN_EVERY_MS > at)
+		at = j->rejoined_at_ms + REJOIN_EVERY_MS;
+	timer_arm(&j->hub->timers, &j->rejoin_timer, at);
 }
 
 void join_kill(struct join *j)
@@ -74,7 +87,7 @@ void join_kill(struct join *j)
 	if (j->state == JOIN_DEAD)
 		return;
 	unqueue_join(j);
-	rejoin_cancel(j);
+	(void)rejoin_cancel(j);
 	timer_disarm(&hub->timers, &j->linger_timer);
 	j->state = JOIN_DEAD;
 	RB_REMOVE(join_topic_tree, &j->link->joins, j);
@@ -173,7 +186,8 @@ static void join_linger(struct join *j)
 	struct hub *hub = j->hub;
 	uint32_t linger_ms = j->state == JOIN_REJECTED ? JOIN_REJECTED_MS : j->ops->linger_ms(j);
 
-	rejoin_cancel(j);
+	if (rejoin_cancel(j))
+		j->ops->opened(j);
 	if (j->linger_timer.armed)
 		return;
 	if (linger_ms)
@@ -182,34 +196,41 @@ static void join_linger(struct join *j)
 		join_linger_over(j);
 }
 
+/* Nobody wants it any more. */
+static void join_unwanted(struct join *j)
+{
+	if (j->state == JOIN_WAITING && j->live) {
+		/* The rejoin is called off before it was sent. The channel is still there, with
+		 * whatever it shows: it is left at once. */
+		unqueue_join(j);
+		j->live = false;
+		j->gap_from_wall_ms = 0;
+		j->state = JOIN_JOINED;
+		join_linger_over(j);
+	} else if (j->state == JOIN_WAITING) {
+		join_kill(j);
+	} else if (j->state == JOIN_JOINED || j->state == JOIN_REJECTED) {
+		join_linger(j);
+	}
+}
+
 void join_update(struct join *j)
 {
-	struct hub *hub = j->hub;
-
-	if (j->state == JOIN_DEAD || hub->dying)
+	if (j->state == JOIN_DEAD || j->hub->dying)
 		return;
 	if (!j->ops->wanted(j)) {
-		if (j->state == JOIN_WAITING && j->live) {
-			/* The rejoin is called off before it was sent: the channel is still there.
-			 */
-			unqueue_join(j);
-			j->live = false;
-			j->gap_from_wall_ms = 0;
-			j->state = JOIN_JOINED;
-		}
-		if (j->state == JOIN_WAITING)
-			join_kill(j);
-		else if (j->state == JOIN_JOINED || j->state == JOIN_REJECTED)
-			join_linger(j);
+		join_unwanted(j);
 		return;
 	}
-	timer_disarm(&hub->timers, &j->linger_timer);
-	if (j->state == JOIN_WAITING)
-		joins_run(hub);
-	else if (j->state == JOIN_JOINED && j->ops->fits(j))
-		rejoin_cancel(j);
-	else if (j->state == JOIN_JOINED && !j->rejoin_timer.armed)
-		timer_arm(&hub->timers, &j->rejoin_timer, hub_now(hub) + REJOIN_GATHER_MS);
+	timer_disarm(&j->hub->timers, &j->linger_timer);
+	if (j->state == JOIN_WAITING) {
+		joins_run(j->hub);
+	} else if (j->state == JOIN_JOINED && j->ops->fits(j)) {
+		if (rejoin_cancel(j))
+			j->ops->opened(j);
+	} else if (j->state == JOIN_JOINED && !j->rejoin_timer.armed) {
+		rejoin_arm(j);
+	}
 }
 
 /* ---- joining ---- */
@@ -397,7 +418,8 @@ int join_push(struct join *j)
 
 static void rejoin_go(struct join *j)
 {
-	rejoin_cancel(j);
+	(void)rejoin_cancel(j);
+	j->rejoined_at_ms = hub_now(j->hub);
 	log_info("joining %s anew: what it was joined with serves no longer", j->wire_topic);
 	j->ops->lost(j, "presence", "the channel was joined anew before the answer");
 	gap_begins(j, "presence");
@@ -476,7 +498,7 @@ static void join_lost(struct join *j, const char *text)
 {
 	if (hub_now(j->hub) - j->joined_at_ms >= JOIN_STABLE_MS)
 		j->n_failures = 0;
-	rejoin_cancel(j);
+	(void)rejoin_cancel(j);
 	gap_begins(j, reason_find(text, strlen(text))->code);
 	j->ops->lost(j, reason_find(text, strlen(text))->code, text);
 	if (j->ops->wanted(j))
@@ -532,7 +554,7 @@ static void join_on_offline(struct join *j)
 	bool had = j->state == JOIN_JOINED || j->live;
 
 	if (had) {
-		rejoin_cancel(j);
+		(void)rejoin_cancel(j);
 		gap_begins(j, "connection");
 		j->ops->lost(j, "connection",
 			     "the connection to the server ended before the answer");

@@ -39,6 +39,7 @@ enum {
 	JOIN_BACKOFF_MAX_MS = 30000,
 	REJOIN_GATHER_MS = 200,
 	REJOIN_OWED_MS = 2000,
+	REJOIN_EVERY_MS = 10000, /* each is a gap for all who share the join */
 	LINK_BUSY_RETRY_MS = 10,
 	LINK_IDLE_MS = 50000, /* a further link without joins; the server would close it later */
 	/* The server closes the whole connection (1009) for a larger message. */
@@ -93,6 +94,8 @@ struct join_ops {
 	bool (*fits)(const struct join *j); /* does what it was joined with still serve? */
 	bool (*owed)(const struct join *j); /* answers of the server are still to come */
 	void (*changed)(struct join *j);
+	/* A rejoin that held things back was called off: they may be given now. */
+	void (*opened)(struct join *j);
 	/* What was given and has no answer will have none. `code`: a reason word. */
 	void (*lost)(struct join *j, const char *code, const char *text);
 	void (*message)(struct join *j, const struct phx_msg *msg); /* presence, broadcasts */
@@ -130,8 +133,9 @@ struct join {
 	char gap_cause[32];
 	/* The rejoin by our own wish. */
 	struct timer rejoin_timer;
-	uint64_t rejoin_by_ms; /* 0: none is due, or it is still being gathered for */
-	bool live;             /* WAITING or JOINING, and the channel before is still there */
+	uint64_t rejoined_at_ms; /* the last one; 0: none yet */
+	uint64_t rejoin_by_ms;   /* 0: none is due, or it is still being gathered for */
+	bool live;               /* WAITING or JOINING, and the channel before is still there */
 	struct timer linger_timer;
 	TAILQ_ENTRY(join) reap_entry;
 };

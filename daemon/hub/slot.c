@@ -188,6 +188,13 @@ static bool is_due(const struct slot *slot)
 	return slot->sent_version != slot->version;
 }
 
+/* Nobody is to be shown any more: that does not wait for the answer to an earlier call, which then
+ * counts no more. */
+static bool is_busy(const struct slot *slot)
+{
+	return slot->in_flight && (slot->n_trackers > 0 || slot->sent_nobody);
+}
+
 void slot_run(struct slot *slot)
 {
 	struct hub *hub = slot->chan->hub;
@@ -195,7 +202,7 @@ void slot_run(struct slot *slot)
 	bool leaving = slot->n_trackers == 0 || slot->someone_left;
 	uint64_t now = hub_now(hub), at;
 
-	if (hub->dying || !j || !join_is_open(j) || slot->in_flight || !is_due(slot) ||
+	if (hub->dying || !j || !join_is_open(j) || is_busy(slot) || !is_due(slot) ||
 	    (slot->n_trackers && !j->ops->fits(j)))
 		return;
 	timer_disarm(&hub->timers, &slot->timer);

@@ -53,6 +53,13 @@ static void spill_changed(struct join *j)
 		trackers_refused(&sp->slot, RTBP_E_REJECTED, NULL, j->text);
 }
 
+static void spill_opened(struct join *j)
+{
+	struct spill *sp = j->owner;
+
+	slot_run(&sp->slot);
+}
+
 static void spill_lost(struct join *j, const char *code, const char *text)
 {
 	struct spill *sp = j->owner;
@@ -86,6 +93,7 @@ static const struct join_ops spill_join_ops = {
 	.fits = spill_fits,
 	.owed = spill_owed,
 	.changed = spill_changed,
+	.opened = spill_opened,
 	.lost = spill_lost,
 	.message = spill_message,
 	.dead = spill_dead,

@@ -223,34 +223,61 @@ static int place_merged(struct tracker *t, struct track_fault *f)
 	return 0;
 }
 
+/* Can the shared join show it without being joined anew? Else may it be, for this? Once in its
+ * life: each time is a gap for all who share it. */
+static bool shared_slot_serves(struct chan *ch, const struct tracker *t)
+{
+	const struct join *j = ch->join;
+	bool is_there = j->state == JOIN_JOINED || j->state == JOIN_JOINING || j->live;
+
+	if (ch->slot.n_trackers)
+		return false;
+	if (!is_there || (t->has_key ? strcmp(t->key, j->key) == 0 : ch->key_is_made))
+		return true;
+	if (ch->rekeyed)
+		return false;
+	ch->rekeyed = true;
+	return true;
+}
+
+static void use_shared_slot(struct chan *ch, struct tracker *t)
+{
+	t->slot = &ch->slot;
+	choose_key(ch->key, &ch->key_is_made, ch->hub, t->has_key ? t->key : NULL);
+	snprintf(t->key, sizeof(t->key), "%s", ch->key);
+}
+
 static int place_apart(struct tracker *t, struct track_fault *f)
 {
 	struct hub *hub = t->peer->hub;
 	struct chan *ch = t->chan;
-	struct spill *sp;
-	const char *why;
-	bool is_made = false;
+	bool is_made = false, is_first = ch->slot.n_trackers == 0;
+	struct spill *sp = NULL;
+	const char *why = NULL;
 
-	if (ch->join && ch->slot.n_trackers == 0) {
-		t->slot = &ch->slot;
-		choose_key(ch->key, &ch->key_is_made, hub, t->has_key ? t->key : NULL);
-		snprintf(t->key, sizeof(t->key), "%s", ch->key);
+	if (shared_slot_serves(ch, t)) {
+		use_shared_slot(ch, t);
+		return 0;
+	}
+	if (hub->conf.trackers == HUB_TRACKERS_LINKS)
+		sp = spill_get(ch, t->peer, &why);
+	if (sp) {
+		t->slot = &sp->slot;
+		choose_key(sp->key, &is_made, hub, t->has_key ? t->key : NULL);
+		snprintf(t->key, sizeof(t->key), "%s", sp->key);
+		return 0;
+	}
+	if (is_first) {
+		use_shared_slot(ch, t); /* joined anew once more, as often as that may be */
 		return 0;
 	}
 	if (hub->conf.trackers == HUB_TRACKERS_REFUSE)
 		return refuse(f, RTBP_E_PRESENCE_TAKEN,
 			      "another client of this daemon is shown in the channel, and "
 			      "[presence] trackers = refuse allows one");
-	sp = spill_get(ch, t->peer, &why);
-	if (!sp) {
-		snprintf(f->buf, sizeof(f->buf),
-			 "another client of this daemon is shown in the channel, and %s", why);
-		return refuse(f, RTBP_E_PRESENCE_TAKEN, f->buf);
-	}
-	t->slot = &sp->slot;
-	choose_key(sp->key, &is_made, hub, t->has_key ? t->key : NULL);
-	snprintf(t->key, sizeof(t->key), "%s", sp->key);
-	return 0;
+	snprintf(f->buf, sizeof(f->buf),
+		 "another client of this daemon is shown in the channel, and %s", why);
+	return refuse(f, RTBP_E_PRESENCE_TAKEN, f->buf);
 }
 
 /* Under which key: what the request says, else what the peer's subscription says. */
