@@ -159,7 +159,7 @@ static void on_outcome(struct rtb_tracker *tr, struct rtbp_str outcome, struct r
 {
 	struct rtbp_str words = { NULL, 0 };
 	uint64_t retry = RTBC_TRACK_AGAIN_MS;
-	char text[RTBC_TEXT_MAX];
+	char code[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
 
 	(void)rtbp_get_str(rtbp_field(result, RTBP_F_TEXT), &words);
 	rtbc_copy(text, sizeof(text), words);
@@ -171,8 +171,9 @@ static void on_outcome(struct rtb_tracker *tr, struct rtbp_str outcome, struct r
 	} else if (rtbp_str_is(outcome, "throttled")) {
 		rtbc_tracker_set(tr, RTB_TRACK_THROTTLED, "", text, sane_ms(retry));
 		ask_again(tr, rtbc_now_ms() + sane_ms(retry) + RTBC_TRACK_SLACK_MS);
-	} else { /* "queued": the daemon has waited long before it said so */
-		rtbc_tracker_set(tr, RTB_TRACK_PENDING, "queued", text, -1);
+	} else { /* "queued": the daemon has waited long before it said so; or a later word */
+		rtbc_copy(code, sizeof(code), outcome);
+		rtbc_tracker_set(tr, RTB_TRACK_PENDING, code, text, -1);
 		ask_again(tr, tr->asked_at + RTBC_TRACK_AGAIN_MS);
 	}
 }

@@ -8,10 +8,11 @@ import tree
 # Words in backticks in sections 4 to 6 that are no names of the table: values of fields.
 VALUES = set("""
     true false ready joined joining rejoining rejected closed
-    acked denied unknown too_big busy expired not_joined
+    acked denied unknown too_big busy expired not_joined throttled queued
+    replaced ok pending overflow
     idle connecting online stalled backoff auth_failed config_error draining
-    auto ws bin sync.upstream *
-""".split()) | {""}
+    auto ws bin sync.upstream * links merge refuse rtbridge: presence.key
+""".split()) | {"", "[presence] trackers"}
 
 
 def rows(text, which):
@@ -51,8 +52,8 @@ def reason_words(source):
 
 def check(table, document, reasons):
     chapter = sections(document)
-    # "connection" is the hub's own word for channels whose link is down.
-    said = words(chapter[8]) - {"text", "reason", "code", "connection"}
+    # "connection" and "presence" are the hub's own words: the link is down, the channel is joined anew for presence.
+    said = words(chapter[8]) - {"text", "reason", "code", "cause", "connection", "presence"}
     for name in sorted(reason_words(reasons) - said):
         yield f"PROTOCOL.md lacks the reason {name}"
     for name in sorted(said - reason_words(reasons)):

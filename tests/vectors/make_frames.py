@@ -52,14 +52,16 @@ STATUS = {
     "url": "wss://abcdefghijklmnopqrst.supabase.co/realtime/v1/websocket",
     "vsn": "2.0.0",
     "links": [{"link": 0, "state": "online", "since": 1700000000123, "why": "shared by all", "joins": 2,
-               "rtt_ms": 37}],
+               "rtt_ms": 37},
+              {"link": 1, "state": "online", "since": 1700000000456, "why": "presence in room:1", "joins": 1,
+               "rtt_ms": 38, "uid": 1000}],
     "clients": [{"session": 3, "uid": 1000, "pid": 70000, "name": "worker", "version": "1.2", "subscriptions": 2,
                  "queued_bytes": 0}],
     "channels": [
         {"chan": 1, "topic": "room:1", "private": False, "state": "ready", "link": 0, "subscribers": 2,
-         "queued_sends": 0},
+         "queued_sends": 0, "presence": "ok", "entries": 2, "trackers": 1},
         {"chan": 2, "topic": "room:2", "private": True, "state": "rejected", "link": 0, "subscribers": 1,
-         "queued_sends": 3, "code": "rejected", "text": "Unauthorized"},
+         "queued_sends": 3, "trackers": 0, "code": "rejected", "text": "Unauthorized"},
     ],
     "counters": {"reconnects": 1, "messages_in": 256, "messages_out": 255, "bytes_in": 65536, "bytes_out": 65535,
                  "deliveries": 4294967296, "undecoded": 0, "slow_consumers": 127},
@@ -68,8 +70,25 @@ STATUS = {
 
 HELLO = {"protocol": 1, "server": {"name": "rtbridged", "version": "0.1.0"}, "session": 3,
          "limits": {"frame_bytes": 4194304, "queue_bytes": 8388608, "topic_bytes": 240, "event_bytes": 255,
-                    "depth": 64, "subscriptions": 1000},
-         "features": ["broadcast", "sync.upstream"], "connection": CONNECTION}
+                    "key_bytes": 255, "state_bytes": 65536, "depth": 64, "subscriptions": 1000},
+         "features": ["broadcast", "sync.upstream", "presence", "gap"], "connection": CONNECTION}
+
+ALICE = {"key": "alice", "ref": "GHlA1fShRjMmZhnL", "state": {"n": 1}}
+# A second client under the same key; its state is its own business.
+ALICE_2 = {"key": "alice", "ref": "GHlA1fShRjMmZhnM", "state": {"members": ["bob"], "at": 1.5}}
+BOB = {"key": "bob", "ref": "GHlA1gAbRjMmZhnN", "state": {}}
+# A member of a rtbridge that merges.
+CAROL = {"key": "carol", "ref": "rtbridge:0c8e3a", "state": {"n": number("0.10")}}
+
+
+def watched(name, presence, snapshot, state="ready"):
+    return result(name, 12, {"chan": 3, "topic": "room:3", "private": False, "state": state,
+                             "presence": {"state": presence, "snapshot": snapshot}})
+
+
+def tracked(outcome, **more):
+    return result(f"track {outcome}", 9, {"outcome": outcome, "key": "alice", **more})
+
 
 # Every kind of value that a payload may hold, at the edges where encodings change.
 EDGES = {
@@ -105,6 +124,18 @@ FRAMES = [
     error("subscribe refused: rejected", 2, 300, "rejected"),
     error("subscribe refused: hello_first", 2, 208, "hello_first"),
 
+    request("subscribe with presence", 12, "subscribe", {"topic": "room:3", "presence": {}}),
+    request("subscribe with presence, everything said", 12, "subscribe",
+            {"topic": "room:3", "private": False, "broadcast": {"events": ["message"]},
+             "presence": {"events": ["sync", "join", "leave", "update"], "key": "alice"}, "wait": "ready"}),
+    request("subscribe with presence nil, as if absent", 13, "subscribe", {"topic": "room:1", "presence": None}),
+    watched("subscribe answered with presence", "ok", [ALICE, ALICE_2, BOB, CAROL]),
+    watched("subscribe answered with presence: nobody", "ok", []),
+    watched("subscribe answered with presence not known yet", "pending", [], "joined"),
+    watched("subscribe answered with presence denied", "denied", []),
+    watched("subscribe answered with presence overflowed", "overflow", []),
+    error("subscribe refused: bad_key", 12, 209, "bad_key"),
+
     request("unsubscribe by chan", 3, "unsubscribe", {"chan": 1}),
     request("unsubscribe by topic", 3, "unsubscribe", {"topic": "room:2", "private": True}),
     request("unsubscribe from all", 3, "unsubscribe", {"all": True}),
@@ -132,6 +163,29 @@ FRAMES = [
     error("broadcast refused: bad_event", 127, 202, "bad_event"),
     error("broadcast refused: bad_payload", 127, 203, "bad_payload"),
     error("broadcast refused: unsupported", 127, 205, "unsupported"),
+
+    request("track by chan", 9, "track", {"chan": 3, "state": {"n": 1}}),
+    request("track by topic, everything said", 9, "track",
+            {"topic": "room:3", "private": False, "key": "alice", "state": {"n": number("1.50"), "tags": [None, True]},
+             "timeout_ms": 5000}),
+    call("track that wants no answer", "track", {"chan": 3, "state": {}}),
+    tracked("acked"),
+    tracked("throttled", text=SENTENCE, retry_in_ms=4500),
+    tracked("queued", text=SENTENCE),
+    tracked("denied", text=SENTENCE),
+    tracked("replaced"),
+    error("track refused: bad_key", 9, 209, "bad_key"),
+    error("track refused: bad_payload", 9, 203, "bad_payload"),
+    error("track refused: presence_taken", 9, 210, "presence_taken"),
+    request("untrack by chan", 10, "untrack", {"chan": 3}),
+    request("untrack by topic", 10, "untrack", {"topic": "room:3", "private": False}),
+    result("untrack answered", 10, {}),
+    error("untrack refused: not_subscribed", 10, 206, "not_subscribed"),
+    request("presence by chan", 11, "presence", {"chan": 3}),
+    request("presence by topic", 11, "presence", {"topic": "room:3", "private": False}),
+    result("presence answered", 11, {"state": "ok", "snapshot": [ALICE, BOB]}),
+    result("presence answered while it is not known", 11, {"state": "overflow", "snapshot": []}),
+    error("presence refused: not_subscribed", 11, 206, "not_subscribed"),
 
     request("status", 65536, "status", {}),
     result("status answered", 65536, STATUS),
@@ -170,6 +224,22 @@ FRAMES = [
     notice("channel closed", "channel",
            {"chan": 2, "topic": "room:2", "private": True, "state": "closed", "code": "unauthorized", "text": SENTENCE}),
 
+    notice("channel joined, its presence not known yet", "channel",
+           {"chan": 3, "topic": "room:3", "private": False, "state": "joined", "presence": "pending"}),
+    notice("channel ready, with presence", "channel",
+           {"chan": 3, "topic": "room:3", "private": False, "state": "ready", "presence": "ok"}),
+    notice("channel rejoining, for presence", "channel",
+           {"chan": 3, "topic": "room:3", "private": False, "state": "rejoining", "code": "presence", "text": SENTENCE}),
+
+    notice("presence, all of it", "presence", {"chan": 3, "topic": "room:3", "sync": [ALICE, CAROL]}),
+    notice("presence, a leave", "presence", {"chan": 3, "topic": "room:3", "leave": [ALICE]}),
+    notice("presence, every kind of change", "presence",
+           {"chan": 3, "topic": "room:3", "leave": [ALICE], "join": [ALICE_2, BOB],
+            "update": [{"key": "carol", "prev": "rtbridge:0c8e3a", "ref": "rtbridge:0c8e3a", "state": {"n": 2}},
+                       {"key": "bob", "prev": BOB["ref"], "ref": "GHlA1hXvRjMmZhnP", "state": {"n": 3}}]}),
+    notice("a gap", "gap",
+           {"chan": 3, "topic": "room:3", "from": 1700000000123, "to": 1700000004567, "cause": "connection"}),
+
     notice("connection idle", "connection", {"state": "idle", "since": 1700000000123}),
     notice("connection connecting", "connection", {"state": "connecting", "since": 1700000000123}),
     notice("connection online", "connection", CONNECTION),
@@ -183,6 +253,8 @@ FRAMES = [
 
     notice("error of a broadcast that wanted no answer", "error",
            {"method": "broadcast", "error": [202, "bad_event", SENTENCE, None]}),
+    notice("error, a track that was answered before", "error",
+           {"error": [300, "rejected", SENTENCE, None], "method": "track", "chan": 3, "topic": "room:3"}),
     last_words(400, "protocol"),
     last_words(401, "too_big"),
     last_words(403, "hello_timeout"),
