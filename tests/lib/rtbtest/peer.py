@@ -106,6 +106,12 @@ class Peer:
     def broadcast(self, topic, event, payload, **params):
         return self.call("broadcast", dict({"topic": topic, "event": event, "payload": payload}, **params))
 
+    def track(self, topic, state, **params):
+        return self.call("track", dict({"topic": topic, "state": state}, **params))
+
+    def untrack(self, topic, **params):
+        return self.call("untrack", dict({"topic": topic}, **params))
+
     def sync(self, upstream=False):
         return self.call("sync", {"upstream": upstream, "timeout_ms": int(DEADLINE * 1000)})
 
