@@ -8,10 +8,12 @@
  */
 #include <rtbridge/rtbridge.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/signalfd.h>
 
 enum {
 	CLI_OK = 0,
@@ -23,13 +25,18 @@ enum {
 	CLI_REFUSED = 6,   /* too big, a limit, busy, bad payload */
 	CLI_UNKNOWN = 7,   /* it may have arrived */
 	CLI_TIMEOUT = 27,  /* as mosquitto_sub has it */
-	CLI_SIGNAL = 128,  /* plus the signal's number */
+	CLI_NO_EXEC = 126, /* a command cannot be run; as shells have it */
+	CLI_NOT_FOUND = 127,
+	CLI_SIGNAL = 128, /* plus the signal's number */
 };
 
 struct cli {
 	/* from the command line */
 	const char *socket; /* NULL: the default */
-	bool json, verbose, quiet, is_private, self, until_ready, from_lines;
+	bool json, verbose, quiet, is_private, self, until_ready, from_lines, help;
+	bool presence;       /* sub: also who is there */
+	bool from_stdin;     /* track: states from stdin */
+	const char *key;     /* of --key; NULL: none */
 	const char **events; /* of -e, NULL-terminated; NULL: none given */
 	size_t n_events;
 	uint64_t count;  /* of -C; 0: none */
@@ -38,22 +45,32 @@ struct cli {
 	uint32_t ttl_ms; /* 0: the daemon's default */
 	char **operands; /* behind the verb */
 	int n_operands;
+	char **command; /* behind "--", NULL-terminated; NULL: none */
 
 	/* while it runs */
 	struct rtb_client *client;
 	int signal_fd;
 	bool was_attached;
+	bool is_patient; /* go on without a daemon: on_state is told of all its states */
 	bool is_done;
 	int exit_code;
 	/* Called for changes after the first attachment; may be NULL. */
 	void (*on_state)(struct cli *cli, enum rtb_state state, int why);
 	void (*on_connection)(struct cli *cli, const struct rtb_connection *conn);
-	void *verb; /* the verb's own */
+	/* SIGCHLD, and, if not NULL, the others instead of the end. */
+	void (*on_signal)(struct cli *cli, const struct signalfd_siginfo *info);
+	sigset_t own_mask; /* as it was at the start: for commands */
+	void *verb;        /* the verb's own */
+	/* notice.c */
+	bool notices_in_json, is_upstream_troubled, is_detached;
 };
 
 int cli_status(struct cli *cli);
 int cli_sub(struct cli *cli);
 int cli_pub(struct cli *cli);
+int cli_presence_ls(struct cli *cli);
+int cli_presence_watch(struct cli *cli);
+int cli_presence_track(struct cli *cli);
 
 /* run.c */
 
@@ -61,15 +78,71 @@ int cli_pub(struct cli *cli);
 void cli_finish(struct cli *cli, int exit_code);
 /* "rtbridge: ..." on stderr. */
 void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* Makes the client and waits until it is attached. Return: 0, or the exit code, with the error
- * printed. */
+/* Makes the client and waits until it is attached (not with is_patient). Return: 0, or the exit
+ * code, with the error printed. */
 int cli_attach(struct cli *cli);
+/* The first half of it: the client does not wait yet. */
+int cli_start(struct cli *cli);
 /* One turn of the loop: waits for the client, signals, the end of -W and `extra` (may be NULL),
  * then processes. After that cli->is_done may be set. */
 void cli_turn(struct cli *cli, struct pollfd *extra);
 int64_t cli_now_ms(void);
 
+/* lines.c: stdin, line by line */
+
+struct cli_lines {
+	char *buf; /* [start, end) is not taken yet */
+	size_t start, end, cap;
+	size_t n_peeked; /* bytes of the line that was peeked at, with its end */
+	uint64_t n;      /* lines taken, as the user counts them */
+	bool is_eof;
+};
+/* Reads once. Return: 0, or the exit code, with the error printed. */
+int cli_lines_read(struct cli_lines *l);
+/* The next whole line (the last one needs no end), borrowed until it is taken. */
+bool cli_lines_peek(struct cli_lines *l, const char **ret, size_t *ret_size);
+void cli_lines_take(struct cli_lines *l);
+/* Whether a whole line is there, or the end has come: then there is no need to read. */
+bool cli_lines_is_full(const struct cli_lines *l);
+bool cli_lines_is_over(const struct cli_lines *l);
+/* Return: 0, or the exit code when a line is too long, with the error printed. */
+int cli_lines_check(const struct cli_lines *l);
+bool cli_is_blank(const char *line, size_t size);
+
+/* child.c: a command that runs beside */
+
+/* Starts it, with the signals as they were for us, and with an empty stdin if wished. Return: 0, or
+ * the exit code, with the error printed. */
+int cli_child_start(const struct cli *cli, bool no_stdin, pid_t *ret);
+/* For on_signal: forwards the signal, or notices the end. Return: -1 it runs, else its exit code.
+ */
+int cli_child_signal(pid_t pid, const struct signalfd_siginfo *info);
+
+/* notice.c: what is wrong, and when that is over. */
+
+/* In JSON they are lines of their own type on stdout; for people they go to stderr. Empty texts are
+ * left out. retry_ms -1: none. */
+void cli_notice(const struct cli *cli, const char *type, const char *topic, const char *state,
+		const char *code, const char *text, int64_t retry_ms);
+/* For cli->on_state and cli->on_connection: trouble and its end; with -v everything. */
+void cli_notice_state(struct cli *cli, enum rtb_state state, int why);
+void cli_notice_connection(struct cli *cli, const struct rtb_connection *conn);
+void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap);
+
+/* there.c: who is there */
+
+void cli_put_entry(const struct rtb_presence_entry *entry);
+void cli_put_presence(const struct rtb_sub *sub, const struct rtb_presence *change, bool json);
+
 /* out.c */
+
+/* "13:05:59 " */
+void cli_put_time(FILE *f);
+/* `"name":VALUE` on stdout, with a comma in front: MessagePack as JSON, binary as base64 under
+ * another name; nothing when p is NULL. */
+void cli_put_value(const char *name, const void *p, size_t size);
+/* The same for a terminal, without a name. */
+void cli_put_value_plain(const void *p, size_t size);
 
 /* A JSON string with its quotes. */
 void cli_put_json_text(FILE *f, const char *text);

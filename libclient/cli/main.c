@@ -14,7 +14,8 @@ static const char help[] =
 	"  status                        how the daemon and its connection are (default)\n"
 	"  sub TOPIC...                  print messages; JSON Lines unless on a terminal\n"
 	"    -e, --event EVENT           only these events (repeatable)\n"
-	"    -C, --count N               end after N messages\n"
+	"    --presence                  also who is there, and what changes about it\n"
+	"    -C, --count N               end after N messages or changes of who is there\n"
 	"    -E, --exit-ready            end once all topics are ready\n"
 	"    --self                      also what this process sends\n"
 	"    -v, --verbose               all notices, not only those of trouble\n"
@@ -22,7 +23,8 @@ static const char help[] =
 	"    -l, --lines                 one payload per line of stdin, in order\n"
 	"    --ttl TIME                  how long it may wait for the channel: 2s, 500ms\n"
 	"    -q, --quiet                 print no outcome\n"
-	"  for sub and pub: --private    a private channel\n"
+	"  presence TOPIC ls|watch|track who is there, and being there: rtbridge presence --help\n"
+	"  for all but status: --private a private channel\n"
 	"  for all: -s, --socket PATH    the daemon's socket; else $RTBRIDGE_SOCKET, else\n"
 	"                                $XDG_RUNTIME_DIR/rtbridge/rtbridge.sock if it exists,\n"
 	"                                else /run/rtbridge/rtbridge.sock\n"
@@ -32,15 +34,48 @@ static const char help[] =
 	"  5 denied or rejected, 6 refused (size, limit, busy, bad payload), 7 outcome unknown,\n"
 	"  27 time over, 128+n signal n. pub exits by its outcome, -l by its worst.\n";
 
+static const char presence_help[] =
+	"usage: rtbridge presence TOPIC COMMAND\n"
+	"  ls                            who is there, once that is known\n"
+	"  watch                         who is there, then each change, until stopped\n"
+	"    -C, --count N               end after N changes\n"
+	"    -v, --verbose               all notices, not only those of trouble\n"
+	"  track [JSON]                  be there with this state (default {}) until SIGINT or\n"
+	"                                SIGTERM; tells when it is shown, throttled or refused\n"
+	"    --key KEY                   under this key, else under one that the daemon makes\n"
+	"    -, --stdin                  each line of stdin is a new state, the first one, too,\n"
+	"                                if there is no JSON; at its end, once the last one is\n"
+	"                                shown, track ends\n"
+	"  track [JSON] -- CMD ARG...    be there while CMD runs. It starts at once, presence\n"
+	"                                follows when it can, even without a daemon at first;\n"
+	"                                signals go to CMD, the exit code is its own (126 cannot\n"
+	"                                be run, 127 not found), its stdin is /dev/null with -\n"
+	"  for all: --private, -s, -W and --json as `rtbridge --help` says. JSON Lines unless on\n"
+	"  a terminal. With -W, track is there for that long; a CMD takes no -W.\n"
+	"exit: as `rtbridge --help` says; 5 the server's policies do not show it, or do not let\n"
+	"  this be shown, 6 refused by the daemon (presence_taken, a limit, a bad state)\n";
+
 /* Options that only some verbs take, as bits. */
 enum {
 	VERB_STATUS = 1,
 	VERB_SUB = 2,
 	VERB_PUB = 4,
-	VERB_ANY = 7,
+	VERB_LS = 8,
+	VERB_WATCH = 16,
+	VERB_TRACK = 32,
+	VERB_ANY = 63,
 };
 
-enum { OPT_JSON = 256, OPT_VERSION, OPT_PRIVATE, OPT_SELF, OPT_TTL };
+enum {
+	OPT_JSON = 256,
+	OPT_VERSION,
+	OPT_PRIVATE,
+	OPT_SELF,
+	OPT_TTL,
+	OPT_PRESENCE,
+	OPT_KEY,
+	OPT_STDIN,
+};
 
 static const struct option long_options[] = {
 	{ "socket", required_argument, NULL, 's' },
@@ -57,6 +92,9 @@ static const struct option long_options[] = {
 	{ "lines", no_argument, NULL, 'l' },
 	{ "ttl", required_argument, NULL, OPT_TTL },
 	{ "quiet", no_argument, NULL, 'q' },
+	{ "presence", no_argument, NULL, OPT_PRESENCE },
+	{ "key", required_argument, NULL, OPT_KEY },
+	{ "stdin", no_argument, NULL, OPT_STDIN },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -64,30 +102,41 @@ static int verbs_of(int option)
 {
 	switch (option) {
 	case 'e':
-	case 'C':
 	case 'E':
 	case OPT_SELF:
+	case OPT_PRESENCE:
 		return VERB_SUB;
+	case 'C':
+		return VERB_SUB | VERB_WATCH;
 	case 'l':
 	case 'q':
 	case OPT_TTL:
 		return VERB_PUB;
+	case OPT_KEY:
+	case OPT_STDIN:
+		return VERB_TRACK;
 	case 'v':
+		return VERB_ANY & ~(VERB_STATUS | VERB_LS);
 	case OPT_PRIVATE:
-		return VERB_SUB | VERB_PUB;
+		return VERB_ANY & ~VERB_STATUS;
 	default:
 		return VERB_ANY;
 	}
 }
 
-static const struct {
-	const char *name;
+struct verb {
+	const char *name, *part; /* part: the word behind the first operand; NULL: none */
 	int bit;
 	int (*run)(struct cli *cli);
-} verbs[] = {
-	{ "status", VERB_STATUS, cli_status },
-	{ "sub", VERB_SUB, cli_sub },
-	{ "pub", VERB_PUB, cli_pub },
+};
+
+static const struct verb verbs[] = {
+	{ "status", NULL, VERB_STATUS, cli_status },
+	{ "sub", NULL, VERB_SUB, cli_sub },
+	{ "pub", NULL, VERB_PUB, cli_pub },
+	{ "presence", "ls", VERB_LS, cli_presence_ls },
+	{ "presence", "watch", VERB_WATCH, cli_presence_watch },
+	{ "presence", "track", VERB_TRACK, cli_presence_track },
 };
 
 /* ---- values ---- */
@@ -146,8 +195,8 @@ static int take_flag(struct cli *cli, int option)
 {
 	switch (option) {
 	case 'h':
-		fputs(help, stdout);
-		return CLI_OK;
+		cli->help = true;
+		break;
 	case OPT_VERSION:
 		printf("rtbridge %s\n", rtb_version());
 		return CLI_OK;
@@ -172,6 +221,12 @@ static int take_flag(struct cli *cli, int option)
 	case 'E':
 		cli->until_ready = true;
 		break;
+	case OPT_PRESENCE:
+		cli->presence = true;
+		break;
+	case OPT_STDIN:
+		cli->from_stdin = true;
+		break;
 	default: /* getopt has said what is wrong */
 		fputs("Try `rtbridge --help`.\n", stderr);
 		return CLI_USAGE;
@@ -187,6 +242,9 @@ static int take_option(struct cli *cli, int option, const char *value)
 		return -1;
 	case 'e':
 		cli->events[cli->n_events++] = value;
+		return -1;
+	case OPT_KEY:
+		cli->key = value;
 		return -1;
 	case 'C':
 		return parse_count(value, &cli->count) ? -1
@@ -212,34 +270,83 @@ static const char *option_name(int option)
 	return "?";
 }
 
-static int run_verb(struct cli *cli, char **operands, int n_operands, int allowed, int culprit)
+static const struct verb *find_verb(char **operands, int n_operands)
 {
 	const char *name = n_operands ? operands[0] : "status";
+	const char *part = n_operands > 2 ? operands[2] : "";
 
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++) {
-		if (strcmp(verbs[i].name, name) != 0)
-			continue;
-		if (!(verbs[i].bit & allowed)) {
-			cli_error("%s does not take --%s; see `rtbridge --help`", name,
-				  option_name(culprit));
-			return CLI_USAGE;
-		}
-		cli->operands = operands + (n_operands ? 1 : 0);
-		cli->n_operands = n_operands ? n_operands - 1 : 0;
-		if (verbs[i].bit == VERB_STATUS && cli->n_operands) {
-			cli_error("status takes no operand; see `rtbridge --help`");
-			return CLI_USAGE;
-		}
-		return verbs[i].run(cli);
+		const struct verb *v = &verbs[i];
+
+		if (strcmp(v->name, name) == 0 && (!v->part || strcmp(v->part, part) == 0))
+			return v;
 	}
-	cli_error("unknown command %s; see `rtbridge --help`", name);
-	return CLI_USAGE;
+	if (strcmp(name, "presence") == 0)
+		cli_error("presence needs a TOPIC and ls, watch or track; see `rtbridge --help`");
+	else
+		cli_error("unknown command %s; see `rtbridge --help`", name);
+	return NULL;
+}
+
+/* Operands that the verb itself does not look at. */
+static bool has_too_many(const struct cli *cli, const struct verb *v)
+{
+	int n = cli->n_operands + (cli->command != NULL);
+
+	return (v->bit == VERB_STATUS && n > 0) || (v->bit & (VERB_LS | VERB_WATCH) && n > 2);
+}
+
+static int run_verb(struct cli *cli, char **operands, int n_operands, int allowed, int culprit)
+{
+	const struct verb *v = find_verb(operands, n_operands);
+	const char *blank = v && v->part ? " " : "", *part = v && v->part ? v->part : "";
+
+	if (!v)
+		return CLI_USAGE;
+	if (!(v->bit & allowed)) {
+		cli_error("%s%s%s does not take --%s; see `rtbridge --help`", v->name, blank, part,
+			  option_name(culprit));
+		return CLI_USAGE;
+	}
+	cli->operands = operands + (n_operands ? 1 : 0);
+	cli->n_operands = n_operands ? n_operands - 1 : 0;
+	if (has_too_many(cli, v)) {
+		cli_error("%s%s%s takes no further operand; see `rtbridge --help`", v->name, blank,
+			  part);
+		return CLI_USAGE;
+	}
+	return v->run(cli);
+}
+
+/* What stands behind "--": the command of `presence TOPIC track`, for all others operands that may
+ * look like options. getopt_long() moves "--" in front of all operands. */
+static int count_tail(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], "--") == 0)
+			return argc - i - 1;
+	return 0;
+}
+
+static int run(struct cli *cli, char **operands, int n, int n_tail, int allowed, int culprit)
+{
+	bool is_presence = n > 0 && strcmp(operands[0], "presence") == 0;
+
+	if (cli->help) {
+		fputs(is_presence ? presence_help : help, stdout);
+		return CLI_OK;
+	}
+	if (is_presence && n_tail > 0 && n - n_tail >= 3) {
+		n -= n_tail;
+		cli->command = operands + n;
+	}
+	return run_verb(cli, operands, n, allowed, culprit);
 }
 
 int main(int argc, char **argv)
 {
 	struct cli cli = { .end_ms = -1, .signal_fd = -1 };
-	int option, code = -1, allowed = VERB_ANY, culprit = 0;
+	int option, code = -1, allowed = VERB_ANY, culprit = 0, n_tail = count_tail(argc, argv);
 	const char **events = calloc((size_t)argc + 1, sizeof(*events));
 
 	if (!events)
@@ -256,7 +363,7 @@ int main(int argc, char **argv)
 	if (cli.n_events == 0)
 		cli.events = NULL;
 	if (code < 0)
-		code = run_verb(&cli, argv + optind, argc - optind, allowed, culprit);
+		code = run(&cli, argv + optind, argc - optind, n_tail, allowed, culprit);
 	rtb_client_free(cli.client);
 	if (cli.signal_fd >= 0)
 		(void)close(cli.signal_fd);

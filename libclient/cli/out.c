@@ -3,8 +3,21 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli.h"
+
+void cli_put_time(FILE *f)
+{
+	struct timespec now;
+	char text[16] = "";
+	struct tm tm;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	if (localtime_r(&now.tv_sec, &tm))
+		(void)strftime(text, sizeof(text), "%H:%M:%S", &tm);
+	fprintf(f, "%s ", text);
+}
 
 void cli_put_json_text(FILE *f, const char *text)
 {
@@ -63,6 +76,38 @@ void cli_put_base64(FILE *f, const void *data, size_t size)
 		fputc(n > 1 ? digits[v >> 6 & 63] : '=', f);
 		fputc(n > 2 ? digits[v & 63] : '=', f);
 	}
+}
+
+void cli_put_value(const char *name, const void *p, size_t size)
+{
+	const void *bin;
+	size_t bin_size;
+	char *json;
+
+	if (!p)
+		return;
+	if (mp_is_bin((struct mp){ p, size }, &bin, &bin_size)) {
+		printf(",\"%s_base64\":\"", name);
+		cli_put_base64(stdout, bin, bin_size);
+		printf("\"");
+	} else if (rtb_msgpack_to_json(p, size, &json, NULL, NULL, 0) == 0) {
+		printf(",\"%s\":%s", name, json);
+		rtb_free(json);
+	} else {
+		printf(",\"%s_msgpack_base64\":\"", name); /* not from this daemon */
+		cli_put_base64(stdout, p, size);
+		printf("\"");
+	}
+}
+
+void cli_put_value_plain(const void *p, size_t size)
+{
+	char *json;
+
+	if (rtb_msgpack_to_json(p, size, &json, NULL, NULL, 0) != 0)
+		return;
+	cli_put_plain(stdout, json);
+	rtb_free(json);
 }
 
 void cli_format_age(int64_t ms, char *buf, size_t size)

@@ -16,8 +16,6 @@
 
 enum {
 	WINDOW = 256,
-	LINE_MOST = 16 * 1024 * 1024, /* more than any daemon takes */
-	READ_SIZE = 64 * 1024,
 };
 
 struct slot {
@@ -32,10 +30,7 @@ struct pub {
 	struct slot slots[WINDOW];
 	uint64_t n_taken, n_printed; /* lines; slot = number % WINDOW */
 	uint64_t line_of[WINDOW];    /* as the user counts them */
-	char *buf;                   /* stdin, not yet sent: [start, end) */
-	size_t start, end, cap;
-	uint64_t n_lines;
-	bool is_eof;
+	struct cli_lines in;
 };
 
 /* ---- outcomes ---- */
@@ -172,75 +167,24 @@ static int pub_one(struct pub *p)
 
 /* ---- lines ---- */
 
-/* Reads once. Return: 0, or the exit code. */
-static int read_stdin(struct pub *p)
-{
-	char *buf;
-	ssize_t n;
-
-	if (p->start > 0) {
-		memmove(p->buf, p->buf + p->start, p->end - p->start);
-		p->end -= p->start;
-		p->start = 0;
-	}
-	if (p->cap - p->end < READ_SIZE) {
-		buf = realloc(p->buf, 2 * p->cap + READ_SIZE);
-		if (!buf) {
-			cli_error("out of memory");
-			return CLI_ERROR;
-		}
-		p->buf = buf;
-		p->cap = 2 * p->cap + READ_SIZE;
-	}
-	n = read(STDIN_FILENO, p->buf + p->end, p->cap - p->end);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (n < 0) {
-		cli_error("cannot read stdin: %s", rtb_strerror(-errno));
-		return CLI_ERROR;
-	}
-	p->end += (size_t)n;
-	p->is_eof = n == 0;
-	return 0;
-}
-
-static bool is_blank(const char *p, size_t size)
-{
-	while (size > 0 && (*p == ' ' || *p == '\t' || *p == '\r')) {
-		p++;
-		size--;
-	}
-	return size == 0;
-}
-
 /* Sends the whole lines that are there. Return: 0, or the exit code. */
 static int send_lines(struct pub *p)
 {
 	int r = 1, code = CLI_ERROR;
-	const char *line, *nl;
+	const char *line;
 	size_t size;
 
-	while (p->start < p->end && p->n_taken - p->n_printed < WINDOW) {
-		line = p->buf + p->start;
-		nl = memchr(line, '\n', p->end - p->start);
-		if (!nl && !p->is_eof)
-			break; /* a last line without its end counts, too */
-		size = nl ? (size_t)(nl - line) : p->end - p->start;
-		if (!is_blank(line, size))
-			r = send_one(p, line, size, p->n_lines + 1, &code);
+	while (p->n_taken - p->n_printed < WINDOW && cli_lines_peek(&p->in, &line, &size)) {
+		if (!cli_is_blank(line, size))
+			r = send_one(p, line, size, p->in.n + 1, &code);
 		if (r < 0)
 			return code;
 		if (r == 0)
 			return 0;
-		p->n_lines++;
-		p->start += size + (nl ? 1 : 0);
+		cli_lines_take(&p->in);
 		r = 1;
 	}
-	if (p->end - p->start > LINE_MOST && !memchr(p->buf + p->start, '\n', p->end - p->start)) {
-		cli_error("line %llu is longer than 16 MiB", (unsigned long long)p->n_lines + 1);
-		return CLI_REFUSED;
-	}
-	return 0;
+	return cli_lines_check(&p->in);
 }
 
 static int pub_lines(struct pub *p)
@@ -258,16 +202,15 @@ static int pub_lines(struct pub *p)
 			n_taken = p->n_taken;
 			r = send_lines(p);
 		} while (r == 0 && p->n_taken != n_taken);
-		if (r != 0 || (p->is_eof && p->start == p->end && p->n_printed == p->n_taken))
+		if (r != 0 || (cli_lines_is_over(&p->in) && p->n_printed == p->n_taken))
 			break;
-		can_read =
-			!p->is_eof && p->n_taken - p->n_printed < WINDOW &&
-			rtb_client_state(cli->client) == RTB_ATTACHED &&
-			(p->start == p->end || !memchr(p->buf + p->start, '\n', p->end - p->start));
+		can_read = p->n_taken - p->n_printed < WINDOW &&
+			   rtb_client_state(cli->client) == RTB_ATTACHED &&
+			   !cli_lines_is_full(&p->in);
 		in.revents = 0;
 		cli_turn(cli, can_read ? &in : NULL);
 		if (in.revents)
-			r = read_stdin(p);
+			r = cli_lines_read(&p->in);
 	}
 	print_ready(p);
 	if (r != 0)
@@ -318,7 +261,7 @@ int cli_pub(struct cli *cli)
 	print_ready(p);
 	for (size_t i = 0; i < WINDOW; i++)
 		free(p->slots[i].text);
-	free(p->buf);
+	free(p->in.buf);
 	free(p);
 	return r;
 }

@@ -2,11 +2,9 @@
 /* The loop that all verbs run in: one client, signals, the end of -W. */
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -77,7 +75,9 @@ static void on_state(struct rtb_client *c, enum rtb_state state, int why, void *
 	struct cli *cli = user;
 
 	(void)c;
-	if (!cli->was_attached && state == RTB_ATTACHED)
+	if (cli->is_patient && cli->on_state)
+		cli->on_state(cli, state, why);
+	else if (!cli->was_attached && state == RTB_ATTACHED)
 		cli->was_attached = true;
 	else if (!cli->was_attached || state == RTB_FAILED)
 		cli_finish(cli, cannot_attach(cli, why));
@@ -109,13 +109,14 @@ static int watch_signals(struct cli *cli)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+	sigaddset(&set, SIGCHLD);
+	if (sigprocmask(SIG_BLOCK, &set, &cli->own_mask) < 0)
 		return -errno;
 	cli->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return cli->signal_fd < 0 ? -errno : 0;
 }
 
-int cli_attach(struct cli *cli)
+int cli_start(struct cli *cli)
 {
 	struct rtb_options o = RTB_OPTIONS_INIT;
 	int r;
@@ -140,6 +141,15 @@ int cli_attach(struct cli *cli)
 			cli_error("cannot start: %s", rtb_strerror(r));
 		return r == -ENAMETOOLONG || r == -EINVAL ? CLI_USAGE : CLI_ERROR;
 	}
+	return 0;
+}
+
+int cli_attach(struct cli *cli)
+{
+	int r = cli_start(cli);
+
+	if (r != 0)
+		return r;
 	while (!cli->was_attached && !cli->is_done)
 		cli_turn(cli, NULL);
 	return cli->is_done ? cli->exit_code : 0;
@@ -147,7 +157,7 @@ int cli_attach(struct cli *cli)
 
 static int poll_ms(const struct cli *cli)
 {
-	int next = rtb_client_timeout_ms(cli->client);
+	int next = cli->client ? rtb_client_timeout_ms(cli->client) : -1;
 	int64_t left;
 
 	if (cli->end_ms < 0)
@@ -157,34 +167,56 @@ static int poll_ms(const struct cli *cli)
 	return next >= 0 && next < left ? next : (int)left;
 }
 
+static void take_signal(struct cli *cli)
+{
+	struct signalfd_siginfo info;
+
+	if (read(cli->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (cli->on_signal)
+		cli->on_signal(cli, &info);
+	else if (info.ssi_signo != SIGCHLD)
+		cli_finish(cli, CLI_SIGNAL + (int)info.ssi_signo);
+}
+
+static void process(struct cli *cli)
+{
+	int r = rtb_client_process(cli->client);
+	bool is_told = cli->is_done || (r == RTB_E_FAILED && cli->is_patient);
+
+	if (r < 0 && r != -ENOMEM && !is_told) {
+		cli_error("%s", rtb_client_error_text(cli->client));
+		cli_finish(cli, CLI_ERROR);
+	}
+}
+
 void cli_turn(struct cli *cli, struct pollfd *extra)
 {
 	struct pollfd fds[3] = {
-		{ .fd = rtb_client_fd(cli->client), .events = rtb_client_events(cli->client) },
 		{ .fd = cli->signal_fd, .events = POLLIN },
 		{ .fd = -1 },
+		{ .fd = -1 },
 	};
-	struct signalfd_siginfo info;
 	int r;
 
+	if (cli->client) {
+		fds[1].fd = rtb_client_fd(cli->client);
+		fds[1].events = rtb_client_events(cli->client);
+	}
 	if (extra)
 		fds[2] = *extra;
 	r = poll(fds, 3, poll_ms(cli));
 	if (extra)
 		extra->revents = r > 0 ? fds[2].revents : 0;
-	r = rtb_client_process(cli->client);
-	if (r < 0 && r != -ENOMEM && !cli->is_done) {
-		cli_error("%s", rtb_client_error_text(cli->client));
-		cli_finish(cli, CLI_ERROR);
-	}
+	if (cli->client)
+		process(cli);
 	/* One flush for all that came at once; whoever reads the pipe sees it now. */
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		if (errno != EPIPE)
 			cli_error("cannot write: %s", rtb_strerror(-errno));
 		cli_finish(cli, CLI_ERROR);
 	}
-	if (read(cli->signal_fd, &info, sizeof(info)) == sizeof(info))
-		cli_finish(cli, CLI_SIGNAL + (int)info.ssi_signo);
+	take_signal(cli);
 	if (cli->end_ms >= 0 && cli_now_ms() >= cli->end_ms)
 		cli_finish(cli, CLI_TIMEOUT);
 }

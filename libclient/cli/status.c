@@ -87,12 +87,25 @@ static void cell_text(struct cli_table *t, struct mp map, const char *key)
 
 static void cell_int(struct cli_table *t, struct mp map, const char *key)
 {
-	struct mp v = mp_find(map, key);
+	int64_t v = mp_int(mp_find(map, key), INT64_MIN);
 
-	if (v.p)
-		cli_table_cell(t, "%lld", (long long)mp_int(v, 0));
+	if (v != INT64_MIN)
+		cli_table_cell(t, "%lld", (long long)v);
 	else
 		cli_table_cell(t, "-");
+}
+
+/* "ok, 5 there"; "-" when nobody here watches. */
+static void cell_presence(struct cli_table *t, struct mp channel)
+{
+	struct mp n = mp_find(channel, "entries");
+	char state[32];
+
+	mp_text(mp_find(channel, "presence"), state, sizeof(state));
+	if (n.p && strcmp(state, "ok") == 0)
+		cli_table_cell(t, "ok, %lld there", (long long)mp_int(n, 0));
+	else
+		cli_table_cell(t, "%s", state[0] ? state : "-");
 }
 
 static void head_cells(struct cli_table *t, const char *const *names)
@@ -103,9 +116,8 @@ static void head_cells(struct cli_table *t, const char *const *names)
 
 static void print_links(struct mp links)
 {
-	static const char *const names[] = {
-		"LINK", "STATE", "SINCE", "JOINS", "RTT", "WHY", NULL
-	};
+	static const char *const names[] = { "LINK", "STATE", "SINCE", "JOINS",
+					     "RTT",  "UID",   "WHY",   NULL };
 	struct cli_table t = { 0 };
 	char age[32];
 
@@ -119,6 +131,7 @@ static void print_links(struct mp links)
 		cli_table_cell(&t, "%s", age_of(l, age, sizeof(age)));
 		cell_int(&t, l, "joins");
 		cell_int(&t, l, "rtt_ms");
+		cell_int(&t, l, "uid");
 		cell_text(&t, l, "why");
 	}
 	cli_table_print(&t, stdout);
@@ -126,8 +139,9 @@ static void print_links(struct mp links)
 
 static void print_channels(struct mp channels)
 {
-	static const char *const names[] = { "CHAN",        "TOPIC",  "ACCESS", "STATE", "LINK",
-					     "SUBSCRIBERS", "QUEUED", "REASON", NULL };
+	static const char *const names[] = { "CHAN",   "TOPIC",       "ACCESS",   "STATE",
+					     "LINK",   "SUBSCRIBERS", "PRESENCE", "TRACKERS",
+					     "QUEUED", "REASON",      NULL };
 	struct cli_table t = { 0 };
 	char code[64], text[512];
 
@@ -142,6 +156,8 @@ static void print_channels(struct mp channels)
 		cell_text(&t, c, "state");
 		cell_int(&t, c, "link");
 		cell_int(&t, c, "subscribers");
+		cell_presence(&t, c);
+		cell_int(&t, c, "trackers");
 		cell_int(&t, c, "queued_sends");
 		mp_text(mp_find(c, "code"), code, sizeof(code));
 		mp_text(mp_find(c, "text"), text, sizeof(text));

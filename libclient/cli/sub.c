@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `rtbridge sub`: prints what comes.
+ * `rtbridge sub`: prints what comes. `rtbridge presence TOPIC watch`: the same without broadcasts.
  *
  * In the normal course of events stdout carries messages and nothing else. Notices (the daemon or
  * the upstream went away, a channel was rejected, and when that is over) come only when something
@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -18,12 +17,12 @@ struct topic {
 	struct sub *all;
 	struct rtb_sub *sub;
 	bool is_ready, is_rejected, is_troubled;
+	enum rtb_presence_status presence; /* as told last */
 };
 
 struct sub {
 	struct cli *cli;
-	bool json;
-	bool is_upstream_troubled, is_detached;
+	bool json, is_watch;
 	uint64_t n_messages;
 	int n_topics;
 	struct topic *topics;
@@ -37,50 +36,15 @@ static const char *const channel_states[] = {
 
 /* ---- messages ---- */
 
-static void put_time(FILE *f)
-{
-	struct timespec now;
-	char text[16] = "";
-	struct tm tm;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	if (localtime_r(&now.tv_sec, &tm))
-		(void)strftime(text, sizeof(text), "%H:%M:%S", &tm);
-	fprintf(f, "%s ", text);
-}
-
-/* `lead` and the value as JSON; binary as base64 under another name. */
-static void put_value(const char *name, const void *p, size_t size)
-{
-	const void *bin;
-	size_t bin_size;
-	char *json;
-
-	if (!p)
-		return;
-	if (mp_is_bin((struct mp){ p, size }, &bin, &bin_size)) {
-		printf(",\"%s_base64\":\"", name);
-		cli_put_base64(stdout, bin, bin_size);
-		printf("\"");
-	} else if (rtb_msgpack_to_json(p, size, &json, NULL, NULL, 0) == 0) {
-		printf(",\"%s\":%s", name, json);
-		rtb_free(json);
-	} else {
-		printf(",\"%s_msgpack_base64\":\"", name); /* not from this daemon */
-		cli_put_base64(stdout, p, size);
-		printf("\"");
-	}
-}
-
 static void print_json(const struct rtb_broadcast *msg)
 {
 	printf("{\"type\":\"broadcast\",\"topic\":");
 	cli_put_json_text(stdout, msg->topic);
 	printf(",\"event\":");
 	cli_put_json_text(stdout, msg->event);
-	put_value(msg->raw ? "raw" : "payload", msg->payload, msg->payload_size);
-	put_value("meta", msg->meta, msg->meta_size);
-	put_value("extra", msg->extra, msg->extra_size);
+	cli_put_value(msg->raw ? "raw" : "payload", msg->payload, msg->payload_size);
+	cli_put_value("meta", msg->meta, msg->meta_size);
+	cli_put_value("extra", msg->extra, msg->extra_size);
 	printf("%s}\n", msg->undecodable ? ",\"undecodable\":true" : "");
 }
 
@@ -88,9 +52,8 @@ static void print_plain(const struct rtb_broadcast *msg)
 {
 	const void *bin;
 	size_t size;
-	char *json;
 
-	put_time(stdout);
+	cli_put_time(stdout);
 	cli_put_plain(stdout, msg->topic);
 	putchar(' ');
 	cli_put_plain(stdout, msg->event[0] ? msg->event : "-");
@@ -98,10 +61,8 @@ static void print_plain(const struct rtb_broadcast *msg)
 	if (mp_is_bin((struct mp){ msg->payload, msg->payload_size }, &bin, &size)) {
 		printf("%s of %zu bytes: ", msg->undecodable ? "undecodable" : "binary", size);
 		cli_put_base64(stdout, bin, size);
-	} else if (rtb_msgpack_to_json(msg->payload, msg->payload_size, &json, NULL, NULL, 0) ==
-		   0) {
-		cli_put_plain(stdout, json);
-		rtb_free(json);
+	} else {
+		cli_put_value_plain(msg->payload, msg->payload_size);
 	}
 	putchar('\n');
 }
@@ -122,62 +83,28 @@ static void on_broadcast(struct rtb_sub *rtb_sub, const struct rtb_broadcast *ms
 		cli_finish(s->cli, CLI_OK);
 }
 
+static void on_presence(struct rtb_sub *rtb_sub, const struct rtb_presence *change, void *user)
+{
+	struct topic *t = user;
+	struct sub *s = t->all;
+
+	if (s->cli->is_done)
+		return;
+	t->presence = RTB_PRESENCE_OK;
+	cli_put_presence(rtb_sub, change, s->json);
+	/* Who is there already is no message. */
+	if (change->event != RTB_PRESENCE_SYNC && ++s->n_messages == s->cli->count)
+		cli_finish(s->cli, CLI_OK);
+}
+
 /* ---- notices ---- */
 
-/* In JSON they are lines of their own type on stdout; for people they go to stderr. */
-static void notice(struct sub *s, const char *type, const char *topic, const char *state,
-		   const char *code, const char *text, int64_t retry_ms)
+static void on_gap(struct rtb_sub *rtb_sub, const struct rtb_gap *gap, void *user)
 {
-	if (s->json) {
-		printf("{\"type\":\"%s\"", type);
-		cli_put_json_field(stdout, "topic", topic);
-		cli_put_json_field(stdout, "state", state);
-		cli_put_json_field(stdout, "code", code);
-		cli_put_json_field(stdout, "text", text);
-		if (retry_ms >= 0)
-			printf(",\"retry_in_ms\":%lld", (long long)retry_ms);
-		printf("}\n");
-		return;
-	}
-	fflush(stdout);
-	put_time(stderr);
-	fprintf(stderr, "-- %s ", type);
-	if (*topic) {
-		cli_put_plain(stderr, topic);
-		fputc(' ', stderr);
-	}
-	fputs(state, stderr);
-	if (*code || *text) {
-		fputs(": ", stderr);
-		cli_put_plain(stderr, *text ? text : code);
-	}
-	if (retry_ms >= 0)
-		fprintf(stderr, "; next try in %.1f s", (double)retry_ms / 1000);
-	fputc('\n', stderr);
-}
+	struct topic *t = user;
 
-static void on_state(struct cli *cli, enum rtb_state state, int why)
-{
-	struct sub *s = cli->verb;
-	bool is_detached = state != RTB_ATTACHED;
-
-	/* One line when it goes, one when it is back; the attempts between only with -v. */
-	if (cli->verbose || is_detached != s->is_detached)
-		notice(s, "state", "", is_detached ? "attaching" : "attached", "",
-		       why ? rtb_client_error_text(cli->client) : "", -1);
-	s->is_detached = is_detached;
-}
-
-static void on_connection(struct cli *cli, const struct rtb_connection *conn)
-{
-	struct sub *s = cli->verb;
-	bool is_well = strcmp(conn->state, "online") == 0 || strcmp(conn->state, "idle") == 0;
-	bool is_bad = !is_well && strcmp(conn->state, "connecting") != 0;
-
-	if (cli->verbose || is_bad || (is_well && s->is_upstream_troubled))
-		notice(s, "connection", "", conn->state, conn->reason, conn->text,
-		       conn->next_try_ms);
-	s->is_upstream_troubled = is_bad || (s->is_upstream_troubled && !is_well);
+	(void)rtb_sub;
+	cli_notice_gap(t->all->cli, gap);
 }
 
 /* Whatever may be told, the exit may be due. */
@@ -195,6 +122,33 @@ static void check_all(struct sub *s)
 		cli_finish(s->cli, n_rejected ? CLI_DENIED : CLI_OK);
 }
 
+/* That there will be nothing to tell about who is there. */
+static void check_presence(struct topic *t)
+{
+	enum rtb_presence_status status = rtb_sub_presence(t->sub);
+	bool is_denied = status == RTB_PRESENCE_DENIED;
+	struct cli *cli = t->all->cli;
+	const char *topic = rtb_sub_topic(t->sub);
+
+	if (status == t->presence || (!is_denied && status != RTB_PRESENCE_OVERFLOW))
+		return;
+	t->presence = status;
+	if (t->all->json) {
+		printf("{\"type\":\"presence\"");
+		cli_put_json_field(stdout, "topic", topic);
+		printf(",\"event\":\"%s\"}\n", is_denied ? "denied" : "overflow");
+	} else if (is_denied) {
+		cli_error("cannot see who is in %s: denied; see the policies of the project",
+			  topic);
+	} else {
+		cli_error("cannot see who is in %s: it is more than the daemon keeps ([limits] "
+			  "presence)",
+			  topic);
+	}
+	if (is_denied && t->all->is_watch)
+		cli_finish(cli, CLI_DENIED);
+}
+
 static void on_channel(struct rtb_sub *rtb_sub, const struct rtb_channel *ch, void *user)
 {
 	struct topic *t = user;
@@ -208,13 +162,14 @@ static void on_channel(struct rtb_sub *rtb_sub, const struct rtb_channel *ch, vo
 	t->is_ready = ch->state == RTB_CHANNEL_READY;
 	t->is_rejected = ch->state == RTB_CHANNEL_REJECTED || ch->state == RTB_CHANNEL_CLOSED;
 	if (s->cli->verbose || is_bad || (t->is_ready && t->is_troubled))
-		notice(s, "channel", ch->topic, channel_states[ch->state], ch->code, ch->text,
-		       ch->retry_in_ms);
+		cli_notice(s->cli, "channel", ch->topic, channel_states[ch->state], ch->code,
+			   ch->text, ch->retry_in_ms);
 	if (is_bad || t->is_ready)
 		t->is_troubled = is_bad;
 	if (t->is_rejected && !s->json)
 		cli_error("cannot join %s: %s (%s); see the policies of the project", ch->topic,
 			  ch->text, ch->code);
+	check_presence(t);
 	check_all(s);
 }
 
@@ -230,14 +185,18 @@ static bool is_repeated(char **topics, int i)
 
 static int subscribe_all(struct cli *cli, struct sub *s)
 {
+	static const char *const none[] = { NULL };
 	struct rtb_sub_options o = RTB_SUB_OPTIONS_INIT;
 	int r;
 
 	o.is_private = cli->is_private;
 	o.self = cli->self;
-	o.events = cli->events;
+	o.events = s->is_watch ? none : cli->events;
+	o.presence = cli->presence || s->is_watch;
 	o.handlers.broadcast = on_broadcast;
 	o.handlers.channel = on_channel;
+	o.handlers.presence = on_presence;
+	o.handlers.gap = on_gap;
 	for (int i = 0; i < cli->n_operands; i++) {
 		struct topic *t = &s->topics[s->n_topics];
 
@@ -261,27 +220,26 @@ static void explain_timeout(const struct cli *cli, const struct sub *s)
 		cli_error("not all topics were ready within %g s; see `rtbridge status`",
 			  cli->wait_s);
 	else
-		cli_error("%llu messages came within %g s", (unsigned long long)s->n_messages,
-			  cli->wait_s);
+		cli_error("%llu %s came within %g s", (unsigned long long)s->n_messages,
+			  s->is_watch ? "changes" : "messages", cli->wait_s);
 }
 
-int cli_sub(struct cli *cli)
+static int run(struct cli *cli, bool is_watch)
 {
-	struct sub s = { .cli = cli, .json = cli->json || !isatty(STDOUT_FILENO) };
+	struct sub s = { .cli = cli,
+			 .json = cli->json || !isatty(STDOUT_FILENO),
+			 .is_watch = is_watch };
 	int r;
 
-	if (cli->n_operands < 1) {
-		cli_error("sub needs a TOPIC; see `rtbridge --help`");
-		return CLI_USAGE;
-	}
 	s.topics = calloc((size_t)cli->n_operands, sizeof(*s.topics));
 	if (!s.topics) {
 		cli_error("out of memory");
 		return CLI_ERROR;
 	}
 	cli->verb = &s;
-	cli->on_state = on_state;
-	cli->on_connection = on_connection;
+	cli->on_state = cli_notice_state;
+	cli->on_connection = cli_notice_connection;
+	cli->notices_in_json = s.json;
 	r = cli_attach(cli);
 	if (r == 0)
 		r = subscribe_all(cli, &s);
@@ -298,4 +256,19 @@ int cli_sub(struct cli *cli)
 	cli->client = rtb_client_free(cli->client);
 	free(s.topics);
 	return r;
+}
+
+int cli_sub(struct cli *cli)
+{
+	if (cli->n_operands < 1) {
+		cli_error("sub needs a TOPIC; see `rtbridge --help`");
+		return CLI_USAGE;
+	}
+	return run(cli, false);
+}
+
+int cli_presence_watch(struct cli *cli)
+{
+	cli->n_operands = 1; /* the topic */
+	return run(cli, true);
 }
