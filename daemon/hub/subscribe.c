@@ -405,6 +405,8 @@ static void wish_put(struct sub *s, struct wish *w)
 	s->keep = w->keep;
 	s->wait_joined = w->wait_joined;
 	s->presence = w->presence;
+	if (!s->presence)
+		s->has_snapshot = false;
 	s->presence_events = w->presence_events;
 	free(s->presence_key);
 	s->presence_key = w->presence_key;
