@@ -90,7 +90,7 @@ export function hostile(r) {
   const meta = (key) => {
     if (r.chance(0.05)) return r.of([null, 1, [], {}, { phx_ref: 1 }, { phx_ref: null }, { phx_ref: 'rtbridge:x', n: 1 }])
     const m = { phx_ref: r.of(['1', '2', '3', '4', '5', '', '__proto__']), ...content(r, key) }
-    if (r.chance(0.5)) m.phx_ref_prev = r.of(['1', '2', '3', '4', '5', '', 'rtbridge:x', 7, m.phx_ref])
+    if (r.chance(0.5)) m.phx_ref_prev = r.of(['1', '1', '1', '2', '3', '', 'rtbridge:x', 7, m.phx_ref])
     return m
   }
   const keys = () => {

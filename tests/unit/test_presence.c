@@ -66,6 +66,13 @@ START_TEST(test_update)
 	CHANGED(p, "[]",
 		"[" ENTRY("b", "7", "{}") "," ENTRY("a", "5", "{}") "," ENTRY("a", "6", "{}") "]",
 		"[" RENAMED("a", "3", "4", "{}") "]");
+	/* Nor when what it names stays with another state. */
+	on_diff(p, "{\"joins\":{\"b\":{\"metas\":[{\"phx_ref\":\"7\",\"n\":1},"
+		   "{\"phx_ref\":\"8\",\"phx_ref_prev\":\"7\"}]}}}");
+	CHANGED(p, "[]", "[" ENTRY("b", "8", "{}") "]",
+		"[" RENAMED("b", "7", "7", "{\"n\":1}") "]");
+	on_diff(p, "{\"leaves\":{\"b\":{\"metas\":[{\"phx_ref\":\"8\"}]}}}");
+	CHANGED(p, "[" ENTRY("b", "8", "{}") "]", "[]", "[]");
 	/* Another state under the same ref. */
 	on_diff(p, "{\"joins\":{\"b\":{\"metas\":[{\"phx_ref\":\"7\",\"n\":7}]}}}");
 	CHANGED(p, "[]", "[]", "[" RENAMED("b", "7", "7", "{\"n\":7}") "]");
