@@ -79,10 +79,13 @@ class Daemon:
         self.connection = {"state": "online", "since": 1700000000000}
         self.on = {
             "hello": self.hello,
-            "subscribe": lambda c, id, p: {"chan": 1, "topic": p["topic"], "private": p["private"], "state": "ready"},
+            "subscribe": self.subscribe,
             "unsubscribe": lambda c, id, p: {},
             "broadcast": lambda c, id, p: {"outcome": "acked", "via": "ws"},
+            "track": lambda c, id, p: {"outcome": "acked", "key": p.get("key", "made")},
+            "untrack": lambda c, id, p: {},
         }
+        self.presence = {"state": "ok", "snapshot": []}  # of who subscribes with presence
         self.listener = None
         self.listen()
 
@@ -94,11 +97,17 @@ class Daemon:
                 "server": {"name": "fake", "version": "1"},
                 "session": 1,
                 "limits": {"frame_bytes": 4194304},
-                "features": ["broadcast"],
+                "features": ["broadcast", "presence", "gap"],
                 "connection": self.connection,
             },
         )
         self.connections.put(connection)
+
+    def subscribe(self, connection, id, params):
+        result = {"chan": 1, "topic": params["topic"], "private": params["private"], "state": "ready"}
+        if params.get("presence") is not None:
+            result["presence"] = self.presence
+        return result
 
     def listen(self):
         self.listener = socket.socket(socket.AF_UNIX)

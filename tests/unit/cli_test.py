@@ -8,77 +8,10 @@ import queue
 import re
 import signal
 import subprocess
-import sys
-import threading
 import unittest
 
-from cli_fake import Daemon, Error
-
-DEADLINE = 60
-COMMAND = os.path.abspath(sys.argv.pop(1))
-
-
-class Run:
-    """The command, its stdout as lines."""
-
-    def __init__(self, daemon, *args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE):
-        self.process = subprocess.Popen(
-            [COMMAND, "-s", daemon.path if daemon else "/nonexistent/s", *args],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.lines = queue.Queue()
-        self.errors = []
-        self.threads = []
-        if self.process.stdout:
-            self.read(self.process.stdout, self.lines.put)
-        self.read(self.process.stderr, self.errors.append)
-
-    def read(self, stream, put):
-        def loop():
-            for line in stream:
-                put(line.rstrip("\n"))
-
-        thread = threading.Thread(target=loop, daemon=True)
-        thread.start()
-        self.threads.append(thread)
-
-    def line(self):
-        return self.lines.get(timeout=DEADLINE)
-
-    def json(self):
-        return json.loads(self.line())
-
-    def end(self):
-        """Waits. Return: exit code, the lines not yet taken, stderr."""
-        code = self.process.wait(DEADLINE)
-        for thread in self.threads:
-            thread.join(DEADLINE)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream:
-                stream.close()
-        return code, list(self.lines.queue), "\n".join(self.errors)
-
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.daemon = Daemon()
-        self.addCleanup(self.daemon.close)
-
-    def run_cli(self, *args, **kw):
-        return Run(self.daemon, *args, **kw)
-
-    def connection(self):
-        return self.daemon.connections.get(timeout=DEADLINE)
-
-    def request(self, method):
-        while True:
-            name, params = self.daemon.requests.get(timeout=DEADLINE)
-            if name == method:
-                return params
-
+from cli_fake import Error
+from cli_run import DEADLINE, Case, Run
 
 class Usage(Case):
     def check(self, code, args, stderr=".*", stdout=".*"):
@@ -88,10 +21,16 @@ class Usage(Case):
         self.assertRegex("\n".join(lines), stdout)
 
     def test_help_fits_a_screen(self):
-        code, lines, errors = Run(None, "--help").end()
-        self.assertEqual((code, errors), (0, ""))
-        self.assertLessEqual(len(lines), 24)
-        self.assertLessEqual(max(map(len, lines)), 88)
+        for args, usage in (
+            (["--help"], "rtbridge [-s SOCKET]"),
+            (["presence", "--help"], "rtbridge presence TOPIC"),
+            (["presence", "t", "track", "-h"], "rtbridge presence TOPIC"),
+        ):
+            code, lines, errors = Run(None, *args).end()
+            self.assertEqual((code, errors), (0, ""))
+            self.assertLessEqual(len(lines), 24)
+            self.assertLessEqual(max(map(len, lines)), 88)
+            self.assertIn(usage, lines[0])
 
     def test_version(self):
         self.check(0, ["--version"], stdout=r"^rtbridge \d+\.\d+\.\d+$")
@@ -113,12 +52,26 @@ class Usage(Case):
             ["pub", "t", "e", "--ttl", "2h"],
             ["pub", "t", "e", "--ttl", "61s"],
             ["--nonsense"],
+            ["status", "--private"],
+            ["presence"],
+            ["presence", "t"],
+            ["presence", "t", "dance"],
+            ["presence", "t", "ls", "more"],
+            ["presence", "t", "ls", "--", "cat"],
+            ["presence", "t", "ls", "-C", "1"],
+            ["presence", "t", "watch", "--key", "k"],
+            ["presence", "t", "track", "{}", "-C", "1"],
+            ["presence", "t", "track", "{}", "{}"],
+            ["presence", "t", "track", "{}", "-W", "1", "--", "true"],
+            ["sub", "t", "--key", "k"],
+            ["pub", "t", "e", "--presence"],
         ):
             with self.subTest(args):
                 self.check(2, args, stderr=r"(see|Try) `rtbridge --help`|cannot use")
 
     def test_no_daemon(self):
-        for args in ([], ["status"], ["status", "--json"], ["sub", "t"], ["pub", "t", "e"]):
+        verbs = [["presence", "t", verb] for verb in ("ls", "watch", "track")]
+        for args in ([], ["status"], ["status", "--json"], ["sub", "t"], ["pub", "t", "e"], *verbs):
             with self.subTest(args):
                 self.check(3, args, stderr="/nonexistent/s.*rtbridged --config.*-s or .RTBRIDGE_SOCKET")
 
@@ -411,15 +364,20 @@ STATUS = {
     "connection": {"state": "online", "since": 1700000000000},
     "url": "wss://host/realtime/v1/websocket",
     "vsn": "2.0.0",
-    "links": [{"link": 0, "state": "online", "since": 1700000000000, "why": "shared", "joins": 2, "rtt_ms": 41}],
+    "links": [{"link": 0, "state": "online", "since": 1700000000000, "why": "shared", "joins": 2, "rtt_ms": 41},
+              {"link": 1, "state": "connecting", "since": 1700000000000, "why": "one more tracker", "joins": 1,
+               "rtt_ms": None, "uid": 1000}],
     "clients": [
         {"session": 3, "uid": 1000, "pid": 77, "name": "worker", "version": "2", "subscriptions": 1, "queued_bytes": 123},
         {"session": 70000, "uid": 0, "pid": 78, "name": "ev\x1bil", "version": "", "subscriptions": 0, "queued_bytes": 0},
     ],
     "channels": [
-        {"chan": 1, "topic": "room:1", "private": False, "state": "ready", "link": 0, "subscribers": 1, "queued_sends": 0},
+        {"chan": 1, "topic": "room:1", "private": False, "state": "ready", "link": 0, "subscribers": 1, "queued_sends": 0,
+         "presence": "ok", "entries": 5, "trackers": 2},
         {"chan": 2, "topic": "räum", "private": True, "state": "rejected", "link": 0, "subscribers": 1,
          "queued_sends": 0, "code": "rejected", "text": "Unauthorized"},
+        {"chan": 3, "topic": "room:3", "private": False, "state": "ready", "link": 0, "subscribers": 1, "queued_sends": 0,
+         "presence": "denied", "entries": 0, "trackers": 0},
     ],
     "counters": {"reconnects": 0},
 }  # fmt: skip
@@ -433,10 +391,12 @@ class Status(Case):
     def test_for_people(self):
         code, lines, errors = self.status()
         self.assertEqual((code, errors), (0, ""))
-        self.assertRegex(lines[0], r"^online \d+d\d+h wss://host/realtime/v1/websocket channels=2 clients=2 rtt=41ms$")
+        self.assertRegex(lines[0], r"^online \d+d\d+h wss://host/realtime/v1/websocket channels=3 clients=2 rtt=41ms$")
         text = "\n".join(lines)
-        self.assertRegex(text, r"LINK +STATE.*\n0 +online +\d+d\d+h +2 +41 +shared\n")
-        self.assertRegex(text, r"\n1     room:1  public   ready ")
+        self.assertRegex(text, r"LINK +STATE.*\n0 +online +\d+d\d+h +2 +41 +- +shared\n")
+        self.assertRegex(text, r"\n1 +connecting +\d+d\d+h +1 +- +1000 +one more tracker\n")
+        self.assertRegex(text, r"\n1     room:1  public   ready +0 +1 +ok, 5 there +2 +0 *\n")
+        self.assertRegex(text, r"\n3     room:3  public   ready +0 +1 +denied +0 +0 *\n")
         self.assertRegex(text, r"\n2     räum    private  rejected .* rejected: Unauthorized\n")
         self.assertRegex(text, r"\n3 +1000 +77 +worker +2 +1 +123\n")
         self.assertNotIn("\x1b", text)
