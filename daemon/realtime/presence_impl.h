@@ -81,6 +81,11 @@ int presence_key_compare(struct presence_key *a, struct presence_key *b);
 RB_PROTOTYPE(presence_slot_tree, presence_slot, by_ref, presence_slot_compare)
 RB_PROTOTYPE(presence_key_tree, presence_key, by_name, presence_key_compare)
 
+_Static_assert(PRESENCE_META_BYTES >= sizeof(struct presence_key) + sizeof(struct presence_slot) +
+					      sizeof(struct presence_meta) + 6 * sizeof(size_t),
+	       "what an entry takes, three times malloc's own words included");
+_Static_assert(PRESENCE_MEMBER_BYTES >= sizeof(struct presence_member), "what a member takes");
+
 struct presence_diff;
 TAILQ_HEAD(presence_diff_list, presence_diff);
 
