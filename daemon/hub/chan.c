@@ -132,13 +132,17 @@ static uint32_t chan_linger_ms(const struct join *j)
 	return ch->sender_only ? ch->hub->conf.send_linger_ms : ch->hub->conf.linger_ms;
 }
 
-static void chan_config(struct join *j, struct join_config *ret)
+static void chan_config(const struct join *j, struct join_config *ret)
 {
-	struct chan *ch = j->owner;
+	const struct chan *ch = j->owner;
 
 	ret->presence = chan_wants_presence(ch);
 	ret->key = ch->key;
-	room_joining(ch, ret->presence);
+}
+
+static void chan_joining(struct join *j)
+{
+	room_joining(j->owner, j->has_presence);
 }
 
 static bool chan_fits(const struct join *j)
@@ -235,6 +239,7 @@ static const struct join_ops chan_join_ops = {
 	.wanted = chan_wanted,
 	.linger_ms = chan_linger_ms,
 	.config = chan_config,
+	.joining = chan_joining,
 	.fits = chan_fits,
 	.owed = chan_owed,
 	.changed = chan_changed,

@@ -353,7 +353,8 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 	joins_run(hub);
 }
 
-static void encode_join(struct join *j, uint64_t ref, struct rtbp_buf *out)
+static void encode_join(const struct join *j, const struct join_config *config, uint64_t ref,
+			struct rtbp_buf *out)
 {
 	const struct secret *key = j->hub->conf.apikey;
 	CLEANUP(secret_wipe_buf) struct rtbp_buf payload = RTBP_BUF_INIT;
@@ -365,8 +366,8 @@ static void encode_join(struct join *j, uint64_t ref, struct rtbp_buf *out)
 					 6 * secret_size(key));
 	rtbp_buf_text(&payload, "{\"config\":{\"broadcast\":{\"ack\":true,\"self\":false},"
 				"\"presence\":{\"enabled\":");
-	rtbp_buf_text(&payload, j->has_presence ? "true,\"key\":" : "false,\"key\":");
-	rtbp_json_quote(&payload, j->key, strlen(j->key));
+	rtbp_buf_text(&payload, config->presence ? "true,\"key\":" : "false,\"key\":");
+	rtbp_json_quote(&payload, config->key, strlen(config->key));
 	rtbp_buf_text(&payload, "},\"postgres_changes\":[],\"private\":");
 	rtbp_buf_text(&payload, j->is_private ? "true}" : "false}");
 	/* The server takes the connection's key for an sb_ key in a join; said or not is the same
@@ -399,9 +400,7 @@ int join_push(struct join *j)
 	int r;
 
 	j->ops->config(j, &config);
-	j->has_presence = config.presence;
-	snprintf(j->key, sizeof(j->key), "%s", config.key);
-	encode_join(j, push.ref, b);
+	encode_join(j, &config, push.ref, b);
 	r = link_push(j->link, &push);
 	if (b->data)
 		explicit_bzero(b->data, b->cap);
@@ -410,7 +409,10 @@ int join_push(struct join *j)
 	unqueue_join(j);
 	j->state = JOIN_JOINING;
 	j->join_ref = push.ref;
+	j->has_presence = config.presence;
+	snprintf(j->key, sizeof(j->key), "%s", config.key);
 	j->link->joins_unanswered++;
+	j->ops->joining(j);
 	return 0;
 }
 
@@ -418,10 +420,10 @@ int join_push(struct join *j)
 
 static void rejoin_go(struct join *j)
 {
-	(void)rejoin_cancel(j);
 	j->rejoined_at_ms = hub_now(j->hub);
 	log_info("joining %s anew: what it was joined with serves no longer", j->wire_topic);
 	j->ops->lost(j, "presence", "the channel was joined anew before the answer");
+	(void)rejoin_cancel(j); /* whose end was told may have asked for it again */
 	gap_begins(j, "presence");
 	set_reason(j, "presence", "joined anew for somebody's presence");
 	j->live = true;
@@ -498,9 +500,9 @@ static void join_lost(struct join *j, const char *text)
 {
 	if (hub_now(j->hub) - j->joined_at_ms >= JOIN_STABLE_MS)
 		j->n_failures = 0;
-	(void)rejoin_cancel(j);
 	gap_begins(j, reason_find(text, strlen(text))->code);
 	j->ops->lost(j, reason_find(text, strlen(text))->code, text);
+	(void)rejoin_cancel(j);
 	if (j->ops->wanted(j))
 		join_backoff(j, text);
 	else
@@ -554,10 +556,10 @@ static void join_on_offline(struct join *j)
 	bool had = j->state == JOIN_JOINED || j->live;
 
 	if (had) {
-		(void)rejoin_cancel(j);
 		gap_begins(j, "connection");
 		j->ops->lost(j, "connection",
 			     "the connection to the server ended before the answer");
+		(void)rejoin_cancel(j);
 	}
 	if (!j->ops->wanted(j)) {
 		join_kill(j);

@@ -90,7 +90,8 @@ struct join_config {
 struct join_ops {
 	bool (*wanted)(const struct join *j);
 	uint32_t (*linger_ms)(const struct join *j);
-	void (*config)(struct join *j, struct join_config *ret); /* the join is about to be sent */
+	void (*config)(const struct join *j, struct join_config *ret);
+	void (*joining)(struct join *j);    /* the join was sent, with that configuration */
 	bool (*fits)(const struct join *j); /* does what it was joined with still serve? */
 	bool (*owed)(const struct join *j); /* answers of the server are still to come */
 	void (*changed)(struct join *j);

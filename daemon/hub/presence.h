@@ -55,7 +55,7 @@ struct room {
 
 /* room.c */
 const char *room_state_name(const struct chan *ch);
-/* The shared join is about to be sent. */
+/* The shared join was sent. */
 void room_joining(struct chan *ch, bool with_presence);
 void room_joined(struct chan *ch);
 /* Sends the probe if it is still wanted and not yet out. */

@@ -158,8 +158,12 @@ void room_on_message(struct chan *ch, const struct phx_msg *msg)
 {
 	struct room *room = &ch->room;
 	bool is_state = rtbp_str_is(msg->event, "presence_state");
+	uint64_t ref;
 	int r;
 
+	/* On its way from the channel before; changes count from wherever they come. */
+	if (is_state && phx_ref(msg->join_ref, &ref) && ref != ch->join->join_ref)
+		return;
 	if (!room->fold || room->state == ROOM_OVERFLOW ||
 	    (!is_state && !rtbp_str_is(msg->event, "presence_diff")))
 		return;

@@ -22,11 +22,16 @@ static uint32_t spill_linger_ms(const struct join *j)
 	return 0;
 }
 
-static void spill_config(struct join *j, struct join_config *ret)
+static void spill_config(const struct join *j, struct join_config *ret)
 {
 	const struct spill *sp = j->owner;
 
 	ret->key = sp->key;
+}
+
+static void spill_joining(struct join *j)
+{
+	(void)j;
 }
 
 static bool spill_fits(const struct join *j)
@@ -90,6 +95,7 @@ static const struct join_ops spill_join_ops = {
 	.wanted = spill_wanted,
 	.linger_ms = spill_linger_ms,
 	.config = spill_config,
+	.joining = spill_joining,
 	.fits = spill_fits,
 	.owed = spill_owed,
 	.changed = spill_changed,

@@ -211,7 +211,8 @@ void subs_on_room_settled(struct chan *ch)
 			room_tell_sync(s);
 		if (s->answered)
 			sub_notice(s);
-		if (s->waiting)
+		/* A rejoin may be on its way: that is waited for. */
+		if (s->waiting && ch->join->state == JOIN_JOINED)
 			sub_answer(s);
 	}
 }
