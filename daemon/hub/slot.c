@@ -65,15 +65,23 @@ static void call_answered(struct slot *slot)
 	join_owed_less(slot->join);
 }
 
+/* Also when it was refused: asking again would not change that. */
+static void nobody_shown(struct slot *slot)
+{
+	slot->shown = false;
+	slot->acked_version = 0;
+	slot_run(slot);
+}
+
 static void call_ok(struct slot *slot)
 {
 	call_answered(slot);
 	if (slot->sent_nobody) {
-		slot->shown = false;
-	} else {
-		slot->acked_version = slot->sent_version;
-		trackers_acked(slot);
+		nobody_shown(slot);
+		return;
 	}
+	slot->acked_version = slot->sent_version;
+	trackers_acked(slot);
 	slot_run(slot);
 }
 
@@ -83,10 +91,14 @@ static void call_refused(struct slot *slot, struct rtbp_val response)
 	char text[192];
 
 	call_answered(slot);
-	slot->shown = slot->acked_version != 0;
 	join_reply_text(response, "the server's policies do not let this be shown", text,
 			sizeof(text));
 	log_notice("%s: presence refused: %s", slot->chan->topic_text, text);
+	if (slot->sent_nobody) {
+		nobody_shown(slot);
+		return;
+	}
+	slot->shown = slot->acked_version != 0;
 	trackers_refused(slot, RTBP_E_REJECTED, "denied", text);
 	slot_changed(slot);
 	slot_update_owner(slot);

@@ -1,0 +1,620 @@
+/* SPDX-License-Identifier: MIT */
+/* Stories about one local client that wants to be seen, and what the server makes of it. */
+#include "hub_presence.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CALL(n) "{'type':'presence','event':'track','payload':{'n':" n "}}"
+#define UNTRACK "{'type':'presence','event':'untrack'}"
+#define ASK(n)  "{'topic':'t','state':{'n':" n "}}"
+
+static struct fake_peer *a;
+
+static void few_subscriptions(struct hub_conf *conf)
+{
+	conf->max_subscriptions = 2;
+}
+
+static void setup(void)
+{
+	rig_start(few_subscriptions);
+	server_open();
+	a = peer_ready();
+}
+
+/* a tracks with n = 1; the server has it. */
+static void shown(void)
+{
+	peer_ask(a, 1, "track", ASK("1"));
+	server_join("t");
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect(a, "[1,1,null,{'outcome':'acked','key':'*'}]");
+}
+
+START_TEST(acked)
+{
+	uint64_t first;
+
+	peer_ask(a, 1, "track", "{'topic':'t','state':{'n':1},'key':'alice'}");
+	first = expect_frame("*'phx_join',{*'presence':{'enabled':false,'key':'alice'}*")->ref;
+	rig.frames.at[0].taken = false;
+	rig.frames.next = 0;
+	ck_assert(server_join("t")->ref == first);
+	expect_nothing(a);
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect(a, "[1,1,null,{'outcome':'acked','key':'alice'}]");
+	/* The same once more: nothing is to be done. */
+	peer_ask(a, 2, "track", "{'chan':1,'state':{'n':1}}");
+	expect(a, "[1,2,null,{'outcome':'acked','key':'alice'}]");
+	peer_call(a, "track", ASK("1"));
+	expect_nothing(a);
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(made_key)
+{
+	char key[100];
+
+	shown();
+	ck_assert_int_eq(sscanf(strstr(a->got.at[1].text, "\"key\":\"") + 7, "%99[^\"]", key), 1);
+	ck_assert_uint_eq(strlen(key), 36);
+	ck_assert(strstr(rig.frames.at[0].text, key));
+	ck_assert(key[14] == '4' && strchr("89ab", key[19]));
+}
+END_TEST
+
+START_TEST(tracked_again)
+{
+	shown();
+	server_drop(SESSION_FAULT_LOST, "lost");
+	advance(5000);
+	expect(a, "[2,'connection',*");
+	server_open();
+	expect(a, "[2,'connection',*");
+	server_join("t");
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect_nothing(a);
+	expect_no_frame();
+	/* And after the server has closed the channel. */
+	server_close(&rig.frames.at[rig.frames.n - 2], NULL);
+	advance(5000);
+	server_join("t");
+	expect_call("t", CALL("1"));
+	/* A state given meanwhile goes with the next one. */
+	peer_ask(a, 2, "track", ASK("2"));
+	server_drop(SESSION_FAULT_LOST, "lost");
+	expect(a, "[2,'connection',*");
+	advance(5000);
+	server_open();
+	server_join("t");
+	expect_call("t", CALL("2"));
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(throttled)
+{
+	shown();
+	peer_ask(a, 2, "track", ASK("2"));
+	expect(a, "[1,2,null,{'outcome':'throttled','key':'*','retry_in_ms':250}]");
+	advance(249);
+	expect_no_frame();
+	advance(1);
+	server_reply(expect_call("t", CALL("2")), true, "{}");
+	expect_nothing(a);
+	advance(100);
+	peer_ask(a, 3, "track", ASK("3"));
+	expect(a, "[1,3,null,{*'throttled',*'retry_in_ms':900}]");
+	peer_ask(a, 4, "track", ASK("4"));
+	expect(a, "[1,4,null,{*'throttled',*'retry_in_ms':900}]");
+	advance(900);
+	server_reply(expect_call("t", CALL("4")), true, "{}");
+	/* Enough time: at once. */
+	advance(4000);
+	peer_ask(a, 5, "track", ASK("5"));
+	expect_nothing(a);
+	server_reply(expect_call("t", CALL("5")), true, "{}");
+	expect(a, "[1,5,null,{'outcome':'acked',*");
+	/* The fifth is kept for the end. */
+	peer_ask(a, 6, "track", ASK("6"));
+	expect(a, "[1,6,null,{*'throttled',*'retry_in_ms':*}]");
+	advance(20000);
+	expect_no_frame();
+	advance(10000);
+	server_reply(expect_call("t", CALL("6")), true, "{}");
+	expect_no_frame();
+}
+END_TEST
+
+/* The same state as the one that is held back: it is neither new nor acked. */
+START_TEST(throttled_twice)
+{
+	shown();
+	peer_ask(a, 2, "track", ASK("2"));
+	expect(a, "[1,2,null,{*'throttled',*'retry_in_ms':250}]");
+	advance(100);
+	peer_ask(a, 3, "track", ASK("2"));
+	expect(a, "[1,3,null,{*'throttled',*'retry_in_ms':150}]");
+	/* Back to what the server has: the call would be idle, and still the answer is true. */
+	peer_ask(a, 4, "track", ASK("1"));
+	expect(a, "[1,4,null,{*'throttled',*");
+	advance(150);
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(twenty_in_a_second)
+{
+	struct line *last = NULL;
+	unsigned n_calls = 0;
+	char params[100];
+
+	shown();
+	for (unsigned n = 2; n <= 21; n++) {
+		snprintf(params, sizeof(params), "{'topic':'t','state':{'n':%u}}", n);
+		peer_ask(a, n, "track", params);
+		advance(50);
+		server_serve();
+	}
+	advance(8000);
+	server_serve();
+	for (size_t i = 0; i < rig.frames.n; i++) {
+		if (strcmp(rig.frames.at[i].event, "presence") != 0)
+			continue;
+		last = &rig.frames.at[i];
+		n_calls++;
+	}
+	ck_assert_msg(text_matches("*" CALL("21") "]", last->text), "%s", last->text);
+	ck_assert_uint_le(n_calls, 4);
+	ck_assert_uint_eq(a->n_asked, 0);
+}
+END_TEST
+
+START_TEST(queued)
+{
+	peer_ask(a, 1, "track", "{'topic':'t','state':{'n':1},'timeout_ms':100}");
+	advance(99);
+	expect_nothing(a);
+	advance(1);
+	expect(a, "[1,1,null,{'outcome':'queued','key':'*','text':*}]");
+	server_join("t");
+	expect_call("t", CALL("1"));
+	/* Given to the server, no answer: neither. */
+	peer_ask(a, 2, "track", "{'topic':'t','state':{'n':1},'timeout_ms':0}");
+	advance(0);
+	expect(a, "[1,2,null,{'outcome':'queued',*");
+	advance(SLOT_CALL_MS - 1);
+	expect_no_frame();
+	/* Without an answer it is asked again. */
+	advance(1);
+	peer_ask(a, 3, "track", ASK("1"));
+	expect_nothing(a);
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect(a, "[1,3,null,{'outcome':'acked',*");
+}
+END_TEST
+
+START_TEST(replaced)
+{
+	peer_ask(a, 1, "track", ASK("1"));
+	peer_ask(a, 2, "track", ASK("2"));
+	expect(a, "[1,1,null,{'outcome':'replaced',*");
+	server_join("t");
+	peer_ask(a, 3, "track", ASK("3"));
+	expect(a, "[1,2,null,{'outcome':'replaced',*");
+	server_reply(expect_call("t", CALL("2")), true, "{}");
+	/* The answer is to an older state. */
+	expect(a, "[1,3,null,{*'throttled',*'retry_in_ms':250}]");
+	peer_ask(a, 4, "track", ASK("4"));
+	expect(a, "[1,4,null,{*'throttled',*");
+	peer_ask(a, 5, "untrack", "{'chan':1}");
+	expect(a, "[1,5,null,{}]");
+	expect_call("t", UNTRACK);
+	peer_ask(a, 6, "untrack", "{'topic':'t'}");
+	expect(a, "[1,6,[206,'not_subscribed',*],null]");
+	peer_ask(a, 7, "untrack", "{'chan':1}");
+	expect(a, "[1,7,[206,'not_subscribed',*],null]");
+	peer_ask(a, 8, "untrack", "{'topic':'unheard of'}");
+	expect(a, "[1,8,[206,'not_subscribed',*],null]");
+	peer_ask(a, 9, "untrack", "{}");
+	expect(a, "[1,9,[200,'bad_request',*],null]");
+}
+END_TEST
+
+START_TEST(untracked_while_waiting)
+{
+	peer_ask(a, 1, "track", ASK("1"));
+	peer_ask(a, 2, "untrack", "{'topic':'t'}");
+	expect(a, "[1,1,null,{'outcome':'replaced',*");
+	expect(a, "[1,2,null,{}]");
+	server_join("t");
+	expect_no_frame();
+	advance(2000);
+	advance(30000);
+	expect_frame("*'phx_leave'*");
+}
+END_TEST
+
+START_TEST(denied)
+{
+	peer_ask(a, 1, "track", ASK("1"));
+	server_join("t");
+	server_reply(expect_call("t", CALL("1")), false, "{'reason':'no rights'}");
+	expect(a, "[1,1,null,{'outcome':'denied','key':'*','text':'no rights'}]");
+	peer_ask(a, 2, "untrack", "{'topic':'t'}");
+	expect(a, "[1,2,[206,*");
+	expect_no_frame();
+	/* Rights change: asked again when somebody asks. */
+	advance(1000);
+	peer_ask(a, 3, "track", ASK("1"));
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect(a, "[1,3,null,{'outcome':'acked',*");
+	/* Refused after the answer: it is told, and what the server still shows is taken away. */
+	peer_ask(a, 4, "track", ASK("2"));
+	expect(a, "[1,4,null,{*'throttled',*");
+	advance(1000);
+	server_reply(expect_call("t", CALL("2")), false, "{}");
+	expect(a, "[2,'error',{'method':'track','chan':1,'topic':'t','error':[300,'rejected',*]}]");
+	server_reply(expect_call("t", UNTRACK), true, "{}");
+	expect_nothing(a);
+	expect_no_frame();
+}
+END_TEST
+
+/* Who was taken away leaves nothing behind that would have to be taken away again. */
+START_TEST(denied_after_another)
+{
+	struct fake_peer *b = peer_ready();
+
+	shown();
+	peer_close(a);
+	server_reply(expect_call("t", UNTRACK), true, "{}");
+	advance(5000);
+	peer_ask(b, 1, "subscribe", "{'topic':'t'}");
+	server_serve();
+	advance(1000);
+	server_serve();
+	expect(b, "[1,1,*");
+	peer_ask(b, 2, "track", ASK("1"));
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect(b, "[1,2,null,{'outcome':'acked',*");
+	peer_ask(b, 3, "untrack", "{'topic':'t'}");
+	expect(b, "[1,3,null,{}]");
+	server_reply(expect_call("t", UNTRACK), true, "{}");
+	advance(CALLS_WINDOW_MS);
+	peer_ask(b, 4, "track", ASK("1"));
+	server_reply(expect_call("t", CALL("1")), false, "{}");
+	expect(b, "[1,4,null,{'outcome':'denied',*");
+	expect_no_frame();
+}
+END_TEST
+
+/* The server refuses to take it away: not asked for ever, and the next one is not refused for it.
+ */
+START_TEST(untrack_refused)
+{
+	struct fake_peer *b = peer_ready();
+
+	peer_ask(b, 1, "subscribe", "{'topic':'t'}");
+	server_join("t");
+	expect(b, "[1,1,*");
+	peer_ask(a, 1, "track", ASK("1"));
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	peer_close(a);
+	peer_ask(b, 2, "track", ASK("2"));
+	server_reply(expect_call("t", UNTRACK), false, "{}");
+	expect(b, "[1,2,null,{*'throttled',*");
+	advance(1000);
+	server_reply(expect_call("t", CALL("2")), true, "{}");
+	expect_nothing(b);
+	peer_ask(b, 3, "untrack", "{'topic':'t'}");
+	expect(b, "[1,3,null,{}]");
+	server_reply(expect_call("t", UNTRACK), false, "{}");
+	advance(60000);
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(rejected_channel)
+{
+	peer_ask(a, 1, "track", "{'topic':'t','private':true,'state':{}}");
+	server_reply(expect_frame("*'phx_join'*"), false, "{'reason':'Unauthorized: no'}");
+	expect(a, "[1,1,[300,'rejected','Unauthorized: no',null],null]");
+	peer_ask(a, 2, "track", "{'topic':'t','private':true,'state':{}}");
+	expect(a, "[1,2,[300,'rejected','Unauthorized: no',null],null]");
+	advance(JOIN_REJECTED_MS);
+	/* Later it is asked again; then who was answered before is told unasked. */
+	peer_ask(a, 3, "track", "{'topic':'t','private':true,'state':{},'timeout_ms':0}");
+	advance(0);
+	expect(a, "[1,3,null,{'outcome':'queued',*");
+	server_reply(expect_frame("*'phx_join'*"), false, "{'reason':'Unauthorized: no'}");
+	expect(a, "[2,'error',{'method':'track','chan':*,'topic':'t','error':[300,'rejected',"
+		  "'Unauthorized: no',null]}]");
+	peer_ask(a, 4, "untrack", "{'topic':'t','private':true}");
+	expect(a, "[1,4,[206,*");
+	advance(JOIN_REJECTED_MS);
+	ck_assert_uint_eq(rig.hub->n_chans, 0);
+}
+END_TEST
+
+/* ---- keys ---- */
+
+START_TEST(key_of_the_subscription)
+{
+	peer_ask(a, 1, "subscribe", "{'topic':'t','presence':{'key':'alice'}}");
+	expect_frame("*'phx_join',{*'presence':{'enabled':true,'key':'alice'}*");
+	server_reply(&rig.frames.at[0], true, "{}");
+	expect_frame("[*,'presence',{}]");
+	peer_ask(a, 2, "track", ASK("1"));
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect(a, "[1,2,null,{'outcome':'acked','key':'alice'}]");
+	peer_ask(a, 3, "track", "{'topic':'t','state':{'n':1},'key':'bob'}");
+	expect(a, "[1,3,[200,'bad_request',*untrack*],null]");
+	peer_ask(a, 4, "track", "{'topic':'t','state':{'n':1},'key':'alice'}");
+	expect(a, "[1,4,null,{'outcome':'acked','key':'alice'}]");
+	expect_no_frame();
+}
+END_TEST
+
+/* Another key than the shared join has, and no further link may be opened. */
+START_TEST(key_costs_a_rejoin)
+{
+	struct fake_peer *b = peer_ready();
+
+	peer_join(b, "t", "{}");
+	peer_ask(a, 1, "track", "{'topic':'t','state':{'n':1},'key':'alice'}");
+	advance(REJOIN_GATHER_MS - 1);
+	expect_no_frame();
+	advance(1);
+	expect(b, "[2,'channel',{*'rejoining','code':'presence',*");
+	expect_frame("*'phx_join',{*'presence':{'enabled':false,'key':'alice'}*");
+	server_reply(&rig.frames.at[rig.frames.n - 1], true, "{}");
+	expect(b, "[2,'gap',{*'cause':'presence'}]");
+	expect(b, "[2,'channel',{*'ready'}]");
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect(a, "[1,1,null,{'outcome':'acked','key':'alice'}]");
+	peer_ask(a, 2, "untrack", "{'topic':'t'}");
+	expect(a, "[1,2,null,{}]");
+	server_reply(expect_call("t", UNTRACK), true, "{}");
+	/* The key is there now. */
+	peer_ask(a, 3, "track", "{'topic':'t','state':{'n':3},'key':'alice'}");
+	expect(a, "[1,3,null,{*'throttled',*");
+	advance(1000);
+	server_reply(expect_call("t", CALL("3")), true, "{}");
+	peer_ask(a, 4, "untrack", "{'topic':'t'}");
+	expect(a, "[1,4,null,{}]");
+	server_reply(expect_call("t", UNTRACK), true, "{}");
+	/* A third one: not before its time. */
+	peer_ask(a, 5, "track", "{'topic':'t','state':{'n':5},'key':'carol'}");
+	advance(REJOIN_EVERY_MS - 1000 - 1);
+	expect_no_frame();
+	expect_nothing(b);
+	advance(1);
+	expect_frame("*'phx_join',{*'presence':{'enabled':false,'key':'carol'}*");
+	expect_no_frame();
+}
+END_TEST
+
+/* The wish for the key is over before the rejoin: none is made. */
+START_TEST(key_no_longer_wanted)
+{
+	struct fake_peer *b = peer_ready();
+
+	peer_join(b, "t", "{}");
+	peer_ask(a, 1, "track", "{'topic':'t','state':{'n':1},'key':'alice'}");
+	advance(100);
+	peer_close(a);
+	advance(60000);
+	expect_no_frame();
+	expect_nothing(b);
+}
+END_TEST
+
+START_TEST(bad_asks)
+{
+	static const struct {
+		const char *params, *error;
+	} cases[] = {
+		{ "{'topic':'t'}", "bad_payload" },
+		{ "{'topic':'t','state':[]}", "bad_payload" },
+		{ "{'topic':'t','state':null}", "bad_payload" },
+		{ "{'topic':'t','state':'x'}", "bad_payload" },
+		{ "{'topic':'t','state':{},'key':''}", "bad_key" },
+		{ "{'topic':'t','state':{},'key':1}", "bad_key" },
+		{ "{'topic':'t','state':{},'key':'rtbridge:1'}", "bad_key" },
+		{ "{'topic':'t','state':{},'timeout_ms':300001}", "bad_request" },
+		{ "{'topic':'t','state':{},'timeout_ms':'1'}", "bad_request" },
+		{ "{'topic':'','state':{}}", "bad_topic" },
+		{ "{'topic':'rtbridge:x','state':{}}", "bad_topic" },
+		{ "{'topic':'t','private':1,'state':{}}", "bad_request" },
+		{ "{'state':{}}", "bad_request" },
+		{ "{'chan':77,'state':{}}", "not_subscribed" },
+	};
+	char pattern[100];
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		peer_ask(a, i + 1, "track", cases[i].params);
+		snprintf(pattern, sizeof(pattern), "[1,%u,[*,'%s',*],null]", i + 1, cases[i].error);
+		expect(a, pattern);
+	}
+	peer_call(a, "track", "{'topic':'t'}");
+	expect(a, "[2,'error',{'method':'track','error':[*,'bad_payload',*]}]");
+	expect_no_frame();
+	ck_assert_uint_eq(rig.hub->n_chans, 0);
+}
+END_TEST
+
+/* A state of `size` bytes as JSON. */
+static void ask_large(uint32_t ask_id, size_t size)
+{
+	char *params = malloc(size + 100);
+	int n;
+
+	ck_assert_ptr_nonnull(params);
+	n = sprintf(params, "{'topic':'t','state':{'x':'");
+	memset(params + n, 'y', size - 8);
+	strcpy(params + n + size - 8, "'}}");
+	peer_ask(a, ask_id, "track", params);
+	free(params);
+}
+
+START_TEST(limits)
+{
+	ask_large(1, RTBP_STATE_MAX + 1);
+	expect(a, "[1,1,[203,'bad_payload',*65537*65536*],null]");
+	expect_no_frame();
+	ask_large(2, RTBP_STATE_MAX);
+	server_join("t");
+	server_reply(expect_frame("[*,'presence',{'type':'presence','event':'track',*"), true,
+		     "{}");
+	expect(a, "[1,2,null,{'outcome':'acked',*");
+	/* A refused one leaves what is there. */
+	ask_large(3, RTBP_STATE_MAX + 1);
+	expect(a, "[1,3,[203,*");
+	peer_ask(a, 4, "untrack", "{'topic':'t'}");
+	expect(a, "[1,4,null,{}]");
+	/* As many as subscriptions: two here. */
+	peer_ask(a, 5, "track", "{'topic':'u','state':{}}");
+	peer_ask(a, 6, "track", "{'topic':'v','state':{}}");
+	peer_ask(a, 7, "track", "{'topic':'w','state':{}}");
+	expect(a, "[1,7,[207,'too_many',*],null]");
+}
+END_TEST
+
+/* ---- the end ---- */
+
+START_TEST(dead_peer)
+{
+	static const unsigned pauses[] = { 250, 1000, 4000 };
+	char params[100];
+
+	shown();
+	for (unsigned i = 0; i < (unsigned)_i; i++) {
+		advance(pauses[i]);
+		snprintf(params, sizeof(params), "{'topic':'t','state':{'m':%u}}", i);
+		peer_ask(a, i + 2, "track", params);
+		server_reply(expect_frame("[*,'presence',*"), true, "{}");
+		expect(a, "[1,*'acked',*");
+	}
+	/* Something may be held back, too. */
+	peer_ask(a, 100, "track", ASK("7"));
+	expect(a, "[1,100,null,{*'throttled',*");
+	peer_close(a);
+	server_reply(expect_call("t", UNTRACK), true, "{}");
+	expect_no_frame();
+	advance(60000);
+	server_serve();
+	ck_assert_uint_eq(rig.hub->n_chans, 0);
+}
+END_TEST
+
+/* It dies while its call is on the way: that is not waited for. */
+START_TEST(dead_peer_in_flight)
+{
+	struct line call;
+
+	peer_ask(a, 1, "track", ASK("1"));
+	server_join("t");
+	call = *expect_call("t", CALL("1"));
+	peer_close(a);
+	server_reply(&call, _i == 0, "{}");
+	server_reply(expect_call("t", UNTRACK), true, "{}");
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(too_large_for_the_server)
+{
+	struct fake_peer *b = peer_ready();
+	bool answered = _i;
+	struct line join;
+
+	peer_ask(b, 1, "subscribe", "{'topic':'t'}");
+	join = *server_join("t");
+	expect(b, "[1,1,*");
+	peer_ask(a, 1, "track", "{'topic':'t','state':{'n':1},'timeout_ms':100}");
+	expect_call("t", CALL("1"));
+	if (answered) {
+		advance(100);
+		expect(a, "[1,1,null,{'outcome':'queued',*");
+	}
+	server_close(&join, "Track message size exceeded");
+	if (answered)
+		expect(a, "[2,'error',{'method':'track','chan':1,'topic':'t','error':"
+			  "[203,'bad_payload','Track message size exceeded',null]}]");
+	else
+		expect(a, "[1,1,[203,'bad_payload','Track message size exceeded',null],null]");
+	expect(b, "[2,'channel',{*'rejoining','code':'track_too_big',*");
+	advance(5000);
+	server_join("t");
+	advance(5000);
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(too_many_calls_for_the_server)
+{
+	shown();
+	server_close(&rig.frames.at[0], "Client presence rate limit exceeded");
+	advance(29999);
+	expect_no_frame();
+	advance(1001);
+	server_join("t");
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect_nothing(a);
+}
+END_TEST
+
+/* The link has no room: the last state follows. */
+START_TEST(link_without_room)
+{
+	peer_ask(a, 1, "track", ASK("1"));
+	rig.send_result = 1;
+	server_reply(expect_frame("*'phx_join'*"), true, "{}");
+	advance(1000);
+	peer_ask(a, 2, "track", ASK("2"));
+	expect(a, "[1,1,null,{'outcome':'replaced',*");
+	rig.send_result = 0;
+	advance(LINK_BUSY_RETRY_MS);
+	server_reply(expect_call("t", CALL("2")), true, "{}");
+	expect(a, "[1,2,null,{'outcome':'acked',*");
+	expect_no_frame();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("hub_track");
+	TCase *t = tcase_create("track");
+
+	tcase_add_checked_fixture(t, setup, rig_teardown);
+	tcase_add_test(t, acked);
+	tcase_add_test(t, made_key);
+	tcase_add_test(t, tracked_again);
+	tcase_add_test(t, throttled);
+	tcase_add_test(t, throttled_twice);
+	tcase_add_test(t, twenty_in_a_second);
+	tcase_add_test(t, queued);
+	tcase_add_test(t, replaced);
+	tcase_add_test(t, untracked_while_waiting);
+	tcase_add_test(t, denied);
+	tcase_add_test(t, denied_after_another);
+	tcase_add_test(t, untrack_refused);
+	tcase_add_test(t, rejected_channel);
+	tcase_add_test(t, key_of_the_subscription);
+	tcase_add_test(t, key_costs_a_rejoin);
+	tcase_add_test(t, key_no_longer_wanted);
+	tcase_add_test(t, bad_asks);
+	tcase_add_test(t, limits);
+	tcase_add_loop_test(t, dead_peer, 0, 4);
+	tcase_add_loop_test(t, dead_peer_in_flight, 0, 2);
+	tcase_add_loop_test(t, too_large_for_the_server, 0, 2);
+	tcase_add_test(t, too_many_calls_for_the_server);
+	tcase_add_test(t, link_without_room);
+	suite_add_tcase(s, t);
+	return suite_run(s);
+}
