@@ -85,19 +85,21 @@ int cli_presence_ls(struct cli *cli)
 	cli->on_state = cli_notice_state;
 	cli->on_connection = cli_notice_connection;
 	r = cli_attach(cli);
-	if (r != 0)
-		return r;
-	r = rtb_subscribe(cli->client, cli->operands[0], &o, &sub);
-	if (r < 0) {
-		cli_error("cannot subscribe to %s: %s", cli->operands[0], rtb_strerror(r));
-		return r == RTB_E_TOPIC ? CLI_USAGE : CLI_ERROR;
+	if (r == 0) {
+		r = rtb_subscribe(cli->client, cli->operands[0], &o, &sub);
+		if (r < 0) {
+			cli_error("cannot subscribe to %s: %s", cli->operands[0], rtb_strerror(r));
+			r = r == RTB_E_TOPIC ? CLI_USAGE : CLI_ERROR;
+		}
 	}
-	while (!cli->is_done)
+	while (r == 0 && !cli->is_done)
 		cli_turn(cli, NULL);
-	if (cli->exit_code == CLI_TIMEOUT)
+	if (r == 0)
+		r = cli->exit_code;
+	if (r == CLI_TIMEOUT)
 		cli_error("who is there was not known within %g s; see `rtbridge status`",
 			  cli->wait_s);
 	/* The callbacks refer to `ls`. */
 	cli->client = rtb_client_free(cli->client);
-	return cli->exit_code;
+	return r;
 }

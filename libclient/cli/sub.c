@@ -23,6 +23,7 @@ struct topic {
 struct sub {
 	struct cli *cli;
 	bool json, is_watch;
+	bool has_snapshot;
 	uint64_t n_messages;
 	int n_topics;
 	struct topic *topics;
@@ -93,7 +94,9 @@ static void on_presence(struct rtb_sub *rtb_sub, const struct rtb_presence *chan
 	t->presence = RTB_PRESENCE_OK;
 	cli_put_presence(rtb_sub, change, s->json);
 	/* Who is there already is no message. */
-	if (change->event != RTB_PRESENCE_SYNC && ++s->n_messages == s->cli->count)
+	if (change->event == RTB_PRESENCE_SYNC)
+		s->has_snapshot = true;
+	else if (++s->n_messages == s->cli->count)
 		cli_finish(s->cli, CLI_OK);
 }
 
@@ -248,7 +251,8 @@ static int run(struct cli *cli, bool is_watch)
 	if (r == 0)
 		r = cli->exit_code;
 	/* Without a number to reach, -W says how long to listen: anything is enough. */
-	if (r == CLI_TIMEOUT && !cli->until_ready && !cli->count && s.n_messages)
+	if (r == CLI_TIMEOUT && !cli->until_ready && !cli->count &&
+	    (s.n_messages || (is_watch && s.has_snapshot)))
 		r = CLI_OK;
 	else if (r == CLI_TIMEOUT)
 		explain_timeout(cli, &s);

@@ -212,10 +212,12 @@ class Watch(Presence):
         self.assertEqual([json.loads(line)["event"] for line in lines], ["denied"])
 
     def test_time_over(self):
-        run, c = self.ready("presence", "room:1", "watch", "-W", "0.2", "-C", "1")
-        code, _, errors = run.end()
+        code, _, errors = self.run_cli("presence", "room:1", "watch", "-W", "0.2", "-C", "1").end()
         self.assertEqual(code, 27)
         self.assertIn("0 changes came within 0.2 s", errors)
+        # Without a number of changes, who is there is enough.
+        code, lines, errors = self.run_cli("presence", "room:1", "watch", "-W", "2").end()
+        self.assertEqual((code, len(lines), errors), (0, 1, ""))
 
 
 class Tracks(Presence):
@@ -308,7 +310,7 @@ class Track(Tracks):
                 self.assertRegex(errors, "^rtbridge: cannot be shown: .*" + words)
 
     def test_time_is_over(self):
-        self.assertEqual(self.run_cli("presence", "room:1", "track", "-W", "0.3").end()[0], 0)
+        self.assertEqual(self.run_cli("presence", "room:1", "track", "-W", "2").end()[0], 0)
         self.daemon.on["track"] = lambda c, id, p: None
         code, _, errors = self.run_cli("presence", "room:1", "track", "-W", "0.1").end()
         self.assertEqual(code, 27)
@@ -493,6 +495,23 @@ while True:
         run.process.stdin.close()
         self.assertEqual(run.end()[0], 3)
         self.assertEqual(run.errors[0], "rtbridge: cannot be shown in room:1: another one is shown (presence_taken)")
+
+    def test_a_later_state_is_tried_again(self):
+        """After a refusal, because its cause may be gone."""
+
+        def track(connection, id, params):
+            if params["state"] == {"n": 1}:
+                raise Error(210, "presence_taken", "another one is shown")
+            return {"outcome": "acked", "key": "k"}
+
+        self.daemon.on["track"] = track
+        run = self.track("sleep", "600", options=["-v", "-"], stdin=subprocess.PIPE)
+        run.wait_error("presence_taken")
+        run.process.stdin.write('{"n":2}\n')
+        run.process.stdin.flush()
+        run.wait_error("presence room:1 shown as k")
+        run.process.terminate()
+        self.assertEqual(run.end()[0], 143)
 
     def test_told_with_verbose(self):
         run = self.track("cat", options=["-v", "--key", "k"], stdin=subprocess.PIPE)
