@@ -213,7 +213,7 @@ static void chan_on_message(struct join *j, const struct phx_msg *msg)
 /* Nobody refers to it any more: freed at the turn's end. */
 static void chan_release(struct chan *ch)
 {
-	if (ch->dead || ch->join || ch->n_subs || ch->n_sends || ch->slot.n_trackers ||
+	if (ch->dead || ch->held || ch->join || ch->n_subs || ch->n_sends || ch->slot.n_trackers ||
 	    !TAILQ_EMPTY(&ch->spills))
 		return;
 	ch->dead = true;
@@ -296,7 +296,10 @@ static int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text
 
 	snprintf(why, sizeof(why), "channel %" PRIu64 "%s, which the others cannot carry",
 		 ch->number, ch->is_private ? " (private)" : "");
+	/* Which may need the place of this channel's last spill, if that is only a memory. */
+	ch->held = true;
 	link = link_place(ch->hub, ch->topic, p->cred.uid, why, ret_text);
+	ch->held = false;
 	if (!link)
 		return RTBP_E_TOO_MANY;
 	ch->join = join_new(link, ch->topic, ch->is_private, &chan_join_ops, ch);

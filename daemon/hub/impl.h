@@ -122,6 +122,7 @@ struct chan {
 	struct room room;
 	struct slot slot;
 	TAILQ_HEAD(, spill) spills;
+	bool held; /* its shared join is being made: it stays, whatever else ends */
 	bool dead;
 	TAILQ_ENTRY(chan) reap_entry;
 };
@@ -287,7 +288,7 @@ RB_PROTOTYPE(sync_tree, sync, by_id, sync_id_compare)
 void sync_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params);
 /* Answers the syncs at the head of the peer's list whose time has come. */
 void sync_check(struct peer *p);
-/* The link has come up, or has room again. */
+/* A link has come up, has room again, or is needed no longer. */
 void sync_probe_all(struct hub *hub);
 void sync_free(struct sync *s);
 

@@ -154,10 +154,12 @@ static void push_leave(struct join *j, bool wants_reply)
 	phx_encode(session_vsn(session), j->join_ref, push.ref, j->wire_topic,
 		   strlen(j->wire_topic), "phx_leave", "{}", 2, hub_scratch(hub));
 	/* A full mailbox, or no memory: try again in a moment. */
-	if (link_push(j->link, &push) != 0 && wants_reply)
+	if (link_push(j->link, &push) != 0 && wants_reply) {
 		timer_arm(&hub->timers, &j->linger_timer, hub_now(hub) + LINK_BUSY_RETRY_MS);
-	else if (wants_reply)
+	} else if (wants_reply) {
+		j->ops->lost(j, "", "the channel was left before the answer");
 		j->state = JOIN_LEAVING;
+	}
 }
 
 static void join_linger_over(void *ctx)

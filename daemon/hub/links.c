@@ -338,6 +338,7 @@ static void link_idle_over(void *ctx)
 	log_notice("closing link %u: nothing needs it any more", link->number);
 	link->wanted = false;
 	session_stop(link->session);
+	sync_probe_all(link->hub);
 	hub_wake(link->hub);
 }
 

@@ -82,6 +82,8 @@ static void sync_probe(struct sync *s)
 
 	for (unsigned i = 0; i < LINKS_MAX; i++) {
 		bit = 1u << i;
+		if (!hub->links[i].wanted)
+			s->wanted &= ~bit; /* it carries nothing any more, and may never have */
 		if (!(s->wanted & bit) || s->sent & bit)
 			continue;
 		r = session_probe(hub->links[i].session, sync_on_probe, &hub->links[i], s->id);
@@ -108,10 +110,13 @@ static unsigned links_of(const struct peer *p)
 
 void sync_probe_all(struct hub *hub)
 {
+	struct peer *p;
 	struct sync *s;
 
 	RB_FOREACH(s, sync_tree, &hub->syncs)
 		sync_probe(s);
+	TAILQ_FOREACH(p, &hub->peers, entry)
+		sync_check(p);
 }
 
 static void sync_timeout(void *ctx)
