@@ -6,7 +6,12 @@
 //     {"op":"send","topic":T,"event":E,"payload":P}                   -> {"type":"sent","result":"ok"}
 //     {"op":"send_binary","topic":T,"event":E,"base64":B}             -> the same
 //     {"op":"heartbeat"}                                              -> {"type":"heartbeat","status":"ok"}
-//     {"op":"leave","topic":T}                                        -> {"type":"left","result":"ok"}
+//     {"op":"leave","topic":T}                                        -> {"type":"left","topic":T,"result":"ok"}
+//     {"op":"join",...,"presence":KEY}                                with presence, under this key
+//     {"op":"track","topic":T,"state":S}, {"op":"untrack","topic":T}  -> {"type":"tracked","topic":T,"result":"ok"}
+//     {"op":"view","topic":T}    -> {"type":"view","topic":T,"result":"ok","state":PRESENCE_STATE,"raw":[[KEY,REF,S],...]}
+//                                   after everything that the server has sent before: what presenceState() says, and
+//                                   what the frames that came over the socket make, without the client's own fold
 //     broadcasts: {"type":"broadcast","topic":T,"event":E,"payload":P} or "base64" for bytes
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
@@ -20,10 +25,40 @@ const WebSocket = require('ws')
 const [url, key, vsn] = process.argv.slice(2)
 const say = (message) => process.stdout.write(JSON.stringify(message) + '\n')
 const channels = new Map()
+const raw = new Map()
+
+// Only the plain words of the server: a state replaces, leaves go, joins come.
+function tap(data) {
+  if (typeof data !== 'string') return
+  const message = JSON.parse(data)
+  const { topic, event, payload } = Array.isArray(message) ? { topic: message[2], event: message[3], payload: message[4] } : message
+  if (event === 'presence_state') raw.set(topic, new Map())
+  const entries = raw.get(topic)
+  if (!entries) return
+  const each = (keys, act) => {
+    for (const [key, { metas }] of Object.entries(keys)) for (const meta of metas) act(JSON.stringify([key, meta.phx_ref]), key, meta)
+  }
+  const put = (name, key, { phx_ref, phx_ref_prev, ...state }) => entries.set(name, [key, phx_ref, state])
+  if (event === 'presence_state') each(payload, put)
+  if (event === 'presence_diff') {
+    each(payload.leaves, (name) => entries.delete(name))
+    each(payload.joins, put)
+  }
+}
+
+class TappedWebSocket extends WebSocket {
+  constructor(...args) {
+    super(...args)
+    raw.clear()
+    this.addEventListener('message', ({ data }) => tap(data))
+  }
+}
+
 const client = new RealtimeClient(url, {
   params: { apikey: key },
-  transport: WebSocket,
+  transport: TappedWebSocket,
   vsn,
+  reconnectAfterMs: () => 100,
   heartbeatCallback: (status) => say({ type: 'heartbeat', status }),
 })
 await client.setAuth(key)
@@ -35,8 +70,10 @@ function bytesOf(payload) {
 }
 
 const operations = {
-  join({ topic, self = false, ack = false, private: isPrivate = false }) {
-    const channel = client.channel(topic, { config: { broadcast: { self, ack }, private: isPrivate } })
+  join({ topic, self = false, ack = false, private: isPrivate = false, presence }) {
+    const config = { broadcast: { self, ack }, private: isPrivate }
+    if (presence !== undefined) config.presence = { enabled: true, key: presence }
+    const channel = client.channel(topic, { config })
     channel.on('broadcast', { event: '*' }, (message) => {
       const bytes = bytesOf(message.payload)
       if (bytes) say({ type: 'broadcast', topic, event: message.event, base64: bytes.toString('base64') })
@@ -58,7 +95,22 @@ const operations = {
     await client.sendHeartbeat()
   },
   async leave({ topic }) {
-    say({ type: 'left', result: await client.removeChannel(channels.get(topic)) })
+    const result = await client.removeChannel(channels.get(topic))
+    raw.delete('realtime:' + topic)
+    say({ type: 'left', topic, result })
+  },
+  async track({ topic, state }) {
+    say({ type: 'tracked', topic, result: await channels.get(topic).track(state) })
+  },
+  async untrack({ topic }) {
+    say({ type: 'tracked', topic, result: await channels.get(topic).untrack() })
+  },
+  async view({ topic }) {
+    const channel = channels.get(topic)
+    // No presence call for the server, but it answers, after all that it has sent.
+    const result = await channel.send({ type: 'presence' })
+    const entries = raw.get('realtime:' + topic)
+    say({ type: 'view', topic, result, state: channel.presenceState(), raw: entries ? [...entries.values()] : null })
   },
 }
 

@@ -365,6 +365,24 @@ class Merge(Together):
                 outside.wait({})
                 before[2].wait({}).settle()
 
+    def test_killed_after_four_calls(self):
+        outside, watch, first, child = self.raw(), self.watch(), self.peer(), self.child()
+        want = {"first": [{}]}
+        self.assertEqual(first.track(self.topic, {}, key="first")["outcome"], "acked")
+        for n in range(3):
+            child.track(self.topic, {"n": n}, key="child")
+            watch.wait({"child": [{"n": n}], **want})
+        [channel] = self.channels()
+        self.assertEqual(channel["presence_calls"], 4)
+        outside.settle()
+        before = time.monotonic()
+        os.kill(child.process.pid, signal.SIGKILL)
+        while members_of(outside.states()) != want:
+            outside.apply(outside.client.recv_message())
+        self.assertLessEqual(time.monotonic() - before, 1.0)
+        watch.wait(want).settle()
+        self.assertEqual(members_of(self.table()), want)
+
 
 class Refuse(Together):
     mode = "refuse"

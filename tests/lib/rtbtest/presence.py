@@ -98,9 +98,14 @@ class Watch(Fold):
             else:
                 rest.append((method, params))
                 if method == "channel" and params["chan"] == self.chan:
-                    self.state = params["presence"]
+                    self.state = params.get("presence", self.state)  # absent from what came before this was wished
         self.peer.notices = rest
         return self
+
+    def end(self):
+        """Unsubscribes. What came until then is of this subscription, not of one that may follow."""
+        self.peer.call("unsubscribe", {"chan": self.chan})
+        self.follow()
 
     def wait(self, want, seconds=DEADLINE):
         """Until these are there, and no others."""
