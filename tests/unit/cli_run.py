@@ -60,6 +60,12 @@ class Run:
     def json(self):
         return json.loads(self.line())
 
+    def kill(self):
+        """For what a failed test leaves behind."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
     def end(self):
         """Waits. Return: exit code, the lines not yet taken, stderr."""
         code = self.process.wait(DEADLINE)
@@ -77,7 +83,9 @@ class Case(unittest.TestCase):
         self.addCleanup(self.daemon.close)
 
     def run_cli(self, *args, **kw):
-        return Run(self.daemon, *args, **kw)
+        run = Run(self.daemon, *args, **kw)
+        self.addCleanup(run.kill)
+        return run
 
     def connection(self):
         return self.daemon.connections.get(timeout=DEADLINE)
