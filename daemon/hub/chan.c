@@ -136,7 +136,9 @@ static void chan_config(const struct join *j, struct join_config *ret)
 {
 	const struct chan *ch = j->owner;
 
-	ret->presence = chan_wants_presence(ch);
+	/* Who tracks brings the server's differences anyway; with the state as well, the first
+	 * watcher finds it all here and nothing is joined anew. */
+	ret->presence = chan_wants_presence(ch) || ch->slot.n_trackers > 0;
 	ret->key = ch->key;
 }
 
@@ -168,9 +170,9 @@ static void chan_changed(struct join *j)
 
 	switch (j->state) {
 	case JOIN_JOINED:
+		slot_joined(&ch->slot);
 		room_joined(ch);
 		subs_on_chan_state(ch);
-		slot_joined(&ch->slot);
 		sends_flush(ch);
 		break;
 	case JOIN_REJECTED:

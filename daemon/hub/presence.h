@@ -51,6 +51,7 @@ struct room {
 	enum room_state state;
 	struct presence *fold; /* NULL: nobody has wanted to know */
 	uint64_t probe_ref;    /* 0: none is out */
+	bool waits_for_own;    /* our trackers were called for just before the probe */
 };
 
 /* room.c */

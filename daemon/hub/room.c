@@ -6,6 +6,10 @@
  * A server whose policies do not show the presence says nothing at all. So after each join with
  * presence a call without meaning is sent (the probe; it does not count as a presence call):
  * replies of a channel come in order, so its answer without a state before it means "denied".
+ *
+ * A new join has forgotten whom we show, and they are called for again at once, before the probe.
+ * Then the state counts as known only with the probe's answer: who asks at that moment does not
+ * find the processes of this machine missing.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -178,7 +182,7 @@ void room_on_message(struct chan *ch, const struct phx_msg *msg)
 		give_up(ch, r);
 	} else if (presence_is_current(room->fold)) {
 		tell_changes(ch);
-		if (room->state != ROOM_OK)
+		if (room->state != ROOM_OK && !(room->waits_for_own && room->probe_ref))
 			settle(ch, ROOM_OK);
 	}
 }
@@ -198,10 +202,13 @@ static void on_probe(void *ctx, uint64_t cookie, enum session_result result, uin
 	if (ch->room.probe_ref != ref || result == SESSION_LOST)
 		return;
 	ch->room.probe_ref = 0;
-	if (result == SESSION_TIMEOUT) {
+	if (ch->room.state != ROOM_PENDING || !ch->room.fold)
+		return;
+	if (presence_is_current(ch->room.fold)) {
+		settle(ch, ROOM_OK);
+	} else if (result == SESSION_TIMEOUT) {
 		room_probe(ch); /* proves nothing */
-	} else if (ch->room.state == ROOM_PENDING && ch->room.fold &&
-		   !presence_is_current(ch->room.fold)) {
+	} else {
 		log_notice("%s: the server's policies do not show its presence", ch->topic_text);
 		settle(ch, ROOM_DENIED);
 	}
@@ -251,6 +258,7 @@ void room_joined(struct chan *ch)
 {
 	if (!ch->join->has_presence)
 		return;
+	ch->room.waits_for_own = ch->slot.in_flight;
 	if (ch->room.fold)
 		room_probe(ch);
 	else

@@ -37,7 +37,7 @@ struct line {
 	bool taken;
 	/* of a frame to the server */
 	unsigned link;
-	uint64_t epoch, join_ref, ref;
+	uint64_t at_ms, epoch, join_ref, ref;
 	char topic[300], event[300];
 	bool answered;
 };
@@ -76,6 +76,7 @@ struct rig {
 	} links[LINKS_MAX];
 	unsigned at;     /* the link that server_*() mean; answers go to the frame's */
 	bool mute;       /* heartbeats are not answered */
+	bool probes;     /* the hub's probes for presence are answered like heartbeats */
 	bool no_turns;   /* the turn is not ended after each step */
 	bool stuck;      /* link_close is not carried out */
 	int send_result; /* of link_send */

@@ -21,6 +21,7 @@ static void three_links(struct hub_conf *conf)
 static void setup(void)
 {
 	rig_start(three_links);
+	rig.probes = true;
 	server_open();
 	a = peer_ready();
 	b = peer_ready();
@@ -186,6 +187,7 @@ START_TEST(shared_join_goes_first)
 	peer_ask(b, 4, "sync", "{'upstream':true}");
 	expect(b, "[1,4,null,{}]");
 	/* Subscribed, it has both. */
+	rig.probes = false;
 	peer_ask(b, 5, "subscribe", "{'topic':'t','presence':{}}");
 	ck_assert_uint_eq(server_join_watched("t", NULL).link, 0);
 	peer_ask(b, 6, "broadcast", "{'chan':1,'event':'e','payload':1}");

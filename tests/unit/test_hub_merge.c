@@ -21,6 +21,7 @@ static void merge(struct hub_conf *conf)
 static void setup_merge(void)
 {
 	rig_start(merge);
+	rig.probes = true;
 	server_open();
 	a = peer_ready();
 	b = peer_ready();
@@ -35,6 +36,7 @@ static void refuse(struct hub_conf *conf)
 static void setup_refuse(void)
 {
 	rig_start(refuse);
+	rig.probes = true;
 	server_open();
 	a = peer_ready();
 	b = peer_ready();
@@ -43,7 +45,7 @@ static void setup_refuse(void)
 static void first_shown(void)
 {
 	peer_ask(a, 1, "track", AS("alice", "1"));
-	expect_frame("*'phx_join',{*'presence':{'enabled':false,'key':'rtbridge:*'}*");
+	expect_frame("*'phx_join',{*'presence':{'enabled':true,'key':'rtbridge:*'}*");
 	server_reply(&rig.frames.at[0], true, "{}");
 	server_reply(expect_call("t", MEMBERS("'alice':{'n':1}")), true, "{}");
 	expect(a, "[1,1,null,{'outcome':'acked','key':'alice'}]");
@@ -81,14 +83,14 @@ START_TEST(same_key)
 	expect(b, "[1,1,[210,'presence_taken','*merge*',null],null]");
 	/* The key of a subscription is one, too, and the shared join does not have it. */
 	peer_ask(b, 2, "subscribe", "{'topic':'t','presence':{'key':'alice'}}");
+	expect(b, "[1,2,null,*");
 	peer_ask(b, 3, "track", "{'topic':'t','state':{}}");
 	expect(b, "[1,3,[210,'presence_taken',*");
 	peer_ask(b, 4, "track", AS("bob", "2"));
-	expect_nothing(b);
+	expect(b, "[1,4,null,{'outcome':'throttled','key':'bob',*");
 	peer_ask(b, 5, "track", AS("alice", "2"));
 	expect(b, "[1,5,[200,'bad_request',*");
-	advance(REJOIN_GATHER_MS);
-	expect_frame("*'phx_join',{*'presence':{'enabled':true,'key':'rtbridge:*'}*");
+	expect_no_frame();
 }
 END_TEST
 
@@ -163,15 +165,12 @@ END_TEST
 /* A watcher is shown the members; those of the own daemon come back as any other. */
 START_TEST(watched)
 {
-	struct line join;
-
 	first_shown();
-	peer_ask(b, 1, "subscribe", "{'topic':'t','presence':{}}");
-	advance(REJOIN_GATHER_MS);
-	join = server_join_watched("t", NULL);
-	server_reply(expect_call("t", MEMBERS("'alice':{'n':1}")), true, "{}");
-	server_state(&join,
+	server_state(&rig.frames.at[0],
 		     "{'rtbridge:1':{'metas':[{'phx_ref':'1','members':{'x':{'n':1},'y':{}}}]}}");
+	/* Whoever tracks was joined with presence: a watcher finds it here. */
+	peer_ask(b, 1, "subscribe", "{'topic':'t','presence':{}}");
+	expect_no_frame();
 	expect(b, "[1,1,null,{*'presence':{'state':'ok','snapshot':[{'key':'x','ref':'rtbridge:1',"
 		  "'state':{'n':1}},{'key':'y','ref':'rtbridge:1','state':{}}]}}]");
 	server_diff("t",

@@ -20,6 +20,7 @@ static void few_subscriptions(struct hub_conf *conf)
 static void setup(void)
 {
 	rig_start(few_subscriptions);
+	rig.probes = true;
 	server_open();
 	a = peer_ready();
 }
@@ -38,7 +39,7 @@ START_TEST(acked)
 	uint64_t first;
 
 	peer_ask(a, 1, "track", "{'topic':'t','state':{'n':1},'key':'alice'}");
-	first = expect_frame("*'phx_join',{*'presence':{'enabled':false,'key':'alice'}*")->ref;
+	first = expect_frame("*'phx_join',{*'presence':{'enabled':true,'key':'alice'}*")->ref;
 	rig.frames.at[0].taken = false;
 	rig.frames.next = 0;
 	ck_assert(server_join("t")->ref == first);
@@ -79,7 +80,7 @@ START_TEST(tracked_again)
 	expect_nothing(a);
 	expect_no_frame();
 	/* And after the server has closed the channel. */
-	server_close(&rig.frames.at[rig.frames.n - 2], NULL);
+	server_close(&rig.frames.at[rig.frames.n - 3], NULL);
 	advance(5000);
 	server_join("t");
 	expect_call("t", CALL("1"));
@@ -348,7 +349,7 @@ START_TEST(key_of_the_subscription)
 	peer_ask(a, 1, "subscribe", "{'topic':'t','presence':{'key':'alice'}}");
 	expect_frame("*'phx_join',{*'presence':{'enabled':true,'key':'alice'}*");
 	server_reply(&rig.frames.at[0], true, "{}");
-	expect_frame("[*,'presence',{}]");
+	expect(a, "[1,1,null,{*'state':'ready',*");
 	peer_ask(a, 2, "track", ASK("1"));
 	server_reply(expect_call("t", CALL("1")), true, "{}");
 	expect(a, "[1,2,null,{'outcome':'acked','key':'alice'}]");
@@ -371,7 +372,7 @@ START_TEST(key_costs_a_rejoin)
 	expect_no_frame();
 	advance(1);
 	expect(b, "[2,'channel',{*'rejoining','code':'presence',*");
-	expect_frame("*'phx_join',{*'presence':{'enabled':false,'key':'alice'}*");
+	expect_frame("*'phx_join',{*'presence':{'enabled':true,'key':'alice'}*");
 	server_reply(&rig.frames.at[rig.frames.n - 1], true, "{}");
 	expect(b, "[2,'gap',{*'cause':'presence'}]");
 	expect(b, "[2,'channel',{*'ready'}]");
@@ -394,7 +395,7 @@ START_TEST(key_costs_a_rejoin)
 	expect_no_frame();
 	expect_nothing(b);
 	advance(1);
-	expect_frame("*'phx_join',{*'presence':{'enabled':false,'key':'carol'}*");
+	expect_frame("*'phx_join',{*'presence':{'enabled':true,'key':'carol'}*");
 	expect_no_frame();
 }
 END_TEST
