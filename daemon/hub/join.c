@@ -61,10 +61,10 @@ static void unqueue_join(struct join *j)
 	}
 }
 
-/* Return: whether something was held back for it. */
+/* Return: whether something may have been held back for it. */
 static bool rejoin_cancel(struct join *j)
 {
-	bool held = j->rejoin_by_ms != 0;
+	bool held = j->rejoin_timer.armed || j->rejoin_by_ms;
 
 	timer_disarm(&j->hub->timers, &j->rejoin_timer);
 	j->rejoin_by_ms = 0;

@@ -432,9 +432,10 @@ void track_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_v
 		ch = request_chan(p, params, true, &f.code, &f.text);
 		r = ch ? 0 : -1;
 	}
-	if (ch && ch->join && ch->join->state == JOIN_REJECTED)
-		r = refuse(&f, RTBP_E_REJECTED, ch->join->text);
 	t = ch && r == 0 ? tracker_find(p, ch) : NULL;
+	/* Who is shown on a further link stays so, whatever became of the shared one. */
+	if (ch && r == 0 && !t && ch->join && ch->join->state == JOIN_REJECTED)
+		r = refuse(&f, RTBP_E_REJECTED, ch->join->text);
 	if (t)
 		r = tracker_change(t, &a, &f);
 	else if (r == 0)

@@ -182,6 +182,7 @@ void frame_add(struct lines *l, unsigned link, uint64_t epoch, bool binary, cons
 {
 	struct line *f = line_new(l);
 
+	f->at_ms = rig.now;
 	f->link = link;
 	f->epoch = epoch;
 	if (binary)
