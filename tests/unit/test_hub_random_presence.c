@@ -450,8 +450,7 @@ static void settle(void)
 
 static bool is_well(unsigned peer)
 {
-	return rig.peers[peer].attached && !rig.peers[peer].finished &&
-	       !rig.peers[peer].send_result;
+	return rig.peers[peer].attached && !rig.peers[peer].finished;
 }
 
 static void check_same(const char *whose, unsigned topic, struct view *is, struct view *want)
