@@ -79,6 +79,7 @@ struct slot {
 	uint64_t sent_version; /* 0: nothing, through this join */
 	uint64_t acked_version;
 	bool shown;        /* the server has an entry of ours, or may have */
+	bool was_shown;    /* the same, before the last call */
 	bool someone_left; /* since the last call: the next one may use the reserve */
 	bool in_flight;
 	bool sent_nobody; /* the last call took the entry away */

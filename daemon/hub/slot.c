@@ -98,7 +98,7 @@ static void call_refused(struct slot *slot, struct rtbp_val response)
 		nobody_shown(slot);
 		return;
 	}
-	slot->shown = slot->acked_version != 0;
+	slot->shown = slot->was_shown;
 	trackers_refused(slot, RTBP_E_REJECTED, "denied", text);
 	slot_changed(slot);
 	slot_update_owner(slot);
@@ -233,6 +233,7 @@ void slot_run(struct slot *slot)
 	slot->someone_left = false;
 	slot->sent_nobody = slot->n_trackers == 0;
 	slot->sent_version = slot->version;
+	slot->was_shown = slot->shown;
 	if (slot->n_trackers)
 		slot->shown = true;
 	hub->counters.messages_out++;

@@ -289,6 +289,21 @@ START_TEST(denied_after_another)
 }
 END_TEST
 
+/* No answer to the first call: it may have been heard, so a refusal of the next one leaves it. */
+START_TEST(denied_after_silence)
+{
+	peer_ask(a, 1, "track", ASK("1"));
+	server_join("t");
+	expect_call("t", CALL("1"));
+	advance(SLOT_CALL_MS);
+	server_reply(expect_call("t", CALL("1")), false, "{'reason':'no'}");
+	expect(a, "[1,1,null,{'outcome':'denied',*");
+	server_reply(expect_call("t", UNTRACK), true, "{}");
+	advance(10000);
+	expect_no_frame();
+}
+END_TEST
+
 /* The server refuses to take it away: not asked for ever, and the next one is not refused for it.
  */
 START_TEST(untrack_refused)
@@ -455,6 +470,7 @@ int main(void)
 	tcase_add_test(t, untracked_while_waiting);
 	tcase_add_test(t, denied);
 	tcase_add_test(t, denied_after_another);
+	tcase_add_test(t, denied_after_silence);
 	tcase_add_test(t, untrack_refused);
 	tcase_add_test(t, rejected_channel);
 	tcase_add_loop_test(t, dead_peer, 0, 4);
