@@ -397,7 +397,9 @@ static size_t fake_queued(void *io)
 	struct fake_peer *p = io;
 
 	MUST(p->attached);
-	return p->finished ? 0 : 4711;
+	if (p->finished)
+		return 0;
+	return p->queued ? p->queued : 4711;
 }
 
 static const struct peer_io peer_io = {

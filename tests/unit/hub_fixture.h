@@ -54,6 +54,7 @@ struct fake_peer {
 	char *farewell;
 	int send_result;      /* what the queue answers; 0: takes it */
 	unsigned room;        /* messages taken before send_result counts */
+	size_t queued;        /* what its queue is said to hold; 0: a little */
 	bool asked[FAKE_IDS]; /* requests without an answer, by id */
 	unsigned n_asked;
 	/* Called with each message before it is written down; the random story's model. */

@@ -350,6 +350,7 @@ static void step_peer(void)
 	} else if (what == 1) {
 		if (draw(8) == 0)
 			p->send_result = 1;
+		p->queued = draw(2) ? rig.conf.peer_queue_bytes / 2 : 0;
 	} else if (what < 4) {
 		step_named(p, ASKED_UNSUBSCRIBE, "unsubscribe");
 	} else if (what < 6) {
@@ -436,6 +437,8 @@ static void settle(void)
 	rig.no_turns = false;
 	rig.send_result = 0;
 	rig.mute = false;
+	for (unsigned i = 0; i < FAKE_PEERS; i++)
+		rig.peers[i].queued = 0;
 	turn();
 	for (unsigned i = 0; i < 100; i++) {
 		open_links();
