@@ -199,9 +199,9 @@ static void chan_lost(struct join *j, const char *code, const char *text)
 	struct chan *ch = j->owner;
 
 	sends_lost(ch, text);
-	slot_lost(&ch->slot);
 	if (strcmp(code, "track_too_big") == 0)
-		trackers_refused(&ch->slot, RTBP_E_BAD_PAYLOAD, NULL, text);
+		trackers_refused_new(&ch->slot, text);
+	slot_lost(&ch->slot);
 }
 
 static void chan_on_message(struct join *j, const struct phx_msg *msg)
@@ -306,6 +306,7 @@ static int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text
 		return RTBP_E_TOO_MANY;
 	ch->join = join_new(link, ch->topic, ch->is_private, &chan_join_ops, ch);
 	ch->slot.join = ch->join;
+	link_update(link);
 	return ch->join ? 0 : -ENOMEM;
 }
 
@@ -342,6 +343,18 @@ void chan_free(struct chan *ch)
 	free(ch);
 }
 
+static struct chan *make_chan(struct peer *p, struct rtbp_str topic, bool is_private,
+			      enum rtbp_error *ret_code, const char **ret_text)
+{
+	struct chan *ch = NULL;
+	int r = chan_get(p, topic, is_private, &ch, ret_text);
+
+	*ret_code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
+	if (r == -ENOMEM)
+		*ret_text = "no memory";
+	return ch;
+}
+
 struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make,
 			  enum rtbp_error *ret_code, const char **ret_text)
 {
@@ -350,14 +363,18 @@ struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make,
 	struct rtbp_str topic;
 	struct chan *ch = NULL;
 	uint64_t number;
-	int r;
 
 	*ret_text = NULL;
 	if (rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &number)) {
 		ch = chan_find_number(p->hub, number);
 		*ret_code = RTBP_E_NOT_SUBSCRIBED;
 		*ret_text = "this client has no subscription with this chan";
-		return ch && (sub_find(p, number) || tracker_find(p, ch)) ? ch : NULL;
+		if (!ch || (!sub_find(p, number) && !tracker_find(p, ch)))
+			return NULL;
+		/* Who only tracks, on a further link, does not keep the shared join. */
+		return ch->join || !make
+			       ? ch
+			       : make_chan(p, ch->topic, ch->is_private, ret_code, ret_text);
 	}
 	*ret_code = RTBP_E_BAD_REQUEST;
 	*ret_text = "name the channel by chan or by topic";
@@ -374,9 +391,5 @@ struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make,
 	*ret_code = RTBP_E_NOT_SUBSCRIBED;
 	if (!make)
 		return chan_find(p->hub, topic, is_private);
-	r = chan_get(p, topic, is_private, &ch, ret_text);
-	*ret_code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
-	if (r == -ENOMEM)
-		*ret_text = "no memory";
-	return ch;
+	return make_chan(p, topic, is_private, ret_code, ret_text);
 }

@@ -141,6 +141,11 @@ void hub_try_again(struct hub *hub)
 		timer_arm(&hub->timers, &hub->busy_timer, hub_now(hub) + LINK_BUSY_RETRY_MS);
 }
 
+static void behind_timer_due(void *ctx)
+{
+	rooms_catch_up(ctx);
+}
+
 static void busy_timer_due(void *ctx)
 {
 	struct hub *hub = ctx;
@@ -260,11 +265,13 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	hub->ctx = ctx;
 	hub->random = conf->session.seed;
 	hub->next_session = hub->next_chan = hub->next_id = 1;
-	hub->started_ms = hub->join_tokens_at_ms = hub_now(hub);
-	hub->join_tokens_milli = (uint64_t)JOINS_BURST * 1000;
+	hub->started_ms = hub_now(hub);
+	bucket_init(&hub->joins_bucket, JOINS_PER_S, JOINS_BURST, hub_now(hub));
+	bucket_init(&hub->calls_bucket, CALLS_PER_S, CALLS_BURST, hub_now(hub));
 	timers_init(&hub->timers);
 	timer_init(&hub->join_timer, join_timer_due, hub);
 	timer_init(&hub->busy_timer, busy_timer_due, hub);
+	timer_init(&hub->behind_timer, behind_timer_due, hub);
 	timer_init(&hub->drain_timer, drain_timer_due, hub);
 	timer_init(&hub->quiet_timer, quiet_timer_due, hub);
 	TAILQ_INIT(&hub->peers);

@@ -20,6 +20,7 @@
 #include <bsd/sys/tree.h>
 #include <sys/queue.h>
 
+#include "base/bucket.h"
 #include "base/timers.h"
 #include "hub/hub.h"
 #include "hub/join.h"
@@ -93,6 +94,7 @@ struct sub {
 	bool wait_joined;         /* answered when broadcasts flow, not when everything does */
 	bool presence;            /* wants to know who is there */
 	bool has_snapshot;        /* was told who is there: changes may follow */
+	bool behind;              /* its queue had no room for who is there: told when it has */
 	unsigned presence_events; /* 1 << enum watch_event */
 	char *presence_key;       /* NULL: none */
 	struct request request;   /* while !answered, or while a change waits */
@@ -184,11 +186,13 @@ struct hub {
 	struct chan_number_tree chans_by_number;
 	unsigned n_chans;
 	struct join_id_tree joins;
-	char merge_key[32];         /* under which this daemon shows merged presence */
-	uint64_t join_tokens_milli; /* of the token bucket, in thousandths */
-	uint64_t join_tokens_at_ms;
-	struct timer join_timer; /* a queue's head may go on */
-	struct timer busy_timer; /* a link's mailbox was full */
+	char merge_key[32]; /* under which this daemon shows merged presence */
+	struct bucket joins_bucket,
+		calls_bucket;      /* of all links: the server counts for the project */
+	unsigned next_turn;        /* the link that may send the next join */
+	struct timer join_timer;   /* a queue's head may go on */
+	struct timer busy_timer;   /* a link's mailbox was full */
+	struct timer behind_timer; /* somebody is behind */
 	struct send_tree sends;
 	size_t send_bytes;
 	struct sync_tree syncs;
@@ -262,6 +266,8 @@ void subs_on_chan_state(struct chan *ch);
 void subs_on_room_settled(struct chan *ch);
 void sub_free(struct sub *s);
 bool sub_wants(const struct sub *s, struct rtbp_str event);
+/* The `channel` notification: how things stand. */
+void sub_notice(struct sub *s);
 struct sub *sub_find(struct peer *p, uint64_t number);
 /* The chan that a request names by `chan` (the peer must subscribe or track there) or by topic and
  * private. Return: NULL with *ret_code, *ret_text; when `make` is false also when there is none. */

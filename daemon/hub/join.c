@@ -75,8 +75,8 @@ static void rejoin_arm(struct join *j)
 {
 	uint64_t at = hub_now(j->hub) + REJOIN_GATHER_MS;
 
-	if (j->rejoined_at_ms && j->rejoined_at_ms + REJOIN_EVERY_MS > at)
-		at = j->rejoined_at_ms + REJOIN_EVERY_MS;
+	if (j->rejoined_at_ms && j->rejoined_at_ms + j->rejoin_pause_ms > at)
+		at = j->rejoined_at_ms + j->rejoin_pause_ms;
 	timer_arm(&j->hub->timers, &j->rejoin_timer, at);
 }
 
@@ -158,6 +158,9 @@ static void push_leave(struct join *j, bool wants_reply)
 		timer_arm(&hub->timers, &j->linger_timer, hub_now(hub) + LINK_BUSY_RETRY_MS);
 	} else if (wants_reply) {
 		j->ops->lost(j, "", "the channel was left before the answer");
+		unqueue_join(j);
+		j->live = false;
+		j->gap_from_wall_ms = 0;
 		j->state = JOIN_LEAVING;
 	}
 }
@@ -168,7 +171,7 @@ static void join_linger_over(void *ctx)
 
 	if (j->ops->wanted(j))
 		return;
-	if (j->state == JOIN_JOINED) {
+	if (j->state == JOIN_JOINED || (j->state == JOIN_WAITING && j->live)) {
 		log_info("leaving %s: nobody wants it any more", j->wire_topic);
 		push_leave(j, true);
 	} else if (j->state == JOIN_REJECTED) {
@@ -202,13 +205,10 @@ static void join_linger(struct join *j)
 static void join_unwanted(struct join *j)
 {
 	if (j->state == JOIN_WAITING && j->live) {
-		/* The rejoin is called off before it was sent. The channel is still there, with
-		 * whatever it shows: it is left at once. */
-		unqueue_join(j);
-		j->live = false;
-		j->gap_from_wall_ms = 0;
-		j->state = JOIN_JOINED;
-		join_linger_over(j);
+		/* The rejoin is called off before it was sent. The channel before is still there,
+		 * with whatever it shows: it is left at once. */
+		if (!j->linger_timer.armed)
+			join_linger_over(j);
 	} else if (j->state == JOIN_WAITING) {
 		join_kill(j);
 	} else if (j->state == JOIN_JOINED || j->state == JOIN_REJECTED) {
@@ -420,9 +420,22 @@ int join_push(struct join *j)
 
 /* ---- joining anew, by our own wish ---- */
 
+static void rejoin_note(struct join *j)
+{
+	uint64_t now = hub_now(j->hub);
+
+	if (!j->rejoined_at_ms || now - j->rejoined_at_ms > REJOIN_FORGET_MS)
+		j->rejoin_pause_ms = REJOIN_PAUSE_MIN_MS;
+	else if (j->rejoin_pause_ms < REJOIN_PAUSE_MAX_MS / 2)
+		j->rejoin_pause_ms *= 2;
+	else
+		j->rejoin_pause_ms = REJOIN_PAUSE_MAX_MS;
+	j->rejoined_at_ms = now;
+}
+
 static void rejoin_go(struct join *j)
 {
-	j->rejoined_at_ms = hub_now(j->hub);
+	rejoin_note(j);
 	log_info("joining %s anew: what it was joined with serves no longer", j->wire_topic);
 	j->ops->lost(j, "presence", "the channel was joined anew before the answer");
 	(void)rejoin_cancel(j); /* whose end was told may have asked for it again */

@@ -31,7 +31,7 @@ enum {
 	LEAVE_REPLY_MS = 10000,
 	JOINS_UNANSWERED_MAX = 10, /* of a link; each failing one stalls the socket for 5 s */
 	JOINS_LEAVING_MAX = 8,     /* over max_channels, while they are being left */
-	JOINS_PER_S = 10,          /* of all links: the server counts for the project */
+	JOINS_PER_S = 10,
 	JOINS_BURST = 10,
 	JOIN_REJECTED_MS = 10000, /* how long a refusal answers for the next who asks */
 	JOIN_STABLE_MS = 30000,
@@ -39,7 +39,11 @@ enum {
 	JOIN_BACKOFF_MAX_MS = 30000,
 	REJOIN_GATHER_MS = 200,
 	REJOIN_OWED_MS = 2000,
-	REJOIN_EVERY_MS = 10000, /* each is a gap for all who share the join */
+	/* Each is a gap for all who share the join: the pause doubles with each, and is forgotten
+	 * after a while without. */
+	REJOIN_PAUSE_MIN_MS = 10000,
+	REJOIN_PAUSE_MAX_MS = 300000,
+	REJOIN_FORGET_MS = 900000,
 	LINK_BUSY_RETRY_MS = 10,
 	LINK_IDLE_MS = 50000, /* a further link without joins; the server would close it later */
 	/* The server closes the whole connection (1009) for a larger message. */
@@ -134,9 +138,10 @@ struct join {
 	char gap_cause[32];
 	/* The rejoin by our own wish. */
 	struct timer rejoin_timer;
-	uint64_t rejoined_at_ms; /* the last one; 0: none yet */
-	uint64_t rejoin_by_ms;   /* 0: none is due, or it is still being gathered for */
-	bool live;               /* WAITING or JOINING, and the channel before is still there */
+	uint64_t rejoined_at_ms;  /* the last one; 0: none yet */
+	uint32_t rejoin_pause_ms; /* after it */
+	uint64_t rejoin_by_ms;    /* 0: none is due, or it is still being gathered for */
+	bool live;                /* WAITING or JOINING, and the channel before is still there */
 	struct timer linger_timer;
 	TAILQ_ENTRY(join) reap_entry;
 };

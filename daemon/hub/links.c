@@ -182,63 +182,58 @@ struct join *link_find(struct link *link, struct rtbp_str wire_topic)
 	return RB_FIND(join_topic_tree, &link->joins, &key);
 }
 
-/* Joins are paced by a token bucket: too many in a second, and the server closes the whole
- * connection. */
-static bool take_join_token(struct hub *hub, uint64_t *ret_wait_until_ms)
-{
-	uint64_t now = hub_now(hub), max = (uint64_t)JOINS_BURST * 1000;
+enum turn { TURN_USED, TURN_NOT_NEEDED, TURN_OUT_OF_TOKENS };
 
-	hub->join_tokens_milli += (now - hub->join_tokens_at_ms) * JOINS_PER_S;
-	hub->join_tokens_at_ms = now;
-	if (hub->join_tokens_milli > max)
-		hub->join_tokens_milli = max;
-	if (hub->join_tokens_milli < 1000) {
-		*ret_wait_until_ms =
-			now + (1000 - hub->join_tokens_milli + JOINS_PER_S - 1) / JOINS_PER_S;
-		return false;
-	}
-	hub->join_tokens_milli -= 1000;
-	return true;
-}
-
-/* Return: when to come back; UINT64_MAX: something else will bring us back. */
-static uint64_t link_run_queue(struct link *link)
+/* Sends the first join of the link's queue that may go. @next becomes earlier, if there is
+ * something to come back for. */
+static enum turn link_take_turn(struct link *link, uint64_t *next)
 {
 	struct hub *hub = link->hub;
-	uint64_t now = hub_now(hub), next = UINT64_MAX;
-	struct join *j, *following;
+	uint64_t now = hub_now(hub), at;
+	struct join *j;
 
-	for (j = TAILQ_FIRST(&link->queue); j; j = following) {
-		following = TAILQ_NEXT(j, queue_entry);
+	TAILQ_FOREACH(j, &link->queue, queue_entry) {
 		if (link->joins_unanswered >= JOINS_UNANSWERED_MAX)
 			break; /* a reply brings us back */
+		if (!j->ops->wanted(j))
+			continue; /* called off: it is about to be left */
 		if (j->retry_at_ms > now) {
-			if (j->retry_at_ms < next)
-				next = j->retry_at_ms;
+			*next = j->retry_at_ms < *next ? j->retry_at_ms : *next;
 			continue;
 		}
-		if (!take_join_token(hub, &next))
-			break;
-		if (join_push(j) != 0) {
-			hub->join_tokens_milli += 1000;
-			next = now + LINK_BUSY_RETRY_MS;
-			break;
+		/* Too many joins in a second, and the server closes the whole connection. */
+		at = bucket_take(&hub->joins_bucket, now, 0);
+		if (at) {
+			*next = at < *next ? at : *next;
+			return TURN_OUT_OF_TOKENS;
 		}
+		if (join_push(j) == 0)
+			return TURN_USED;
+		bucket_give_back(&hub->joins_bucket);
+		at = now + LINK_BUSY_RETRY_MS;
+		*next = at < *next ? at : *next;
+		break;
 	}
-	return next;
+	return TURN_NOT_NEEDED;
 }
 
+/* The links take turns: one with a long queue must not use up what there is for all. */
 void joins_run(struct hub *hub)
 {
-	uint64_t next = UINT64_MAX, at;
+	uint64_t next = UINT64_MAX;
+	unsigned n_passed = 0;
+	struct link *link;
+	enum turn turn;
 
 	if (hub->dying)
 		return;
-	for (unsigned i = 0; i < LINKS_MAX; i++) {
-		if (!link_is_online(&hub->links[i]))
-			continue;
-		at = link_run_queue(&hub->links[i]);
-		next = at < next ? at : next;
+	while (n_passed < LINKS_MAX) {
+		link = &hub->links[hub->next_turn];
+		turn = link_is_online(link) ? link_take_turn(link, &next) : TURN_NOT_NEEDED;
+		if (turn == TURN_OUT_OF_TOKENS)
+			break; /* the next one is this link's */
+		n_passed = turn == TURN_USED ? 0 : n_passed + 1;
+		hub->next_turn = (hub->next_turn + 1) % LINKS_MAX;
 	}
 	if (next != UINT64_MAX)
 		timer_arm(&hub->timers, &hub->join_timer, next);

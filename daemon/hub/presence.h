@@ -29,10 +29,17 @@ struct sub;
 
 enum {
 	ROOM_PROBE_MS = 10000,
+	BEHIND_RETRY_MS = 50,
+	/* The server closes channels over too many presence messages in the whole project; the
+	 * smallest plan has 20 in a second. Somebody's going may borrow. */
+	CALLS_PER_S = 10,
+	CALLS_BURST = 10,
+	CALLS_DEBT = 10,
 	SLOT_CALL_MS = 10000,
 	TRACK_TIMEOUT_MS = 15000,
 	TRACK_TIMEOUT_MAX_MS = 300000,
-	/* Bytes of a merged state as JSON; the smallest plan of the service takes 256 KB. */
+	/* Of a merged state, as the server counts it (realtime/term.h); the smallest plan takes
+	 * 256 KB. */
 	MERGED_STATE_MAX = 200 * 1024,
 };
 
@@ -62,8 +69,13 @@ void room_joined(struct chan *ch);
 /* Sends the probe if it is still wanted and not yet out. */
 void room_probe(struct chan *ch);
 void room_on_message(struct chan *ch, const struct phx_msg *msg);
-/* The map {state, snapshot} of an answer. */
-void room_pack(const struct chan *ch, struct rtbp_buf *b);
+/* The map {state, snapshot} of an answer; `is_behind`: without the snapshot, as if still unknown.
+ */
+void room_pack(const struct chan *ch, bool is_behind, struct rtbp_buf *b);
+bool room_fits_queue(const struct sub *s);
+/* There is no room in the peer's queue: it gets the whole state as soon as there is. */
+void room_fall_behind(struct sub *s);
+void rooms_catch_up(struct hub *hub);
 /* The sub learns the whole state by a notice. */
 void room_tell_sync(struct sub *s);
 void room_free(struct chan *ch);
@@ -109,11 +121,12 @@ struct spill {
 	struct chan *chan;
 	struct slot slot;
 	char key[RTBP_KEY_MAX + 1];
+	bool key_is_made; /* by us: the next one without a key of its own may have it */
 };
 
 /* spill.c */
-/* One that is free, or a new one. NULL with *ret_text. */
-struct spill *spill_get(struct chan *ch, struct peer *p, const char **ret_text);
+/* One that is free, or a new one, for this key (NULL: any). NULL with *ret_text. */
+struct spill *spill_get(struct chan *ch, struct peer *p, const char *key, const char **ret_text);
 
 /* ---- trackers ---- */
 
@@ -125,7 +138,7 @@ struct tracker {
 	char key[RTBP_KEY_MAX + 1]; /* under which it is shown */
 	bool has_key;               /* it asked for that one */
 	struct blob *state;         /* a MessagePack map */
-	size_t json_size;           /* of key and state */
+	size_t term_size;           /* of key and state, as the server counts */
 	uint64_t version;           /* of the slot, with this state */
 	struct request request;     /* while waiting */
 	bool waiting;               /* request is in the peer's list, the timer armed */
@@ -144,5 +157,8 @@ void trackers_acked(struct slot *slot);
 void trackers_throttled(struct slot *slot, uint64_t ms);
 void trackers_refused(struct slot *slot, enum rtbp_error code, const char *outcome,
 		      const char *text);
+/* The server found the state too large: those whose states it had not taken before, or if there are
+ * none, all. */
+void trackers_refused_new(struct slot *slot, const char *text);
 /* A key for who has none: a UUID. */
 void track_make_key(struct hub *hub, char ret[RTBP_KEY_MAX + 1]);

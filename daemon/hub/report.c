@@ -193,7 +193,8 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 	rtbp_pack_field_uint(b, RTBP_F_QUEUED_SENDS, ch->n_sends);
 	if (watched) {
 		rtbp_pack_field_text(b, RTBP_F_PRESENCE, room_state_name(ch));
-		rtbp_pack_field_uint(b, RTBP_F_ENTRIES, presence_count(ch->room.fold));
+		rtbp_pack_field_uint(b, RTBP_F_ENTRIES,
+				     ch->room.state == ROOM_OK ? presence_count(ch->room.fold) : 0);
 	}
 	rtbp_pack_field_uint(b, RTBP_F_TRACKERS, count_trackers(ch));
 	if (j->code[0]) {

@@ -46,12 +46,12 @@ const char *room_state_name(const struct chan *ch)
 
 /* ---- telling ---- */
 
-void room_pack(const struct chan *ch, struct rtbp_buf *b)
+void room_pack(const struct chan *ch, bool is_behind, struct rtbp_buf *b)
 {
 	rtbp_pack_map(b, 2);
-	rtbp_pack_field_text(b, RTBP_F_STATE, room_state_name(ch));
+	rtbp_pack_field_text(b, RTBP_F_STATE, is_behind ? "pending" : room_state_name(ch));
 	rtbp_pack_field(b, RTBP_F_SNAPSHOT);
-	if (ch->room.state == ROOM_OK)
+	if (ch->room.state == ROOM_OK && !is_behind)
 		presence_pack_snapshot(ch->room.fold, b);
 	else
 		rtbp_pack_array(b, 0);
@@ -68,15 +68,39 @@ static size_t notice_begin(const struct chan *ch, struct rtbp_buf *b, uint32_t n
 	return begin;
 }
 
+/* A snapshot is large, and several at once could fill the queue of a client that reads well: they
+ * wait until at most a quarter of it is taken. */
+bool room_fits_queue(const struct sub *s)
+{
+	const struct peer *p = s->peer;
+
+	return p->io->queued_bytes(p->io_ctx) <= p->hub->conf.peer_queue_bytes / 4;
+}
+
+void room_fall_behind(struct sub *s)
+{
+	struct hub *hub = s->peer->hub;
+
+	s->has_snapshot = false;
+	s->behind = true;
+	if (!hub->behind_timer.armed)
+		timer_arm(&hub->timers, &hub->behind_timer, hub_now(hub) + BEHIND_RETRY_MS);
+}
+
 void room_tell_sync(struct sub *s)
 {
 	const struct chan *ch = s->chan;
 	struct rtbp_buf *b;
 	size_t begin;
 
+	s->behind = false;
 	s->has_snapshot = ch->room.state == ROOM_OK;
 	if (!(s->presence_events & 1 << WATCH_SYNC))
 		return;
+	if (s->has_snapshot && !room_fits_queue(s)) {
+		room_fall_behind(s);
+		return;
+	}
 	b = hub_scratch(ch->hub);
 	begin = notice_begin(ch, b, 1);
 	rtbp_pack_field(b, RTBP_F_SYNC);
@@ -119,6 +143,11 @@ static void tell_changes(struct chan *ch)
 	TAILQ_FOREACH(s, &ch->subs, in_chan) {
 		if (!s->answered || !s->has_snapshot || s->peer->state != PEER_READY)
 			continue;
+		/* Who does not read loses the changes, and gets the whole later instead. */
+		if (s->presence_events & 1 << WATCH_SYNC && !room_fits_queue(s)) {
+			room_fall_behind(s);
+			continue;
+		}
 		ch->hub->counters.deliveries++;
 		if ((s->presence_events & WATCH_ALL) == WATCH_ALL) {
 			if (!all && !(all = pack_changes(ch, WATCH_ALL)))
@@ -131,6 +160,32 @@ static void tell_changes(struct chan *ch)
 		blob_unref(some);
 	}
 	blob_unref(all);
+}
+
+/* The timer's: those who are behind and have room now are told. */
+void rooms_catch_up(struct hub *hub)
+{
+	struct chan *ch;
+	struct sub *s;
+	bool again = false;
+
+	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number) {
+		TAILQ_FOREACH(s, &ch->subs, in_chan) {
+			if (!s->behind || s->peer->state != PEER_READY)
+				continue;
+			if (ch->room.state == ROOM_OK && !room_fits_queue(s)) {
+				again = true;
+				continue;
+			}
+			s->behind = false;
+			if (ch->room.state == ROOM_OK) {
+				room_tell_sync(s);
+				sub_notice(s);
+			}
+		}
+	}
+	if (again && !hub->behind_timer.armed)
+		timer_arm(&hub->timers, &hub->behind_timer, hub_now(hub) + BEHIND_RETRY_MS);
 }
 
 static void settle(struct chan *ch, enum room_state state)
@@ -259,10 +314,14 @@ void room_joined(struct chan *ch)
 	if (!ch->join->has_presence)
 		return;
 	ch->room.waits_for_own = ch->slot.in_flight;
-	if (ch->room.fold)
+	if (ch->room.fold) {
+		/* What came before the join's answer, from the channel before, is older than the
+		 * state that follows. */
+		presence_joining(ch->room.fold);
 		room_probe(ch);
-	else
+	} else {
 		ch->room.state = ROOM_OVERFLOW; /* there was no memory for it */
+	}
 }
 
 void room_free(struct chan *ch)

@@ -127,7 +127,7 @@ static void on_reply(void *ctx, uint64_t cookie, enum session_result result, uin
 	case SESSION_LOST:
 		break; /* the join is told next */
 	}
-	hub_wake(slot->chan->hub);
+	hub_wake(ctx);
 }
 
 /* ---- calls ---- */
@@ -207,6 +207,15 @@ static bool is_busy(const struct slot *slot)
 	return slot->in_flight && (slot->n_trackers > 0 || slot->sent_nobody);
 }
 
+/* Else it is about to be joined anew, with another one. */
+static bool has_its_key(const struct join *j)
+{
+	struct join_config wanted = { false, "" };
+
+	j->ops->config(j, &wanted);
+	return strcmp(j->key, wanted.key) == 0;
+}
+
 void slot_run(struct slot *slot)
 {
 	struct hub *hub = slot->chan->hub;
@@ -215,16 +224,19 @@ void slot_run(struct slot *slot)
 	uint64_t now = hub_now(hub), at;
 
 	if (hub->dying || !j || !join_is_open(j) || is_busy(slot) || !is_due(slot) ||
-	    (slot->n_trackers && !j->ops->fits(j)))
+	    (slot->n_trackers && !has_its_key(j)))
 		return;
 	timer_disarm(&hub->timers, &slot->timer);
 	at = calls_next(&slot->calls, now, leaving);
+	if (at <= now)
+		at = bucket_take(&hub->calls_bucket, now, leaving ? CALLS_DEBT : 0);
 	if (at > now) {
 		timer_arm(&hub->timers, &slot->timer, at);
 		trackers_throttled(slot, at - now);
 		return;
 	}
 	if (push_call(slot) != 0) {
+		bucket_give_back(&hub->calls_bucket);
 		timer_arm(&hub->timers, &slot->timer, now + LINK_BUSY_RETRY_MS);
 		return;
 	}

@@ -15,11 +15,16 @@ static bool spill_wanted(const struct join *j)
 	return sp->slot.n_trackers > 0;
 }
 
-/* Leaving is what takes its presence away: at once. */
+/* It stays a while, as the budget of its calls does: a client that comes and goes would start a new
+ * one each time. If no call is left to take the presence away, leaving does it. */
 static uint32_t spill_linger_ms(const struct join *j)
 {
-	(void)j;
-	return 0;
+	const struct spill *sp = j->owner;
+	const struct slot *slot = &sp->slot;
+
+	if (slot->shown && !(slot->in_flight && slot->sent_nobody))
+		return 0;
+	return j->hub->conf.linger_ms;
 }
 
 static void spill_config(const struct join *j, struct join_config *ret)
@@ -69,9 +74,9 @@ static void spill_lost(struct join *j, const char *code, const char *text)
 {
 	struct spill *sp = j->owner;
 
-	slot_lost(&sp->slot);
 	if (strcmp(code, "track_too_big") == 0)
-		trackers_refused(&sp->slot, RTBP_E_BAD_PAYLOAD, NULL, text);
+		trackers_refused_new(&sp->slot, text);
+	slot_lost(&sp->slot);
 }
 
 static void spill_message(struct join *j, const struct phx_msg *msg)
@@ -120,19 +125,25 @@ void slot_update_owner(struct slot *slot)
 		join_update(slot->join);
 }
 
-struct spill *spill_get(struct chan *ch, struct peer *p, const char **ret_text)
+struct spill *spill_get(struct chan *ch, struct peer *p, const char *key, const char **ret_text)
 {
 	struct spill *sp;
 	struct link *link;
-	char why[192];
+	char why[192], topic[101];
 
-	/* One whose tracker has gone, and that is not yet left. */
+	/* One whose tracker has gone, and that is still there. It is left before it is joined with
+	 * another key. */
 	TAILQ_FOREACH(sp, &ch->spills, entry) {
-		if (sp->slot.n_trackers == 0 && sp->slot.join->state != JOIN_REJECTED)
-			return sp;
+		if (sp->slot.n_trackers || sp->slot.join->state == JOIN_REJECTED)
+			continue;
+		if (sp->slot.join->state == JOIN_JOINED &&
+		    (key ? strcmp(key, sp->key) != 0 : !sp->key_is_made))
+			join_evict(sp->slot.join);
+		return sp;
 	}
-	snprintf(why, sizeof(why), "one more tracker in channel %" PRIu64 " (%.100s)", ch->number,
-		 ch->topic_text);
+	hub_copy_text(ch->topic, topic, sizeof(topic));
+	snprintf(why, sizeof(why), "one more tracker in channel %" PRIu64 " (%s)", ch->number,
+		 topic);
 	link = link_place(ch->hub, ch->topic, p->cred.uid, why, ret_text);
 	if (!link)
 		return NULL;

@@ -82,7 +82,7 @@ void sub_free(struct sub *s)
 static bool waits_for_room(const struct sub *s)
 {
 	return s->presence && s->chan->join->state == JOIN_JOINED &&
-	       s->chan->room.state == ROOM_PENDING;
+	       (s->behind || s->chan->room.state == ROOM_PENDING);
 }
 
 static void pack_state(struct rtbp_buf *b, const struct sub *s)
@@ -103,7 +103,10 @@ static void sub_answer(struct sub *s)
 	size_t begin;
 
 	s->answered = true;
+	s->behind = false;
 	s->has_snapshot = s->presence && s->chan->room.state == ROOM_OK;
+	if (s->has_snapshot && !room_fits_queue(s))
+		room_fall_behind(s);
 	if (s->waiting && s->request.wants_answer) {
 		b = hub_scratch(p->hub);
 		begin = rtbp_msg_begin_result(b, s->request.id);
@@ -111,7 +114,7 @@ static void sub_answer(struct sub *s)
 		pack_state(b, s);
 		if (s->presence) {
 			rtbp_pack_field(b, RTBP_F_PRESENCE);
-			room_pack(s->chan, b);
+			room_pack(s->chan, s->behind, b);
 		}
 		(void)rtbp_msg_end(b, begin);
 		peer_send_scratch(p);
@@ -119,7 +122,7 @@ static void sub_answer(struct sub *s)
 	sub_stop_waiting(s);
 }
 
-static void sub_notice(struct sub *s)
+void sub_notice(struct sub *s)
 {
 	struct join *j = s->chan->join;
 	struct hub *hub = j->hub;
@@ -129,7 +132,8 @@ static void sub_notice(struct sub *s)
 
 	pack_state(b, s);
 	if (s->presence) {
-		rtbp_pack_field_text(b, RTBP_F_PRESENCE, room_state_name(s->chan));
+		rtbp_pack_field_text(b, RTBP_F_PRESENCE,
+				     s->behind ? "pending" : room_state_name(s->chan));
 		n++;
 	}
 	if (j->code[0]) {
@@ -389,7 +393,8 @@ static struct sub *sub_new(struct peer *p, struct chan *ch)
  * start, and tracking costs no rejoin. */
 static void claim_key(struct chan *ch, const char *key)
 {
-	if (!ch->key_is_made || ch->slot.n_trackers || ch->hub->conf.trackers == HUB_TRACKERS_MERGE)
+	if (!ch->key_is_made || ch->slot.n_trackers || ch->join->state != JOIN_WAITING ||
+	    ch->join->live || ch->hub->conf.trackers == HUB_TRACKERS_MERGE)
 		return;
 	snprintf(ch->key, sizeof(ch->key), "%s", key);
 	ch->key_is_made = false;
@@ -407,7 +412,7 @@ static void wish_put(struct sub *s, struct wish *w)
 	s->wait_joined = w->wait_joined;
 	s->presence = w->presence;
 	if (!s->presence)
-		s->has_snapshot = false;
+		s->has_snapshot = s->behind = false;
 	s->presence_events = w->presence_events;
 	free(s->presence_key);
 	s->presence_key = w->presence_key;

@@ -12,12 +12,13 @@
 #include "base/log.h"
 #include "hub/impl.h"
 #include "proto/rtbp_json.h"
+#include "realtime/term.h"
 
 /* What a track request says, unpacked. */
 struct track_ask {
 	struct rtbp_str key; /* p NULL: none */
 	struct rtbp_val state;
-	size_t json_size;
+	size_t term_size;
 	uint64_t timeout_ms;
 };
 
@@ -139,7 +140,8 @@ static void tracker_drop(struct tracker *t)
 	tracker_stop_waiting(t);
 	TAILQ_REMOVE(&slot->trackers, t, in_slot);
 	slot->n_trackers--;
-	slot->someone_left = true;
+	if (slot->shown && t->version <= slot->sent_version)
+		slot->someone_left = true;
 	TAILQ_REMOVE(&t->peer->trackers, t, in_peer);
 	t->peer->n_trackers--;
 	blob_unref(t->state);
@@ -155,19 +157,38 @@ void tracker_free(struct tracker *t)
 	slot_update_owner(slot);
 }
 
+static void tracker_refused(struct tracker *t, enum rtbp_error code, const char *outcome,
+			    const char *text)
+{
+	if (t->waiting && outcome)
+		tracker_answer(t, outcome, text, -1);
+	else if (t->waiting)
+		peer_answer_error(t->peer, &t->request, RTBP_M_TRACK, code, text, -1);
+	else if (t->peer->state == PEER_READY)
+		tracker_notice(t, code, text);
+	tracker_drop(t);
+}
+
 void trackers_refused(struct slot *slot, enum rtbp_error code, const char *outcome,
 		      const char *text)
 {
-	struct tracker *t;
+	while (!TAILQ_EMPTY(&slot->trackers))
+		tracker_refused(TAILQ_FIRST(&slot->trackers), code, outcome, text);
+	slot->version++;
+}
 
-	while ((t = TAILQ_FIRST(&slot->trackers))) {
-		if (t->waiting && outcome)
-			tracker_answer(t, outcome, text, -1);
-		else if (t->waiting)
-			peer_answer_error(t->peer, &t->request, RTBP_M_TRACK, code, text, -1);
-		else if (t->peer->state == PEER_READY)
-			tracker_notice(t, code, text);
-		tracker_drop(t);
+void trackers_refused_new(struct slot *slot, const char *text)
+{
+	struct tracker *t, *next;
+	unsigned n_new = 0;
+
+	TAILQ_FOREACH(t, &slot->trackers, in_slot)
+		n_new += t->version > slot->acked_version;
+	for (t = TAILQ_FIRST(&slot->trackers); t; t = next) {
+		next = TAILQ_NEXT(t, in_slot);
+		if (n_new && t->version <= slot->acked_version)
+			continue;
+		tracker_refused(t, RTBP_E_BAD_PAYLOAD, NULL, text);
 	}
 	slot->version++;
 }
@@ -203,13 +224,13 @@ static void choose_key(char key[RTBP_KEY_MAX + 1], bool *is_made, struct hub *hu
 static int place_merged(struct tracker *t, struct track_fault *f)
 {
 	struct slot *slot = &t->chan->slot;
-	size_t size = t->json_size;
+	size_t size = t->term_size;
 	struct tracker *other;
 
 	if (!t->has_key)
 		track_make_key(t->peer->hub, t->key);
 	TAILQ_FOREACH(other, &slot->trackers, in_slot) {
-		size += other->json_size;
+		size += other->term_size;
 		if (strcmp(other->key, t->key) == 0)
 			return refuse(f, RTBP_E_PRESENCE_TAKEN,
 				      "another client shows itself under this key; with [presence] "
@@ -251,7 +272,7 @@ static int place_apart(struct tracker *t, struct track_fault *f)
 {
 	struct hub *hub = t->peer->hub;
 	struct chan *ch = t->chan;
-	bool is_made = false, is_first = ch->slot.n_trackers == 0;
+	bool is_first = ch->slot.n_trackers == 0;
 	struct spill *sp = NULL;
 	const char *why = NULL;
 
@@ -260,10 +281,10 @@ static int place_apart(struct tracker *t, struct track_fault *f)
 		return 0;
 	}
 	if (hub->conf.trackers == HUB_TRACKERS_LINKS)
-		sp = spill_get(ch, t->peer, &why);
+		sp = spill_get(ch, t->peer, t->has_key ? t->key : NULL, &why);
 	if (sp) {
 		t->slot = &sp->slot;
-		choose_key(sp->key, &is_made, hub, t->has_key ? t->key : NULL);
+		choose_key(sp->key, &sp->key_is_made, hub, t->has_key ? t->key : NULL);
 		snprintf(t->key, sizeof(t->key), "%s", sp->key);
 		return 0;
 	}
@@ -311,7 +332,7 @@ static struct tracker *tracker_new(struct peer *p, struct chan *ch, const struct
 	}
 	t->peer = p;
 	t->chan = ch;
-	t->json_size = a->json_size;
+	t->term_size = a->term_size;
 	timer_init(&t->timer, tracker_timeout, t);
 	ask_key(t, a);
 	if ((is_merged(p->hub) ? place_merged(t, f) : place_apart(t, f)) < 0) {
@@ -346,7 +367,7 @@ static int read_state(struct hub *hub, struct rtbp_val params, struct track_ask 
 		snprintf(f->buf, sizeof(f->buf), "%s: %s", fault.path, fault.text);
 		return refuse(f, RTBP_E_BAD_PAYLOAD, f->buf);
 	}
-	a->json_size = b->size + RTBP_KEY_MAX;
+	a->term_size = term_size(a->state) + TERM_HEADER + RTBP_KEY_MAX;
 	if (a->state.size > RTBP_STATE_MAX || b->size > RTBP_STATE_MAX) {
 		snprintf(f->buf, sizeof(f->buf), "the state has %zu bytes as JSON, the limit is %d",
 			 b->size, RTBP_STATE_MAX);
@@ -375,7 +396,7 @@ static int read_ask(struct hub *hub, struct rtbp_val params, struct track_ask *a
 static int tracker_change(struct tracker *t, const struct track_ask *a, struct track_fault *f)
 {
 	struct blob *state;
-	size_t size = a->json_size;
+	size_t size = a->term_size;
 	struct tracker *other;
 
 	if (a->key.p && !rtbp_str_is(a->key, t->key))
@@ -385,7 +406,7 @@ static int tracker_change(struct tracker *t, const struct track_ask *a, struct t
 	    memcmp(t->state->data, a->state.p, a->state.size) == 0)
 		return 0;
 	TAILQ_FOREACH(other, &t->slot->trackers, in_slot)
-		size += other == t ? 0 : other->json_size;
+		size += other == t ? 0 : other->term_size;
 	if (is_merged(t->peer->hub) && size > MERGED_STATE_MAX)
 		return refuse(f, RTBP_E_PRESENCE_TAKEN,
 			      "the states of the channel's clients are too large for one entry "
@@ -395,7 +416,7 @@ static int tracker_change(struct tracker *t, const struct track_ask *a, struct t
 		return refuse(f, RTBP_E_BUSY, "no memory");
 	blob_unref(t->state);
 	t->state = state;
-	t->json_size = a->json_size;
+	t->term_size = a->term_size;
 	t->version = t->slot->version + 1;
 	return 0;
 }
@@ -429,10 +450,13 @@ void track_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_v
 	int r = read_ask(p->hub, params, &a, &f);
 
 	if (r == 0) {
-		ch = request_chan(p, params, true, &f.code, &f.text);
+		/* Who is shown already, maybe on a further link, needs no shared join made. */
+		ch = request_chan(p, params, false, &f.code, &f.text);
+		t = ch ? tracker_find(p, ch) : NULL;
+		if (!t)
+			ch = request_chan(p, params, true, &f.code, &f.text);
 		r = ch ? 0 : -1;
 	}
-	t = ch && r == 0 ? tracker_find(p, ch) : NULL;
 	/* Who is shown on a further link stays so, whatever became of the shared one. */
 	if (ch && r == 0 && !t && ch->join && ch->join->state == JOIN_REJECTED)
 		r = refuse(&f, RTBP_E_REJECTED, ch->join->text);
@@ -494,7 +518,7 @@ void presence_request(struct peer *p, uint32_t id, bool wants_answer, struct rtb
 		return;
 	b = hub_scratch(p->hub);
 	begin = rtbp_msg_begin_result(b, id);
-	room_pack(ch, b);
+	room_pack(ch, false, b);
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(p);
 }

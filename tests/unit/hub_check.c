@@ -101,7 +101,7 @@ static void check_join(struct hub *hub, struct join *j)
 	MUST(RB_FIND(join_topic_tree, &j->link->joins, &key) == j);
 	MUST(!j->live || j->state == JOIN_WAITING || j->state == JOIN_JOINING);
 	MUST(!j->rejoin_by_ms || j->state == JOIN_JOINED);
-	MUST(wanted || j->state != JOIN_WAITING);
+	MUST(wanted || j->state != JOIN_WAITING || (j->live && j->linger_timer.armed));
 	if (wanted)
 		MUST(!j->linger_timer.armed);
 	else if (j->state == JOIN_JOINED || j->state == JOIN_REJECTED)

@@ -67,6 +67,7 @@ START_TEST(one_for_each_tracker)
 	/* Whoever goes makes room; the others stay as they are. */
 	peer_close(b);
 	server_reply(expect_call("t", UNTRACK), true, "{}");
+	advance(2000);
 	server_reply(expect_frame("[*,*,'realtime:t','phx_leave',{}]"), true, "{}");
 	peer_ask(d, 2, "track", ASK("4"));
 	ck_assert_uint_eq(server_join("t")->link, 1);
@@ -96,6 +97,8 @@ START_TEST(closed_when_idle)
 	shown_on(b, 1, "2");
 	peer_close(b);
 	server_serve();
+	advance(2000);
+	server_serve();
 	advance(LINK_IDLE_MS - 1);
 	ck_assert(rig.links[1].is_open);
 	/* Used again in time: it stays. */
@@ -108,6 +111,8 @@ START_TEST(closed_when_idle)
 	peer_ask(c, 2, "untrack", "{'topic':'t'}");
 	server_serve();
 	expect(c, "[1,2,null,{}]");
+	advance(2000);
+	server_serve();
 	advance(LINK_IDLE_MS);
 	ck_assert(!rig.links[1].is_open);
 	peer_ask(a, 9, "status", "{}");
@@ -129,6 +134,8 @@ START_TEST(wanted_while_closing)
 	shown_on(a, 0, "1");
 	shown_on(b, 1, "2");
 	peer_close(b);
+	server_serve();
+	advance(2000);
 	server_serve();
 	rig.stuck = true;
 	advance(LINK_IDLE_MS);
@@ -155,9 +162,10 @@ START_TEST(taken_again_while_left)
 	shown_on(a, 0, "1");
 	shown_on(b, 1, "2");
 	peer_close(b);
-	expect_call("t", UNTRACK);
-	leave = *expect_frame("[*,*,'realtime:t','phx_leave',{}]");
+	server_reply(expect_call("t", UNTRACK), true, "{}");
+	expect_no_frame();
 	peer_ask(c, 1, "track", "{'topic':'t','state':{'n':3},'key':'carol'}");
+	leave = *expect_frame("[*,*,'realtime:t','phx_leave',{}]");
 	expect_no_frame();
 	ck_assert(!rig.links[2].is_open);
 	server_reply(&leave, true, "{}");
@@ -165,6 +173,23 @@ START_TEST(taken_again_while_left)
 	server_reply(&rig.frames.at[rig.frames.n - 1], true, "{}");
 	server_reply(expect_call("t", CALL("3")), true, "{}");
 	expect(c, "[1,1,null,{'outcome':'acked','key':'carol'}]");
+	expect_no_frame();
+}
+END_TEST
+
+/* Whoever comes back before it is left goes on with it, and with its budget of calls. */
+START_TEST(taken_again_while_lingering)
+{
+	struct fake_peer *c = peer_ready();
+
+	shown_on(a, 0, "1");
+	shown_on(b, 1, "2");
+	peer_close(b);
+	server_reply(expect_call("t", UNTRACK), true, "{}");
+	peer_ask(c, 1, "track", ASK("3"));
+	expect(c, "[1,1,null,{'outcome':'throttled',*");
+	advance(1000);
+	server_reply(expect_call("t", CALL("3")), true, "{}");
 	expect_no_frame();
 }
 END_TEST
@@ -194,6 +219,7 @@ START_TEST(shared_join_goes_first)
 	ck_assert_uint_eq(expect_frame("[3,*")->link, 0);
 	peer_close(b);
 	expect_call("t", UNTRACK);
+	advance(2000);
 	ck_assert_uint_eq(expect_frame("*'phx_leave'*")->link, 1);
 }
 END_TEST
@@ -395,6 +421,7 @@ int main(void)
 	tcase_add_test(t, closed_when_idle);
 	tcase_add_test(t, wanted_while_closing);
 	tcase_add_test(t, taken_again_while_left);
+	tcase_add_test(t, taken_again_while_lingering);
 	tcase_add_test(t, shared_join_goes_first);
 	tcase_add_test(t, hears_nothing_twice);
 	tcase_add_test(t, rejected_and_asked_again);

@@ -74,7 +74,7 @@ START_TEST(key_costs_a_rejoin)
 	server_reply(expect_call("t", UNTRACK), true, "{}");
 	/* A third one: not before its time. */
 	peer_ask(a, 5, "track", "{'topic':'t','state':{'n':5},'key':'carol'}");
-	advance(REJOIN_EVERY_MS - 1000 - 1);
+	advance(REJOIN_PAUSE_MIN_MS - 1000 - 1);
 	expect_no_frame();
 	expect_nothing(b);
 	advance(1);
