@@ -285,6 +285,24 @@ START_TEST(only_a_refusal_is_left)
 }
 END_TEST
 
+/* Who is shown on a further link stays so, whatever becomes of the shared join. */
+START_TEST(shared_join_refused)
+{
+	shown_on(a, 0, "1");
+	shown_on(b, 1, "2");
+	server_close(&rig.frames.at[0], NULL);
+	advance(5000);
+	server_reply(expect_frame("*'phx_join'*"), false, "{'reason':'Unauthorized: no'}");
+	expect(a, "[2,'error',{'method':'track',*'error':[300,'rejected',*");
+	peer_ask(b, 2, "track", ASK("3"));
+	server_reply(expect_call("t", CALL("3")), true, "{}");
+	expect(b, "[1,2,null,{'outcome':'acked',*");
+	peer_ask(a, 2, "track", ASK("4"));
+	expect(a, "[1,2,[300,'rejected','Unauthorized: no',null],null]");
+	expect_no_frame();
+}
+END_TEST
+
 START_TEST(public_and_private)
 {
 	struct line first, second;
@@ -426,6 +444,7 @@ int main(void)
 	tcase_add_test(t, hears_nothing_twice);
 	tcase_add_test(t, rejected_and_asked_again);
 	tcase_add_test(t, only_a_refusal_is_left);
+	tcase_add_test(t, shared_join_refused);
 	tcase_add_test(t, public_and_private);
 	tcase_add_test(t, more_channels_than_one_may_carry);
 	tcase_add_test(t, sync_waits_for_each);

@@ -126,6 +126,26 @@ START_TEST(throttled)
 END_TEST
 
 /* The same state as the one that is held back: it is neither new nor acked. */
+START_TEST(throttled_while_a_rejoin_is_planned)
+{
+	struct fake_peer *b = peer_ready(), *c = peer_ready();
+
+	peer_join(b, "t", "{}");
+	peer_ask(a, 1, "track", ASK("1"));
+	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect(a, "[1,1,null,{'outcome':'acked',*");
+	peer_ask(a, 2, "track", ASK("2"));
+	expect(a, "[1,2,null,{*'throttled',*'retry_in_ms':250}]");
+	advance(100);
+	peer_ask(c, 1, "subscribe", "{'topic':'t','presence':{}}");
+	advance(150);
+	peer_close(c);
+	server_reply(expect_call("t", CALL("2")), true, "{}");
+	advance(10000);
+	expect_no_frame();
+}
+END_TEST
+
 START_TEST(throttled_twice)
 {
 	shown();
@@ -463,6 +483,7 @@ int main(void)
 	tcase_add_test(t, made_key);
 	tcase_add_test(t, tracked_again);
 	tcase_add_test(t, throttled);
+	tcase_add_test(t, throttled_while_a_rejoin_is_planned);
 	tcase_add_test(t, throttled_twice);
 	tcase_add_test(t, twenty_in_a_second);
 	tcase_add_test(t, queued);
