@@ -64,6 +64,7 @@ static struct presence_key *add_key(struct presence *p, struct rtbp_str name)
 	k->is_bridge = name.size >= n && memcmp(name.p, PRESENCE_BRIDGE, n) == 0;
 	RB_INIT(&k->slots);
 	TAILQ_INIT(&k->order);
+	RB_INIT(&k->members);
 	RB_INSERT(presence_key_tree, &p->keys, k);
 	return k;
 }
@@ -85,10 +86,15 @@ static void free_key_if_empty(struct presence *p, struct presence_key *k)
 {
 	if (!RB_EMPTY(&k->slots))
 		return;
-	if (k->is_touched)
-		TAILQ_REMOVE(&p->touched_bridges, k, touch);
 	RB_REMOVE(presence_key_tree, &p->keys, k);
 	free(k);
+}
+
+static void free_meta(struct presence_meta *m)
+{
+	if (m)
+		presence_members_remove(m);
+	free(m);
 }
 
 /* Ends the slot's part in the call; frees it if nothing is in it. The key stays. */
@@ -97,7 +103,7 @@ static void settle_slot(struct presence *p, struct presence_slot *s)
 	if (s->is_touched) {
 		TAILQ_REMOVE(&p->touched, s, touch);
 		if (s->was != s->now)
-			free(s->was);
+			free_meta(s->was);
 		s->was = NULL;
 		s->is_touched = s->is_paired = false;
 	}
@@ -110,13 +116,6 @@ static void settle_slot(struct presence *p, struct presence_slot *s)
 /* Before anything is changed about it or its place. */
 static void touch_slot(struct presence *p, struct presence_slot *s)
 {
-	struct presence_key *k = s->key;
-
-	if (k->is_bridge && !k->is_touched) {
-		k->is_touched = true;
-		k->shown = TAILQ_LAST(&k->order, presence_slot_list);
-		TAILQ_INSERT_TAIL(&p->touched_bridges, k, touch);
-	}
 	if (!s->is_touched) {
 		s->is_touched = true;
 		s->was = s->now;
@@ -124,25 +123,30 @@ static void touch_slot(struct presence *p, struct presence_slot *s)
 	}
 }
 
-/* @s: touched; @meta: given away; NULL: none. */
-static void put_meta(struct presence *p, struct presence_slot *s, struct presence_meta *meta)
+/* @s: touched; @meta: given away; NULL: none. @turn: of @meta */
+static void put_meta(struct presence *p, struct presence_slot *s, struct presence_meta *meta,
+		     uint64_t turn)
 {
 	struct presence_meta *old = s->now;
 
 	s->now = meta;
-	if (meta)
+	if (meta) {
 		p->bytes += meta->cost;
+		meta->slot = s;
+		meta->turn = turn;
+		presence_members_put(meta);
+	}
 	if (old)
 		p->bytes -= old->cost;
 	if (old != s->was)
-		free(old);
+		free_meta(old);
 }
 
 static void remove_meta(struct presence *p, struct presence_slot *s)
 {
 	touch_slot(p, s);
 	TAILQ_REMOVE(&s->key->order, s, in_order);
-	put_meta(p, s, NULL);
+	put_meta(p, s, NULL, 0);
 	/* What came and went within the call is dropped at once, so that many diffs that waited
 	 * cannot pile up. */
 	if (!s->was)
@@ -164,11 +168,6 @@ static void settle(struct presence *p)
 	struct presence_slot *s;
 	struct presence_key *k;
 
-	while ((k = TAILQ_FIRST(&p->touched_bridges))) {
-		TAILQ_REMOVE(&p->touched_bridges, k, touch);
-		k->is_touched = false;
-		k->shown = NULL;
-	}
 	while ((s = TAILQ_FIRST(&p->touched))) {
 		k = s->key;
 		settle_slot(p, s);
@@ -248,7 +247,7 @@ static int join_meta(struct presence *p, struct presence_key *k, struct rtbp_val
 	touch_slot(p, s);
 	if (s->now)
 		TAILQ_REMOVE(&k->order, s, in_order);
-	put_meta(p, s, m);
+	put_meta(p, s, m, ++p->n_turns);
 	TAILQ_INSERT_TAIL(&k->order, s, in_order);
 	return 0;
 }
@@ -271,7 +270,7 @@ static int list_meta(struct presence *p, struct presence_key *k, struct rtbp_val
 			free(m);
 		} else {
 			touch_slot(p, s);
-			put_meta(p, s, m);
+			put_meta(p, s, m, s->now->turn);
 		}
 	} else {
 		r = join_meta(p, k, meta, ref);
@@ -403,7 +402,6 @@ struct presence *presence_new(size_t max_bytes)
 	p->max_bytes = max_bytes < SIZE_MAX / 4 ? max_bytes : SIZE_MAX / 4;
 	RB_INIT(&p->keys);
 	TAILQ_INIT(&p->touched);
-	TAILQ_INIT(&p->touched_bridges);
 	TAILQ_INIT(&p->waiting);
 	return p;
 }

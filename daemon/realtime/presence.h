@@ -16,17 +16,20 @@
  * another state under it. And nothing that comes in makes it throw (see presence_on_state()).
  *
  * What comes out are entries {key, ref, state}, as PROTOCOL.md shows them: state is the meta
- * without phx_ref and phx_ref_prev, ref its phx_ref. A server key that starts with "rtbridge:" and
- * whose meta has a map `members` is a bridge that merges (PROTOCOL.md, `track`): it comes out as
- * one entry per member, {key: the member's, ref: the server's key}. Of several metas of a key with
- * that prefix (an old join and its successor) the one that came last counts alone, so a bridge's
- * rejoin shows only what it changed. Members whose state is no map are left out, and a meta without
- * a map `members` comes out as it stands.
+ * without phx_ref and phx_ref_prev, ref its phx_ref. A server key that starts with "rtbridge:" is
+ * that of a bridge that merges (PROTOCOL.md, `track`): a meta of it that has a map `members` does
+ * not come out itself, and the union of the members of all such metas does, one entry for each,
+ * {key: the member's, ref: the server's key}. For a member that several metas name, the one that
+ * came last says the state. So a bridge's rejoin (its new meta comes before the old one leaves)
+ * shows only what it changed, and a stranger, who may join under any key, can add members or
+ * contradict one, as he can under ordinary keys, but hides nobody. Members whose name is no key
+ * (rtbp_key_ok()) or whose state is no map are left out. The metas without a map `members` come out
+ * as they stand, beside the members.
  *
  * Other users write what comes in: everything is bounded, nothing of it can fail worse than
- * "overflow". A call's time is that of its payload (times a logarithm), of the changes that it
- * makes and of the members of the bridges in it, not that of what is held, however much of it is
- * under one key; presence_on_state() walks over that, too.
+ * "overflow". A call's time is that of its payload and of the metas that it takes away, members
+ * included (times a logarithm), not that of what is held, however much of it is under one key;
+ * presence_on_state() walks over that, too.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,7 +47,7 @@ enum {
 				     presence_joining() and a new state, for diffs are missing now */
 };
 
-/* @max_bytes: for keys, refs, states and a fixed overhead for each entry (384 bytes, 64 for a
+/* @max_bytes: for keys, refs, states and a fixed overhead for each entry (384 bytes, 80 for a
  * member; a key counts for each of its entries); as much again for diffs that wait. While a call is
  * at work it may be three times as much for a moment, and what it changed is kept, packed, until
  * the next one. A snapshot is smaller than @max_bytes. Return: NULL without memory. */

@@ -3,16 +3,24 @@
 /*
  * What the files of presence share. Nobody else includes this.
  *
- *   presence.c       the tables: who is held, what waits, the limits
- *   presence_meta.c  one meta, read from what the server sent
- *   presence_view.c  what clients see of it: the entries, and the net difference of a call
+ *   presence.c         the tables: who is held, what waits, the limits
+ *   presence_meta.c    one meta, read from what the server sent
+ *   presence_member.c  the members under one bridge's key: who of several of one name is shown
+ *   presence_view.c    what clients see of it: the entries, and the net difference of a call
  *
  *   presence 1 -- n presence_key 1 -- n presence_slot 1 -- 0..1 presence_meta
+ *   presence_meta 1 -- n presence_member n -- 1 presence_key
  *
  * A slot is a place for the meta of one (key, ref). The first time that a call touches a slot it
  * remembers what stood there (`was`); at the end of the call only what was touched is compared. So
  * a diff costs what it brings (times the logarithm), however many metas others have put under the
  * same key, and nothing has to be limited for each key.
+ *
+ * The same holds for bridges: the members of all metas under the key are in one tree, those of one
+ * name side by side in the order in which their metas came, and the last of them is shown. Members
+ * of a slot's `was` stay in the tree to the end of the call, so that for each name that a touched
+ * meta has it can be seen there what was shown and what is: behind the last one that was there
+ * before and stays, there are only such as the call touched.
  */
 #include <bsd/sys/tree.h>
 #include <stdint.h>
@@ -26,21 +34,27 @@ enum {
 	/* What a meta and a member count in addition to their bytes: at least what the structs
 	 * take, and more than the words around them in a snapshot. */
 	PRESENCE_META_BYTES = 384,
-	PRESENCE_MEMBER_BYTES = 64,
+	PRESENCE_MEMBER_BYTES = 80,
 };
 
 struct presence_member {
-	struct rtbp_str key;
+	RB_ENTRY(presence_member) by_name;
+	struct presence_meta *meta;
+	struct rtbp_str name;
 	struct rtbp_val state;
+	uint64_t compared; /* the comparison (presence.n_compared) that has looked at this name; of
+			      the last of the name */
 };
 
 struct presence_meta {
 	size_t cost;
 	struct rtbp_val state;
-	struct rtbp_str prev; /* phx_ref_prev; `p` NULL: none */
-	bool merges;          /* of a bridge: its members are shown in its place */
+	struct rtbp_str prev;       /* phx_ref_prev; `p` NULL: none */
+	bool merges;                /* of a bridge: its members are shown in its place */
+	struct presence_slot *slot; /* where it was put */
+	uint64_t turn;              /* its place among all that came */
 	size_t n_members;
-	struct presence_member members[]; /* in order of key, each key once; the bytes follow */
+	struct presence_member members[]; /* each name once, when put; the bytes follow */
 };
 
 struct presence_key;
@@ -61,25 +75,25 @@ struct presence_slot {
 
 RB_HEAD(presence_slot_tree, presence_slot);
 TAILQ_HEAD(presence_slot_list, presence_slot);
+RB_HEAD(presence_member_tree, presence_member);
 
 struct presence_key {
 	RB_ENTRY(presence_key) by_name;
-	TAILQ_ENTRY(presence_key) touch; /* while is_touched */
 	struct presence_slot_tree slots;
 	struct presence_slot_list order;
-	bool is_bridge;              /* only the last of its metas is shown */
-	bool is_touched;             /* bridges only */
-	struct presence_slot *shown; /* before this call, while is_touched; NULL: none */
+	struct presence_member_tree members; /* of every `now` and `was` that merges */
+	bool is_bridge;
 	struct rtbp_str name;
 	char text[];
 };
 
 RB_HEAD(presence_key_tree, presence_key);
-TAILQ_HEAD(presence_key_list, presence_key);
 int presence_slot_compare(struct presence_slot *a, struct presence_slot *b);
 int presence_key_compare(struct presence_key *a, struct presence_key *b);
+int presence_member_compare(struct presence_member *a, struct presence_member *b);
 RB_PROTOTYPE(presence_slot_tree, presence_slot, by_ref, presence_slot_compare)
 RB_PROTOTYPE(presence_key_tree, presence_key, by_name, presence_key_compare)
+RB_PROTOTYPE(presence_member_tree, presence_member, by_name, presence_member_compare)
 
 _Static_assert(PRESENCE_META_BYTES >= sizeof(struct presence_key) + sizeof(struct presence_slot) +
 					      sizeof(struct presence_meta) + 6 * sizeof(size_t),
@@ -95,7 +109,8 @@ struct presence {
 	size_t n_entries;
 	struct presence_key_tree keys;
 	struct presence_slot_list touched;
-	struct presence_key_list touched_bridges;
+	uint64_t n_turns; /* metas that have come */
+	uint64_t n_compared;
 	struct presence_diff_list waiting;
 	size_t waiting_bytes;
 	struct {
@@ -124,6 +139,18 @@ bool presence_meta_ref(struct rtbp_val meta, struct rtbp_str *ret);
 int presence_meta_new(struct rtbp_val meta, const struct presence_key *key, struct rtbp_str ref,
 		      size_t max_cost, struct rtbp_buf *scratch, struct presence_meta **ret);
 
-/* Fills `changes` with what the touched slots and bridges say, and counts the entries anew.
+/* Puts the members of a meta under the key of its slot; takes them away from there. */
+void presence_members_put(struct presence_meta *m);
+void presence_members_remove(struct presence_meta *m);
+
+/* What was shown under the name of @m before this call, and what is now; NULL: nothing.
+ * @n_compared: of this comparison. Return: false when it was asked about that name before. */
+bool presence_member_news(struct presence_member *m, uint64_t n_compared,
+			  struct presence_member **ret_was, struct presence_member **ret_now);
+
+/* Whether no later meta has a member of that name. Not while slots are touched. */
+bool presence_member_is_shown(struct presence_member *m);
+
+/* Fills `changes` with what the touched slots say, and counts the entries anew.
  * Return: 0, -ENOMEM. */
 int presence_compare(struct presence *p);

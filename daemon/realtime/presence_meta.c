@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/rtbp_msg.h"
 #include "proto/rtbp_pack.h"
 #include "realtime/presence_impl.h"
 
@@ -53,13 +54,14 @@ static int pack_state(struct rtbp_val meta, struct rtbp_buf *b)
 	return b->error;
 }
 
-/* The next pair that makes a member. */
+/* The next pair that makes a member: what no client of a bridge could track is nobody's. */
 static bool next_member(struct rtbp_iter *it, struct presence_member *ret)
 {
 	struct rtbp_val k;
 
 	while (rtbp_iter_next(it, &k) && rtbp_iter_next(it, &ret->state)) {
-		if (rtbp_get_str(k, &ret->key) && rtbp_is(ret->state, RTBP_MAP))
+		if (rtbp_get_str(k, &ret->name) && rtbp_key_ok(ret->name) &&
+		    rtbp_is(ret->state, RTBP_MAP))
 			return true;
 	}
 	return false;
@@ -70,33 +72,16 @@ static bool iter_members(struct rtbp_val state, struct rtbp_iter *ret)
 	return rtbp_iter_map(rtbp_field(state, RTBP_F_MEMBERS), ret);
 }
 
-/* Equal keys (which JSON cannot bring) in order of place. */
-static int by_key(const void *va, const void *vb)
-{
-	const struct presence_member *a = va, *b = vb;
-	int r = presence_str_compare(a->key, b->key);
-
-	return r ? r : a->key.p < b->key.p ? -1 : a->key.p > b->key.p;
-}
-
 static void fill_members(struct presence_meta *m)
 {
-	struct presence_member member;
+	struct presence_member member = { .meta = m };
 	struct rtbp_iter it;
-	size_t n = 0, kept = 0;
 
 	if (!iter_members(m->state, &it))
 		return;
 	m->merges = true;
 	while (next_member(&it, &member))
-		m->members[n++] = member;
-	qsort(m->members, n, sizeof(*m->members), by_key);
-	for (size_t i = 0; i < n; i++) {
-		if (i + 1 == n ||
-		    presence_str_compare(m->members[i].key, m->members[i + 1].key) != 0)
-			m->members[kept++] = m->members[i];
-	}
-	m->n_members = kept;
+		m->members[m->n_members++] = member;
 }
 
 /* Stops at the first for which there is no room. */

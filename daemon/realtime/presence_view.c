@@ -17,147 +17,105 @@ static void pack_str_field(struct rtbp_buf *b, enum rtbp_field field, struct rtb
 }
 
 /* @prev: NULL but for an update. */
-static void pack_entry(struct rtbp_buf *b, const struct presence_member *m,
-		       const struct rtbp_str *prev, struct rtbp_str ref)
+static void pack_entry(struct rtbp_buf *b, struct rtbp_str key, const struct rtbp_str *prev,
+		       struct rtbp_str ref, struct rtbp_val state)
 {
 	rtbp_pack_map(b, prev ? 4 : 3);
-	pack_str_field(b, RTBP_F_KEY, m->key);
+	pack_str_field(b, RTBP_F_KEY, key);
 	if (prev)
 		pack_str_field(b, RTBP_F_PREV, *prev);
 	pack_str_field(b, RTBP_F_REF, ref);
 	rtbp_pack_field(b, RTBP_F_STATE);
-	rtbp_pack_val(b, m->state);
+	rtbp_pack_val(b, state);
 }
 
-static void emit(struct presence *p, enum presence_change which, const struct presence_member *m,
-		 struct rtbp_str prev, struct rtbp_str ref)
+/* ---- metas that are entries ---- */
+
+/* @meta: if it is an entry, else NULL. */
+static const struct presence_meta *entry_of(const struct presence_meta *meta)
 {
-	pack_entry(&p->changes[which].entries, m, which == PRESENCE_UPDATE ? &prev : NULL, ref);
+	return meta && !meta->merges ? meta : NULL;
+}
+
+static void emit(struct presence *p, enum presence_change which, const struct presence_slot *s,
+		 struct rtbp_str prev, const struct presence_meta *meta)
+{
+	pack_entry(&p->changes[which].entries, s->key->name,
+		   which == PRESENCE_UPDATE ? &prev : NULL, s->ref, meta->state);
 	p->changes[which].n++;
 }
 
-/* ---- keys of which every meta is an entry ---- */
-
-/* A slot that was empty before and whose meta names one that is empty now. The first that names it
- * has it: anybody can send a phx_ref_prev. */
+/* A slot without an entry before, whose meta names one without an entry now. The first that names
+ * it has it: anybody can send a phx_ref_prev. */
 static void pair_slot(struct presence *p, struct presence_slot *s)
 {
-	struct presence_member m = { .key = s->key->name };
+	const struct presence_meta *now = entry_of(s->now);
 	struct presence_slot *prev;
 
-	if (s->was || !s->now || !s->now->prev.p)
+	if (entry_of(s->was) || !now || !now->prev.p)
 		return;
-	prev = presence_find_slot(s->key, s->now->prev);
-	if (!prev || !prev->was || prev->now || prev->is_paired)
+	prev = presence_find_slot(s->key, now->prev);
+	if (!prev || !entry_of(prev->was) || entry_of(prev->now) || prev->is_paired)
 		return;
 	prev->is_paired = s->is_paired = true;
-	m.state = s->now->state;
-	emit(p, PRESENCE_UPDATE, &m, prev->ref, s->ref);
+	emit(p, PRESENCE_UPDATE, s, prev->ref, now);
 }
 
 static void compare_slot(struct presence *p, struct presence_slot *s)
 {
-	struct presence_member m = { .key = s->key->name };
+	const struct presence_meta *was = entry_of(s->was), *now = entry_of(s->now);
 
-	m.state = s->now ? s->now->state : s->was->state;
 	if (s->is_paired)
 		return;
-	if (!s->now)
-		emit(p, PRESENCE_LEAVE, &m, s->ref, s->ref);
-	else if (!s->was)
-		emit(p, PRESENCE_JOIN, &m, s->ref, s->ref);
-	else if (!same_bytes(s->was->state, m.state))
-		emit(p, PRESENCE_UPDATE, &m, s->ref, s->ref);
+	if (was && !now)
+		emit(p, PRESENCE_LEAVE, s, s->ref, was);
+	else if (!was && now)
+		emit(p, PRESENCE_JOIN, s, s->ref, now);
+	else if (now && !same_bytes(was->state, now->state))
+		emit(p, PRESENCE_UPDATE, s, s->ref, now);
 }
 
-/* ---- bridges ---- */
+/* ---- metas whose members are entries ---- */
 
-/* What is shown of a bridge: its members, or the one meta as it stands. */
-struct side {
-	struct rtbp_str ref;
-	struct rtbp_str prev;
-	const struct presence_member *members;
-	size_t n;
-	struct presence_member itself;
-};
-
-/* @meta: of @slot, now or before; NULL: nothing is shown. */
-static void side_init(struct side *side, const struct presence_slot *slot,
-		      const struct presence_meta *meta)
+/* @key: under which the members are: their ref, before and after. */
+static void emit_member(struct presence *p, enum presence_change which,
+			const struct presence_key *key, const struct presence_member *m)
 {
-	*side = (struct side){ .n = 0 };
-	if (meta && meta->merges) {
-		side->ref = slot->key->name;
-		side->members = meta->members;
-		side->n = meta->n_members;
-	} else if (meta) {
-		side->ref = slot->ref;
-		side->prev = meta->prev;
-		side->itself = (struct presence_member){ slot->key->name, meta->state };
-		side->members = &side->itself;
-		side->n = 1;
-	}
+	pack_entry(&p->changes[which].entries, m->name,
+		   which == PRESENCE_UPDATE ? &key->name : NULL, key->name, m->state);
+	p->changes[which].n++;
 }
 
-/* Both in order of key, and what has the same key has the same ref. */
-static void compare_members(struct presence *p, const struct side *was, const struct side *now)
+/* @meta: of a touched slot of @key; or NULL */
+static void compare_members(struct presence *p, const struct presence_key *key,
+			    struct presence_meta *meta)
 {
-	size_t i = 0, j = 0;
-	int order;
+	struct presence_member *was, *now;
 
-	while (i < was->n || j < now->n) {
-		order = i == was->n ? 1
-			: j == now->n
-				? -1
-				: presence_str_compare(was->members[i].key, now->members[j].key);
-		if (order < 0)
-			emit(p, PRESENCE_LEAVE, &was->members[i], was->ref, was->ref);
-		else if (order > 0)
-			emit(p, PRESENCE_JOIN, &now->members[j], now->ref, now->ref);
-		else if (!same_bytes(was->members[i].state, now->members[j].state))
-			emit(p, PRESENCE_UPDATE, &now->members[j], was->ref, now->ref);
-		i += order <= 0;
-		j += order >= 0;
-	}
-}
-
-static void compare_bridge(struct presence *p, struct presence_key *k)
-{
-	struct presence_slot *before = k->shown, *after = TAILQ_LAST(&k->order, presence_slot_list);
-	const struct presence_meta *was = NULL;
-	struct side a, b, nobody = { .n = 0 };
-
-	if (before)
-		was = before->is_touched ? before->was : before->now;
-	if (before == after && (!after || was == after->now))
-		return;
-	side_init(&a, before, was);
-	side_init(&b, after, after ? after->now : NULL);
-	if (presence_str_compare(a.ref, b.ref) == 0) {
-		compare_members(p, &a, &b);
-	} else if (was && !was->merges && b.prev.p && presence_str_compare(a.ref, b.prev) == 0) {
-		emit(p, PRESENCE_UPDATE, b.members, a.ref, b.ref);
-	} else {
-		compare_members(p, &a, &nobody);
-		compare_members(p, &nobody, &b);
+	for (size_t i = 0; meta && i < meta->n_members; i++) {
+		if (!presence_member_news(&meta->members[i], p->n_compared, &was, &now))
+			continue;
+		if (was && !now)
+			emit_member(p, PRESENCE_LEAVE, key, was);
+		else if (!was && now)
+			emit_member(p, PRESENCE_JOIN, key, now);
+		else if (now && !same_bytes(was->state, now->state))
+			emit_member(p, PRESENCE_UPDATE, key, now);
 	}
 }
 
 int presence_compare(struct presence *p)
 {
 	struct presence_slot *s;
-	struct presence_key *k;
 
+	p->n_compared++;
+	TAILQ_FOREACH(s, &p->touched, touch)
+		pair_slot(p, s);
 	TAILQ_FOREACH(s, &p->touched, touch) {
-		if (!s->key->is_bridge)
-			pair_slot(p, s);
+		compare_slot(p, s);
+		compare_members(p, s->key, s->was);
+		compare_members(p, s->key, s->now);
 	}
-	TAILQ_FOREACH(s, &p->touched, touch) {
-		if (!s->key->is_bridge)
-			compare_slot(p, s);
-	}
-	TAILQ_FOREACH(k, &p->touched_bridges, touch)
-		compare_bridge(p, k);
 	p->n_entries += p->changes[PRESENCE_JOIN].n;
 	p->n_entries -= p->changes[PRESENCE_LEAVE].n;
 	for (int i = 0; i < PRESENCE_N_CHANGES; i++) {
@@ -169,29 +127,23 @@ int presence_compare(struct presence *p)
 
 /* ---- out ---- */
 
-static void pack_slot(struct rtbp_buf *b, const struct presence_slot *s)
-{
-	struct side side;
-
-	side_init(&side, s, s->now);
-	for (size_t i = 0; i < side.n; i++)
-		pack_entry(b, &side.members[i], NULL, side.ref);
-}
-
 void presence_pack_snapshot(const struct presence *p, struct rtbp_buf *b)
 {
 	struct presence_key_tree keys = p->keys; /* the macros want to be able to write */
+	struct presence_member *m;
 	struct presence_slot *s;
 	struct presence_key *k;
 
 	rtbp_pack_array(b, (uint32_t)p->n_entries);
 	RB_FOREACH(k, presence_key_tree, &keys) {
-		if (k->is_bridge) {
-			pack_slot(b, TAILQ_LAST(&k->order, presence_slot_list));
-			continue;
+		TAILQ_FOREACH(s, &k->order, in_order) {
+			if (entry_of(s->now))
+				pack_entry(b, k->name, NULL, s->ref, s->now->state);
 		}
-		TAILQ_FOREACH(s, &k->order, in_order)
-			pack_slot(b, s);
+		RB_FOREACH(m, presence_member_tree, &k->members) {
+			if (presence_member_is_shown(m))
+				pack_entry(b, m->name, NULL, k->name, m->state);
+		}
 	}
 }
 

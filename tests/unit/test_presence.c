@@ -156,6 +156,7 @@ START_TEST(test_shapes)
 END_TEST
 
 #define BRIDGE(ref, members) "\"rtbridge:h\":{\"metas\":[{\"phx_ref\":\"" ref "\"," members "}]}"
+#define GONE(ref)            "{\"leaves\":{\"rtbridge:h\":{\"metas\":[{\"phx_ref\":\"" ref "\"}]}}}"
 #define MEMBER(key, state)   ENTRY(key, "rtbridge:h", state)
 #define MOVED(key, state)    RENAMED(key, "rtbridge:h", "rtbridge:h", state)
 
@@ -165,25 +166,71 @@ START_TEST(test_members)
 	CHANGED(p, "[]", "[" MEMBER("x", "{\"n\":1}") "," MEMBER("y", "{}") "]", "[]");
 	holds(p, 2, "[" MEMBER("x", "{\"n\":1}") "," MEMBER("y", "{}") "]");
 	/* An update of the one meta says only what is another one in it. */
-	on_diff(p, "{\"joins\":{" BRIDGE(
-			   "2", "\"phx_ref_prev\":\"1\",\"members\":{\"z\":{},\"x\":"
-				"{\"n\":2},\"y\":{}}") "},"
-						       "\"leaves\":{" BRIDGE(
-							       "1", "\"members\":{}") "}}");
-	CHANGED(p, "[]", "[" MEMBER("z", "{}") "]", "[" MOVED("x", "{\"n\":2}") "]");
-	/* The successor of a join counts at once, and the old one's leave says nothing. */
-	on_diff(p, "{\"joins\":{" BRIDGE("3", "\"members\":{\"x\":{\"n\":2},\"y\":{}}") "}}");
+	on_diff(p, "{\"joins\":{" BRIDGE("2", "\"phx_ref_prev\":\"1\",\"members\":{\"z\":{},\"x\":"
+					      "{\"n\":2}}") "},"
+							    "\"leaves\":{" BRIDGE(
+								    "1", "\"members\":{}") "}}");
+	CHANGED(p, "[" MEMBER("y", "{}") "]", "[" MEMBER("z", "{}") "]",
+		"[" MOVED("x", "{\"n\":2}") "]");
+	/* The successor of a join counts at once; who is not in it is there as long as the old one.
+	 */
+	on_diff(p, "{\"joins\":{" BRIDGE("3", "\"members\":{\"x\":{\"n\":3},\"y\":{}}") "}}");
+	CHANGED(p, "[]", "[" MEMBER("y", "{}") "]", "[" MOVED("x", "{\"n\":3}") "]");
+	on_diff(p, GONE("2"));
 	CHANGED(p, "[" MEMBER("z", "{}") "]", "[]", "[]");
-	on_diff(p, "{\"leaves\":{" BRIDGE("2", "\"members\":{}") "}}");
-	UNCHANGED(p);
-	/* Leaving it to an older one shows that one again. */
-	on_diff(p, "{\"joins\":{" BRIDGE("4", "\"members\":{}") "}}");
-	CHANGED(p, "[" MEMBER("x", "{\"n\":2}") "," MEMBER("y", "{}") "]", "[]", "[]");
+	/* When the last that names somebody leaves, what the one before said is shown again. */
+	on_diff(p, "{\"joins\":{" BRIDGE("4", "\"members\":{\"x\":{},\"z\":{}}") "}}");
+	CHANGED(p, "[]", "[" MEMBER("z", "{}") "]", "[" MOVED("x", "{}") "]");
+	on_diff(p, GONE("4"));
+	CHANGED(p, "[" MEMBER("z", "{}") "]", "[]", "[" MOVED("x", "{\"n\":3}") "]");
+	on_diff(p, GONE("3"));
+	CHANGED(p, "[" MEMBER("x", "{\"n\":3}") "," MEMBER("y", "{}") "]", "[]", "[]");
 	holds(p, 0, "[]");
-	on_diff(p, "{\"leaves\":{" BRIDGE("4", "\"members\":{}") "}}");
-	CHANGED(p, "[]", "[" MEMBER("x", "{\"n\":2}") "," MEMBER("y", "{}") "]", "[]");
-	on_diff(p, "{\"leaves\":{" BRIDGE("3", "\"members\":{}") "}}");
-	CHANGED(p, "[" MEMBER("x", "{\"n\":2}") "," MEMBER("y", "{}") "]", "[]", "[]");
+}
+END_TEST
+
+/* A stranger under the bridge's key hides nobody: neither with no members nor with others, before
+ * or after the bridge, in a diff or in a state. */
+START_TEST(test_stranger)
+{
+	static const char both[] = "[" MEMBER("x", "{\"n\":1}") "," MEMBER("y", "{}") "]";
+
+	on_state(p, "{\"rtbridge:h\":{\"metas\":[{\"phx_ref\":\"s\",\"members\":{}},"
+		    "{\"phx_ref\":\"1\",\"members\":{\"x\":{\"n\":1},\"y\":{}}},"
+		    "{\"phx_ref\":\"t\",\"members\":{}}]}}");
+	holds(p, 2, both);
+	on_diff(p, "{\"joins\":{" BRIDGE("u", "\"members\":{}") "}}");
+	UNCHANGED(p);
+	/* Nor by naming one and showing nothing of it, or by following the bridge's meta. */
+	on_diff(p, "{\"joins\":{" BRIDGE(
+			   "v", "\"phx_ref_prev\":\"1\",\"members\":{\"x\":null,\"y\":7}") "}}");
+	UNCHANGED(p);
+	/* He adds: members, and what is none. */
+	on_diff(p, "{\"joins\":{" BRIDGE("w", "\"members\":{\"m\":{}}") "}}");
+	CHANGED(p, "[]", "[" MEMBER("m", "{}") "]", "[]");
+	on_diff(p, "{\"joins\":{" BRIDGE("e", "\"members\":[]") "}}");
+	CHANGED(p, "[]", "[" ENTRY("rtbridge:h", "e", "{\"members\":[]}") "]", "[]");
+	/* He contradicts, until the bridge speaks again. */
+	on_diff(p, "{\"joins\":{" BRIDGE("c", "\"members\":{\"x\":{\"n\":0}}") "}}");
+	CHANGED(p, "[]", "[]", "[" MOVED("x", "{\"n\":0}") "]");
+	on_diff(p, "{\"joins\":{" BRIDGE(
+			   "2", "\"members\":{\"x\":{\"n\":1},\"y\":{}}") "},"
+									  "\"leaves\":{" BRIDGE(
+										  "1",
+										  "\"n\":0") "}}");
+	CHANGED(p, "[]", "[]", "[" MOVED("x", "{\"n\":1}") "]");
+	/* He goes, and the bridge is as it was. */
+	on_diff(p, "{\"leaves\":{\"rtbridge:h\":{\"metas\":[{\"phx_ref\":\"s\"},{\"phx_ref\":"
+		   "\"t\"},{\"phx_ref\":\"u\"},{\"phx_ref\":\"v\"},{\"phx_ref\":\"w\"},{\"phx_"
+		   "ref\":\"e\"},{\"phx_ref\":\"c\"}]}}}");
+	CHANGED(p, "[" MEMBER("m", "{}") "," ENTRY("rtbridge:h", "e", "{\"members\":[]}") "]", "[]",
+		"[]");
+	holds(p, 2, both);
+	/* In a state what is held keeps its place, wherever the server names it. */
+	presence_joining(p);
+	on_state(p, "{\"rtbridge:h\":{\"metas\":[{\"phx_ref\":\"s\",\"members\":{\"y\":{\"n\":0}}},"
+		    "{\"phx_ref\":\"2\",\"members\":{\"x\":{\"n\":1},\"y\":{}}}]}}");
+	CHANGED(p, "[]", "[]", "[" MOVED("y", "{\"n\":0}") "]");
 }
 END_TEST
 
@@ -192,15 +239,26 @@ START_TEST(test_members_after_rejoin)
 	on_state(p, "{" BRIDGE("1", "\"members\":{\"x\":{\"n\":1},\"y\":{}}") "}");
 	presence_joining(p);
 	/* The server names the successor first; what came last counts all the same. */
-	on_state(p, "{\"rtbridge:h\":{\"metas\":[{\"phx_ref\":\"2\",\"members\":{\"x\":{\"n\":1}}},"
+	on_state(p, "{\"rtbridge:h\":{\"metas\":[{\"phx_ref\":\"2\",\"members\":{\"x\":{\"n\":2}}},"
 		    "{\"phx_ref\":\"1\",\"members\":{\"x\":{\"n\":1},\"y\":{}}}]}}");
-	CHANGED(p, "[" MEMBER("y", "{}") "]", "[]", "[]");
+	CHANGED(p, "[]", "[]", "[" MOVED("x", "{\"n\":2}") "]");
 	presence_joining(p);
-	on_state(p, "{" BRIDGE("3", "\"members\":{\"x\":{\"n\":1}}") "}");
+	on_state(p, "{" BRIDGE("3", "\"members\":{\"x\":{\"n\":2},\"y\":{}}") "}");
 	UNCHANGED(p);
 	/* No state under the same ref is passed over, either. */
 	on_state(p, "{" BRIDGE("3", "\"members\":{\"x\":{}}") "}");
-	CHANGED(p, "[]", "[]", "[" MOVED("x", "{}") "]");
+	CHANGED(p, "[" MEMBER("y", "{}") "]", "[]", "[" MOVED("x", "{}") "]");
+	/* It keeps its place with that: the one behind it still says more. */
+	on_diff(p, "{\"joins\":{" BRIDGE("4", "\"members\":{\"x\":{\"n\":4}}") "}}");
+	on_state(p, "{\"rtbridge:h\":{\"metas\":[{\"phx_ref\":\"4\",\"members\":{\"x\":{\"n\":4}}},"
+		    "{\"phx_ref\":\"3\",\"members\":{\"x\":{\"n\":3},\"z\":{}}}]}}");
+	CHANGED(p, "[]", "[" MEMBER("z", "{}") "]", "[]");
+	on_diff(p, GONE("4"));
+	CHANGED(p, "[]", "[]", "[" MOVED("x", "{\"n\":3}") "]");
+	/* A join takes a place anew. */
+	on_diff(p, "{\"joins\":{" BRIDGE("5", "\"members\":{\"x\":{\"n\":5}}") "}}");
+	on_diff(p, "{\"joins\":{" BRIDGE("3", "\"members\":{\"x\":{\"n\":3},\"z\":{}}") "}}");
+	CHANGED(p, "[]", "[]", "[" MOVED("x", "{\"n\":3}") "]");
 }
 END_TEST
 
@@ -215,17 +273,47 @@ START_TEST(test_bridge_as_it_stands)
 	CHANGED(p, "[]", "[]", "[" RENAMED("rtbridge:h", "1", "2", "{\"n\":1}") "]");
 	on_diff(p, "{\"joins\":{" BRIDGE("2", "\"n\":2") "}}");
 	CHANGED(p, "[]", "[]", "[" RENAMED("rtbridge:h", "2", "2", "{\"n\":2}") "]");
+	/* All of them, beside the members, in whichever order they came. */
 	on_diff(p,
 		"{\"joins\":{" BRIDGE("3", "\"phx_ref_prev\":\"2\",\"members\":{\"x\":{}}") "}}");
-	CHANGED(p, "[" ENTRY("rtbridge:h", "2", "{\"n\":2}") "]", "[" MEMBER("x", "{}") "]", "[]");
+	CHANGED(p, "[]", "[" MEMBER("x", "{}") "]", "[]");
 	/* A phx_ref_prev cannot name a member. */
 	on_diff(p, "{\"joins\":{" BRIDGE("4", "\"phx_ref_prev\":\"rtbridge:h\"") "}}");
-	CHANGED(p, "[" MEMBER("x", "{}") "]", "[" ENTRY("rtbridge:h", "4", "{}") "]", "[]");
-	/* The prefix alone decides, and ordinary keys may have members. */
+	CHANGED(p, "[]", "[" ENTRY("rtbridge:h", "4", "{}") "]", "[]");
+	holds(p, 3,
+	      "[" ENTRY("rtbridge:h", "2", "{\"n\":2}") "," ENTRY("rtbridge:h", "4",
+								  "{}") "," MEMBER("x", "{}") "]");
+	/* One ref can be one thing after the other. */
+	on_diff(p, "{\"joins\":{" BRIDGE("4", "\"members\":{\"y\":{}}") "}}");
+	CHANGED(p, "[" ENTRY("rtbridge:h", "4", "{}") "]", "[" MEMBER("y", "{}") "]", "[]");
+	on_diff(p,
+		"{\"joins\":{" BRIDGE("4", "\"phx_ref_prev\":\"2\"") "},"
+								     "\"leaves\":{" BRIDGE(
+									     "2", "\"n\":1") "}}");
+	CHANGED(p, "[" MEMBER("y", "{}") "]", "[]", "[" RENAMED("rtbridge:h", "2", "4", "{}") "]");
+}
+END_TEST
+
+/* The prefix alone decides, ordinary keys may have members, and names are what clients may use. */
+START_TEST(test_member_names)
+{
+	static const char long_key[] =
+		"{\"rtbridge:h\":{\"metas\":[{\"phx_ref\":\"1\",\"members\":{\"%0256d\":{},"
+		"\"%0255d\":{}}}]}}";
+	char json[sizeof(long_key) + 512], entry[512];
+
 	on_state(p, "{\"rtbridge\":{\"metas\":[{\"phx_ref\":\"1\",\"members\":{\"x\":{}}}]}}");
 	holds(p, 1, "[" ENTRY("rtbridge", "1", "{\"members\":{\"x\":{}}}") "]");
-	on_state(p, "{\"rtbridge:\":{\"metas\":[{\"phx_ref\":\"1\",\"members\":{\"\":{}}}]}}");
-	holds(p, 1, "[" ENTRY("", "rtbridge:", "{}") "]");
+	on_state(p, "{\"rtbridge:\":{\"metas\":[{\"phx_ref\":\"1\",\"members\":{\"\":{},\"x\":{},"
+		    "\"a\\u0000\":{},\"\\n\":{},\"\\u0085\":{},\"\\u00a0\":{},\"rtbridge:\":{},"
+		    "\"rtbridge:x\":{},\"rtbridge\":{}}}]}}");
+	holds(p, 3,
+	      "[" ENTRY("x", "rtbridge:", "{}") "," ENTRY("\u00a0", "rtbridge:", "{}") "," ENTRY(
+		      "rtbridge", "rtbridge:", "{}") "]");
+	snprintf(json, sizeof(json), long_key, 1, 2);
+	snprintf(entry, sizeof(entry), "[" MEMBER("%0255d", "{}") "]", 2);
+	on_state(p, json);
+	holds(p, 1, entry);
 }
 END_TEST
 
@@ -278,8 +366,10 @@ static Suite *presence_suite(void)
 	tcase_add_test(tc, test_waiting);
 	tcase_add_test(tc, test_shapes);
 	tcase_add_test(tc, test_members);
+	tcase_add_test(tc, test_stranger);
 	tcase_add_test(tc, test_members_after_rejoin);
 	tcase_add_test(tc, test_bridge_as_it_stands);
+	tcase_add_test(tc, test_member_names);
 	tcase_add_test(tc, test_names_apart);
 	tcase_add_test(tc, test_equal_member_keys);
 	suite_add_tcase(suite, tc);
