@@ -19,6 +19,7 @@ const require = createRequire(process.env.RTB_NODE_MODULES + '/')
 const { Presence } = createRequire(require.resolve('@supabase/realtime-js'))('@supabase/phoenix')
 
 const BRIDGE = 'rtbridge:'
+const KEY_MAX = 255
 const isMap = (v) => typeof v === 'object' && v !== null && !Array.isArray(v)
 const isDiff = (v) => isMap(v) && ['joins', 'leaves'].every((k) => !Object.hasOwn(v, k) || isMap(v[k]))
 
@@ -65,15 +66,18 @@ class Oracle {
   }
 }
 
-// The entries of a Phoenix state: name -> {key, ref, state, prev}.
+const isKey = (s) => s !== '' && Buffer.byteLength(s) <= KEY_MAX && !/\p{Cc}/u.test(s) && !s.startsWith(BRIDGE)
+
+// The entries of a Phoenix state: name -> {key, ref, state, prev}. Of a bridge that merges they are the members of all its
+// metas (what comes later in the list replaces what an earlier one says of a member) and the metas without members.
 function view(state) {
   const entries = new Map()
   const add = (key, ref, value, prev) => entries.set(JSON.stringify([key, ref]), { key, ref, state: canonical(value), prev })
   for (const [key, { metas }] of Object.entries(state)) {
     const isBridge = key.startsWith(BRIDGE)
-    for (const { phx_ref, phx_ref_prev, ...rest } of isBridge ? metas.slice(-1) : metas) {
+    for (const { phx_ref, phx_ref_prev, ...rest } of metas) {
       if (isBridge && isMap(rest.members)) {
-        for (const [member, value] of Object.entries(rest.members)) if (isMap(value)) add(member, key, value)
+        for (const [member, value] of Object.entries(rest.members)) if (isKey(member) && isMap(value)) add(member, key, value)
       } else {
         add(key, phx_ref, rest, phx_ref_prev)
       }

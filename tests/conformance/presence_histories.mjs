@@ -16,14 +16,20 @@ export function random(seed) {
 
 const KEYS = ['a', 'b', '', '__proto__', 'constructor', 'toString', '7', '08', 'ä', 'a\u0000', 'rtbridge:x', 'rtbridge:y', 'rtbridge:']
 
+// The second row are no keys.
+const MEMBERS = [
+  'a', 'b', 'c', 'd', 'e', '__proto__', 'rtbridge', 'ä', 'x'.repeat(255),
+  '', 'rtbridge:x', 'a\u0000', '\u007f', '\u009f', 'x'.repeat(256), 'ä'.repeat(128),
+]
+
 function members(r) {
   const result = Object.create(null)
-  for (let n = r.below(5); n > 0; n--) result[r.of(['a', 'b', 'c', '', '__proto__', 'rtbridge:x'])] = r.chance(0.1) ? r.below(2) : { n: r.below(2) }
+  for (let n = r.below(8); n > 0; n--) result[r.of(MEMBERS)] = r.chance(0.1) ? r.below(2) : { n: r.below(3) }
   return result
 }
 
 function content(r, key) {
-  if (key.startsWith('rtbridge:') && r.chance(0.9)) return { members: members(r) }
+  if (key.startsWith('rtbridge:') && r.chance(0.8)) return { members: members(r) }
   return r.of([{}, { n: r.below(3) }, { text: 'ü', deep: { n: [r.below(2), null] } }, { metas: [], members: { a: {} } }])
 }
 

@@ -5,7 +5,9 @@
  * and a diff as JSON up to the end of the line, `S` and `D` the same as one MessagePack value.
  *
  * Checked: a client that applies the changes has the snapshot; names are unique; the count and the
- * limits are right; nothing is changed by what is refused.
+ * limits are right; nothing is changed by what is refused. Members have names that are keys, and
+ * what stands for itself under a bridge's key has none. And in the end a stranger comes to a
+ * bridge's key, who hides nobody.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -13,6 +15,7 @@
 #include <string.h>
 
 #include "proto/rtbp_json.h"
+#include "proto/rtbp_msg.h"
 #include "proto/rtbp_pack.h"
 #include "realtime/presence.h"
 
@@ -67,16 +70,25 @@ static struct entry *find(struct client *c, struct rtbp_val key, struct rtbp_val
 	return NULL;
 }
 
+static bool is_of_bridge(struct rtbp_str s)
+{
+	return s.size >= 9 && memcmp(s.p, "rtbridge:", 9) == 0;
+}
+
 static struct entry read_entry(struct rtbp_val v)
 {
 	struct entry e = { .is_gone = false };
-	struct rtbp_str s;
+	struct rtbp_str key, ref;
 
 	e.key = rtbp_field(v, RTBP_F_KEY);
 	e.ref = rtbp_field(v, RTBP_F_REF);
 	e.state = rtbp_field(v, RTBP_F_STATE);
-	FUZZ_CHECK(rtbp_get_str(e.key, &s) && rtbp_get_str(e.ref, &s) &&
+	FUZZ_CHECK(rtbp_get_str(e.key, &key) && rtbp_get_str(e.ref, &ref) &&
 		   rtbp_is(e.state, RTBP_MAP));
+	if (is_of_bridge(ref))
+		FUZZ_CHECK(rtbp_key_ok(key));
+	else if (is_of_bridge(key))
+		FUZZ_CHECK(!rtbp_is(rtbp_field(e.state, RTBP_F_MEMBERS), RTBP_MAP));
 	return e;
 }
 
@@ -204,6 +216,88 @@ static void one_call(struct presence *p, char letter, struct rtbp_val v, size_t 
 	check_snapshot(&client, p, max_bytes);
 }
 
+/* ---- a stranger under a bridge's key ---- */
+
+enum stranger { WITH_NO_MEMBERS, WITH_THE_MEMBER, AS_IT_STANDS, GONE };
+
+/* @ref: his; @e: of a member of the bridge */
+static int stranger_call(struct presence *p, enum stranger what, const char *ref,
+			 const struct entry *e, size_t max_bytes)
+{
+	struct rtbp_buf b = RTBP_BUF_INIT;
+
+	rtbp_pack_map(&b, 1);
+	rtbp_pack_text(&b, what == GONE ? "leaves" : "joins");
+	rtbp_pack_map(&b, 1);
+	rtbp_pack_val(&b, e->ref);
+	rtbp_pack_map(&b, 1);
+	rtbp_pack_text(&b, "metas");
+	rtbp_pack_array(&b, 1);
+	rtbp_pack_map(&b, what <= WITH_THE_MEMBER ? 2 : 1);
+	rtbp_pack_text(&b, "phx_ref");
+	rtbp_pack_text(&b, ref);
+	if (what <= WITH_THE_MEMBER) {
+		rtbp_pack_text(&b, "members");
+		rtbp_pack_map(&b, what == WITH_THE_MEMBER);
+	}
+	if (what == WITH_THE_MEMBER) {
+		rtbp_pack_val(&b, e->key);
+		rtbp_pack_map(&b, 0);
+	}
+	FUZZ_CHECK(rtbp_buf_ok(&b));
+	one_call(p, 'D', (struct rtbp_val){ b.data, b.size }, max_bytes);
+	rtbp_buf_done(&b);
+	return presence_is_current(p);
+}
+
+static bool changed(const struct presence *p, size_t leave, size_t join, size_t update)
+{
+	return presence_n_changes(p, PRESENCE_LEAVE) == leave &&
+	       presence_n_changes(p, PRESENCE_JOIN) == join &&
+	       presence_n_changes(p, PRESENCE_UPDATE) == update;
+}
+
+/* Ends early when he makes it too much. */
+static void stranger(struct presence *p, const char *ref, struct entry e, size_t max_bytes)
+{
+	static const uint8_t empty[] = { 0x80 };
+	bool is_news = !same(e.state, (struct rtbp_val){ empty, sizeof(empty) });
+	const struct entry *held;
+
+	if (!stranger_call(p, WITH_NO_MEMBERS, ref, &e, max_bytes))
+		return;
+	FUZZ_CHECK(changed(p, 0, 0, 0));
+	if (!stranger_call(p, WITH_THE_MEMBER, ref, &e, max_bytes))
+		return;
+	FUZZ_CHECK(changed(p, 0, 0, is_news));
+	if (!stranger_call(p, AS_IT_STANDS, ref, &e, max_bytes))
+		return;
+	FUZZ_CHECK(changed(p, 0, 1, is_news));
+	FUZZ_CHECK(stranger_call(p, GONE, ref, &e, max_bytes));
+	FUZZ_CHECK(changed(p, 1, 0, 0));
+	held = find(&client, e.key, e.ref);
+	FUZZ_CHECK(held && same(held->state, e.state));
+}
+
+/* The first member that is there, if any, is visited. */
+static void stranger_comes(struct presence *p, const uint8_t *data, size_t size, size_t max_bytes)
+{
+	uint64_t hash = 0xcbf29ce484222325;
+	struct rtbp_str bridge;
+	char ref[17];
+
+	/* A ref that the input does not use, for it would have to hold its own hash. */
+	for (size_t i = 0; i < size; i++)
+		hash = (hash ^ data[i]) * 0x100000001b3;
+	snprintf(ref, sizeof(ref), "%016llx", (unsigned long long)hash);
+	for (size_t i = 0; i < client.n; i++) {
+		if (rtbp_get_str(client.entries[i].ref, &bridge) && is_of_bridge(bridge)) {
+			stranger(p, ref, client.entries[i], max_bytes);
+			return;
+		}
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	size_t max_bytes, at = 1;
@@ -232,6 +326,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		}
 		rtbp_buf_done(&json);
 	}
+	if (presence_is_current(p))
+		stranger_comes(p, data, size, max_bytes);
 	presence_free(p);
 	client_clear(&client);
 	return 0;

@@ -80,6 +80,13 @@ def made_up():
         ("d", diff({bridge: key(meta("3", members={"x": {"n": 2}}))})), ("d", diff(None, {bridge: key(meta("2"))})),
         ("d", diff({bridge: key(meta("4", "3", n=1)), "x": key(meta("1"), meta(bridge))}, {bridge: key(meta("3"))})),
         ("d", diff({bridge: key(meta("5", bridge, members=[]))})), ("d", diff(None, {bridge: key(meta("5"), meta("4"))}))]
+    yield "stranger", [
+        ("s", {bridge: key(meta("1", members={"x": {"n": 1}, "y": {}}), meta("s", members={}))}),
+        ("d", diff({bridge: key(meta("t", members={"x": {"n": 2}, "": {}, bridge: {}, "a\0": {}, "z": {}}))})),
+        ("d", diff({bridge: key(meta("2", "1", members={"x": {"n": 3}}))}, {bridge: key(meta("1"))})),
+        ("d", diff({bridge: key(meta("u", "t"), meta("s", n=1))}, {bridge: key(meta("t"))})),
+        ("d", diff({bridge: key(meta("u", members={"y": {}}))})), ("j", None),
+        ("s", {bridge: key(meta("2", members={"x": {"n": 3}, "y": {"n": 4}}), meta("u", members={"y": {}}))})]
     yield "rejoin", [
         ("d", diff({"a": key(meta("1"))})), ("s", {"a": key(meta("1"), meta("2", n=2))}), ("j", None),
         ("d", diff({"a": key(meta("3", "2", n=3))}, {"a": key(meta("2"))})), ("j", None),
