@@ -176,6 +176,9 @@ void join_on_message(struct join *j, const struct phx_msg *msg);
 /* Forgets it at once, whoever wants it. */
 void join_kill(struct join *j);
 void join_free(struct join *j);
+/* join_encode.c: appends the phx_join. The buffer holds the key then. */
+void join_encode(const struct join *j, const struct join_config *config, uint64_t ref,
+		 struct rtbp_buf *out);
 /* {"reason": TEXT} or a bare string, as text for people; `otherwise` when there is none. */
 void join_reply_text(struct rtbp_val response, const char *otherwise, char *text, size_t size);
 
