@@ -481,6 +481,7 @@ static void join_lost(struct join *j, const char *text)
 {
 	if (hub_now(j->hub) - j->joined_at_ms >= JOIN_STABLE_MS)
 		j->n_failures = 0;
+	j->rejoined_at_ms = 0; /* this one was not by our wish, and has whatever is wanted now */
 	gap_begins(j, reason_find(text, strlen(text))->code);
 	j->ops->lost(j, reason_find(text, strlen(text))->code, text);
 	(void)rejoin_cancel(j);
@@ -537,6 +538,7 @@ static void join_on_offline(struct join *j)
 	bool had = j->state == JOIN_JOINED || j->live;
 
 	if (had) {
+		j->rejoined_at_ms = 0;
 		gap_begins(j, "connection");
 		j->ops->lost(j, "connection",
 			     "the connection to the server ended before the answer");

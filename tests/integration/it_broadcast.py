@@ -149,10 +149,19 @@ class Broadcast(Story):
     def test_private_and_public_of_one_name(self):
         topic = f"both:{random.randrange(10 ** 9)}"
         a, b = self.peer(), self.peer()
-        self.assertEqual(a.subscribe(topic, private=True)["state"], "ready")
-        with self.assertRaises(RequestError) as caught:
-            b.subscribe(topic)
-        self.assertEqual(caught.exception.name, "unsupported")
+        # One connection carries a topic once: the second one goes to a further link.
+        private, public = a.subscribe(topic, private=True), b.subscribe(topic)
+        self.assertEqual((private["state"], public["state"]), ("ready", "ready"))
+        self.assertNotEqual(private["chan"], public["chan"])
+        c = self.peer()
+        for payload, options in (("first", {"private": True}), ("second", {}), ("third", {"private": True})):
+            self.assertEqual(c.broadcast(topic, "e", payload, **options)["outcome"], "acked")
+        self.assertEqual([p for _, p in self.collect(a, private["chan"])], ["first", "third"])
+        self.assertEqual([p for _, p in self.collect(b, public["chan"])], ["second"])
+        links = c.status()["links"]
+        self.assertEqual(len(links), 2)
+        self.assertIn(str(public["chan"]), links[1]["why"])
+        self.assertEqual(links[1]["uid"], os.getuid())
 
     def test_status_names_users_and_processes(self):
         peer = self.peer(name="status-test")

@@ -163,14 +163,28 @@ class Protocol(Story):
                 peer.close()
 
     def test_too_many_subscriptions_and_channels(self):
-        with self.another(sections={"limits": {"subscriptions": 3, "channels": 4}}) as daemon:
+        limits = {"subscriptions": 3, "channels": 4, "links": 1}
+        with self.another(sections={"limits": limits}) as daemon:
             with Peer(daemon.socket) as a, Peer(daemon.socket) as b:
                 for i in range(3):
                     a.subscribe(f"room:{i}")
                 self.error_of(207, a.subscribe, "room:3")
                 b.subscribe("room:3")
                 self.assertIn("channels", self.error_of(207, b.subscribe, "room:4").text)
+                self.error_of(207, b.subscribe, "room:0", private=True)
                 self.assertEqual(b.subscribe("room:0")["state"], "ready")
+
+    def test_further_channels_go_to_a_further_link(self):
+        with self.another(sections={"limits": {"channels": 2, "links": 2}}) as daemon:
+            with Peer(daemon.socket) as a, Peer(daemon.socket) as b:
+                chans = [a.subscribe(f"room:{i}")["chan"] for i in range(4)]
+                self.assertIn("links", self.error_of(207, a.subscribe, "room:4").text)
+                for i in range(4):
+                    self.assertEqual(b.broadcast(f"room:{i}", "e", i)["outcome"], "acked")
+                a.call("sync", {"upstream": True})
+                self.assertEqual([(n["chan"], n["payload"]) for m, n in a.notices if m == "broadcast"],
+                                 [(chan, i) for i, chan in enumerate(chans)])
+                self.assertEqual([link["joins"] for link in b.status()["links"]], [2, 2])
 
 
 if __name__ == "__main__":
