@@ -40,7 +40,8 @@ enum {
 	X(CONNECTION, "connection") \
 	X(ERROR, "error")           \
 	X(PRESENCE, "presence")     \
-	X(GAP, "gap")
+	X(GAP, "gap")               \
+	X(TRACK, "track")
 
 /* Keys of params and results, X(ID, name). */
 #define RTBP_FIELDS(X)                        \
@@ -129,7 +130,8 @@ enum {
 	X(TRACKERS, "trackers")               \
 	X(ENTRIES, "entries")                 \
 	X(KEY_BYTES, "key_bytes")             \
-	X(STATE_BYTES, "state_bytes")
+	X(STATE_BYTES, "state_bytes")         \
+	X(SHOWN, "shown")
 
 /*
  * Errors, X(ID, code, name, sentence). The hundreds say what a retry is worth: 1xx the same request

@@ -285,9 +285,10 @@ int conf_set(struct conf *conf, const char *where, const char *section, const ch
 	}
 	if (section_known)
 		return complain(ret, -EINVAL, "%s: [%s] has no key \"%s\"", where, section, name);
-	return complain(ret, -EINVAL,
-			"%s: no section [%s]; there are [upstream], [socket], [limits], [log]",
-			where, section);
+	return complain(
+		ret, -EINVAL,
+		"%s: no section [%s]; there are [upstream], [socket], [limits], [presence], [log]",
+		where, section);
 }
 
 /* ---- defaults ---- */
@@ -425,6 +426,12 @@ int conf_finish(struct conf *conf, struct conf_text *ret)
 
 void conf_print(const struct conf *conf)
 {
+	static const char *const trackers[] = {
+		[CONF_TRACKERS_LINKS] = "each further client of a channel on a further connection",
+		[CONF_TRACKERS_MERGE] = "all clients of a channel merged into one entry",
+		[CONF_TRACKERS_REFUSE] = "one client of a channel",
+	};
+
 	printf("upstream  %s\n", conf->public_url);
 	printf("vsn       %s\n", conf->vsn == PHX_VSN_2 ? "2.0.0" : "1.0.0");
 	printf("apikey    %s (%zu bytes)\n", conf->apikey_file, secret_size(conf->apikey));
@@ -434,4 +441,7 @@ void conf_print(const struct conf *conf)
 		printf("header    %.*s: ...\n", (int)strcspn(*p, ":"), *p);
 	printf("socket    %s, mode %04o%s%s\n", conf->socket_path, (unsigned)conf->socket_mode,
 	       conf->socket_group ? ", group " : "", conf->socket_group ? conf->socket_group : "");
+	printf("links     at most %" PRIu64 ", %" PRIu64 " channels each\n", conf->max_links,
+	       conf->max_channels);
+	printf("presence  %s\n", trackers[conf->trackers]);
 }

@@ -201,7 +201,7 @@ static void chan_lost(struct join *j, const char *code, const char *text)
 	sends_lost(ch, text);
 	if (strcmp(code, "track_too_big") == 0)
 		trackers_refused_new(&ch->slot, text);
-	slot_lost(&ch->slot);
+	slot_lost(&ch->slot, code, text);
 }
 
 static void chan_on_message(struct join *j, const struct phx_msg *msg)
@@ -232,7 +232,7 @@ static void chan_join_dead(struct join *j)
 
 	ch->join = ch->slot.join = NULL;
 	ch->rekeyed = false;
-	slot_lost(&ch->slot);
+	slot_lost(&ch->slot, "", "the channel was left");
 	room_free(ch);
 	chan_release(ch);
 }
@@ -294,18 +294,21 @@ static struct chan *chan_new(struct hub *hub, struct rtbp_str topic, bool is_pri
 static int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text)
 {
 	struct link *link;
-	char why[192];
+	char why[JOIN_WHY_MAX], topic[101];
 
-	snprintf(why, sizeof(why), "channel %" PRIu64 "%s, which the others cannot carry",
-		 ch->number, ch->is_private ? " (private)" : "");
+	hub_copy_text(ch->topic, topic, sizeof(topic));
+	snprintf(why, sizeof(why), "%s channel %s, for which the connections before have no place",
+		 ch->is_private ? "private" : "public", topic);
 	/* Which may need the place of this channel's last spill, if that is only a memory. */
 	ch->held = true;
-	link = link_place(ch->hub, ch->topic, p->cred.uid, why, ret_text);
+	link = link_place(p, ch->topic, why, ret_text);
 	ch->held = false;
 	if (!link)
 		return RTBP_E_TOO_MANY;
 	ch->join = join_new(link, ch->topic, ch->is_private, &chan_join_ops, ch);
 	ch->slot.join = ch->join;
+	if (ch->join)
+		join_set_cause(ch->join, p->cred.uid, why);
 	link_update(link);
 	return ch->join ? 0 : -ENOMEM;
 }

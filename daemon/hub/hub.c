@@ -267,6 +267,7 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	hub->next_session = hub->next_chan = hub->next_id = 1;
 	hub->started_ms = hub_now(hub);
 	bucket_init(&hub->joins_bucket, JOINS_PER_S, JOINS_BURST, hub_now(hub));
+	bucket_init(&hub->refusals_bucket, 1, 10, hub_now(hub));
 	bucket_init(&hub->calls_bucket, CALLS_PER_S, CALLS_BURST, hub_now(hub));
 	timers_init(&hub->timers);
 	timer_init(&hub->join_timer, join_timer_due, hub);

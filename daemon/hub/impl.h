@@ -188,11 +188,12 @@ struct hub {
 	struct join_id_tree joins;
 	char merge_key[32]; /* under which this daemon shows merged presence */
 	struct bucket joins_bucket,
-		calls_bucket;      /* of all links: the server counts for the project */
-	unsigned next_turn;        /* the link that may send the next join */
-	struct timer join_timer;   /* a queue's head may go on */
-	struct timer busy_timer;   /* a link's mailbox was full */
-	struct timer behind_timer; /* somebody is behind */
+		calls_bucket;          /* of all links: the server counts for the project */
+	struct bucket refusals_bucket; /* of lines in the log */
+	unsigned next_turn;            /* the link that may send the next join */
+	struct timer join_timer;       /* a queue's head may go on */
+	struct timer busy_timer;       /* a link's mailbox was full */
+	struct timer behind_timer;     /* somebody is behind */
 	struct send_tree sends;
 	size_t send_bytes;
 	struct sync_tree syncs;

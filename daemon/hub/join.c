@@ -474,6 +474,12 @@ struct join *join_new(struct link *link, struct rtbp_str topic, bool is_private,
 	return j;
 }
 
+void join_set_cause(struct join *j, uid_t uid, const char *why)
+{
+	j->uid = uid;
+	snprintf(j->why, sizeof(j->why), "%s", why);
+}
+
 /* ---- what the server and the link do to it ---- */
 
 /* The channel is gone at the server though we did not leave: rejoin by the class of `text`. */

@@ -26,6 +26,7 @@
 
 enum {
 	LINKS_MAX = 8,
+	JOIN_WHY_MAX = 192,
 	JOIN_REPLY_MS =
 		15000, /* the server holds refusals back for 5 s, and others may stand before */
 	LEAVE_REPLY_MS = 10000,
@@ -51,6 +52,7 @@ enum {
 };
 
 struct join;
+struct peer;
 RB_HEAD(join_topic_tree, join);
 RB_HEAD(join_id_tree, join);
 
@@ -61,8 +63,6 @@ struct link {
 	struct hub *hub;
 	struct session *session;
 	bool wanted;
-	uid_t uid;     /* whose wish opened it (number > 0) */
-	char why[192]; /* for people */
 	struct join_topic_tree joins;
 	unsigned n_joins;
 	TAILQ_HEAD(, join) queue; /* JOIN_WAITING */
@@ -114,7 +114,10 @@ struct join {
 	struct link *link;
 	const struct join_ops *ops;
 	void *owner;
-	uint64_t id; /* the cookie of its pushes */
+	uint64_t id;            /* the cookie of its pushes */
+	uid_t uid;              /* whose wish it was */
+	char why[JOIN_WHY_MAX]; /* for people: what its link is needed for, if it is a further one
+				 */
 	bool is_private;
 	char *wire_topic;      /* "realtime:...", NUL-terminated */
 	struct rtbp_str topic; /* the part behind the prefix */
@@ -190,14 +193,18 @@ void links_stop(struct hub *hub);
 bool links_are_idle(struct hub *hub);
 uint64_t links_deadline(struct hub *hub);
 void links_tick(struct hub *hub);
+void join_set_cause(struct join *j, uid_t uid, const char *why);
 /**
  * link_place() - the link that a further join goes to: the lowest that can take it, else a new one
- * @why: for people, should one be opened
+ * @p: whose wish it is
+ * @why: for the log, should one be opened
  *
  * Return: NULL with @ret_text when there is none.
  */
-struct link *link_place(struct hub *hub, struct rtbp_str topic, uid_t uid, const char *why,
+struct link *link_place(struct peer *p, struct rtbp_str topic, const char *why,
 			const char **ret_text);
+/* The join that needs this link longest; NULL: nothing does. */
+const struct join *link_cause(struct link *link);
 /* The join on this link that a frame with this topic belongs to, NULL: none. */
 struct join *link_find(struct link *link, struct rtbp_str wire_topic);
 /* Sends what of the links' queues may go now. */

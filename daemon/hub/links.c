@@ -6,6 +6,7 @@
  * more than they may carry. Each has a session that talks to wire through the hub's ops.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,7 +53,7 @@ static void link_online(void *ctx)
 		hub->was_online = true;
 		report_connection(hub);
 	} else {
-		log_notice("link %u is online (%s)", link->number, link->why);
+		log_notice("link %u is online", link->number);
 	}
 	joins_run(hub);
 	sync_probe_all(hub);
@@ -289,9 +290,21 @@ static bool link_make_session(struct link *link)
 	return link->session != NULL;
 }
 
-struct link *link_place(struct hub *hub, struct rtbp_str topic, uid_t uid, const char *why,
+const struct join *link_cause(struct link *link)
+{
+	struct join *j, *first = NULL;
+
+	RB_FOREACH(j, join_topic_tree, &link->joins) {
+		if (!first || j->id < first->id)
+			first = j;
+	}
+	return first;
+}
+
+struct link *link_place(struct peer *p, struct rtbp_str topic, const char *why,
 			const char **ret_text)
 {
+	struct hub *hub = p->hub;
 	struct link *link, *unused = NULL;
 	bool topic_everywhere = true;
 
@@ -309,15 +322,14 @@ struct link *link_place(struct hub *hub, struct rtbp_str topic, uid_t uid, const
 	}
 	if (unused && link_make_session(unused)) {
 		unused->wanted = true;
-		unused->uid = uid;
-		snprintf(unused->why, sizeof(unused->why), "%s", why);
-		log_notice("opening link %u for uid %u: %s", unused->number, uid, why);
+		log_notice("opening link %u: %s (client %" PRIu64 ", uid %u, pid %d, %s)",
+			   unused->number, why, p->session, p->cred.uid, (int)p->cred.pid, p->name);
 		session_start(unused->session);
 		return unused;
 	}
 	if (topic_everywhere)
 		*ret_text = "each connection that may be opened has this topic already ([limits] "
-			    "links)";
+			    "links says how many)";
 	else
 		*ret_text = "the connections carry as many channels as they may ([limits] links, "
 			    "channels)";
@@ -363,7 +375,6 @@ int links_init(struct hub *hub)
 		timer_init(&link->idle_timer, link_idle_over, link);
 	}
 	hub->links[0].wanted = true;
-	snprintf(hub->links[0].why, sizeof(hub->links[0].why), "shared by all");
 	return link_make_session(&hub->links[0]) ? 0 : -ENOMEM;
 }
 

@@ -104,7 +104,7 @@ struct slot {
 void slot_init(struct slot *slot, struct chan *chan);
 /* The join is there (anew), gone, or its channel is. */
 void slot_joined(struct slot *slot);
-void slot_lost(struct slot *slot);
+void slot_lost(struct slot *slot, const char *code, const char *text);
 /* What should be shown has changed. */
 void slot_changed(struct slot *slot);
 /* Calls what may be called now. */
@@ -140,6 +140,7 @@ struct tracker {
 	struct blob *state;         /* a MessagePack map */
 	size_t term_size;           /* of key and state, as the server counts */
 	uint64_t version;           /* of the slot, with this state */
+	bool told_shown;            /* the last that its peer heard */
 	struct request request;     /* while waiting */
 	bool waiting;               /* request is in the peer's list, the timer armed */
 	struct timer timer;
@@ -154,6 +155,8 @@ struct tracker *tracker_find(struct peer *p, const struct chan *ch);
 void tracker_free(struct tracker *t);
 /* The slot's state: `acked` up to a version, held back for `ms`, refused for good. */
 void trackers_acked(struct slot *slot);
+/* What was shown is so no more, until the join is back. */
+void trackers_hidden(struct slot *slot, const char *text);
 void trackers_throttled(struct slot *slot, uint64_t ms);
 void trackers_refused(struct slot *slot, enum rtbp_error code, const char *outcome,
 		      const char *text);

@@ -111,22 +111,26 @@ void report_connection(struct hub *hub)
 
 static void pack_link(struct link *link, struct rtbp_buf *b)
 {
+	const struct join *cause = link->number ? link_cause(link) : NULL;
+	const char *why = "shared by all";
 	struct session_status st;
 
+	if (link->number)
+		why = cause ? cause->why : "unused; closed soon";
 	session_get_status(link->session, &st);
-	rtbp_pack_map(b, link->number ? 7 : 6);
+	rtbp_pack_map(b, cause ? 7 : 6);
 	rtbp_pack_field_uint(b, RTBP_F_LINK, link->number);
 	rtbp_pack_field_text(b, RTBP_F_STATE, connection_state(link->hub, &st));
 	rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)st.since_wall_ms);
-	rtbp_pack_field_text(b, RTBP_F_WHY, link->why);
+	rtbp_pack_field_text(b, RTBP_F_WHY, why);
 	rtbp_pack_field_uint(b, RTBP_F_JOINS, link->n_joins);
 	rtbp_pack_field(b, RTBP_F_RTT_MS);
 	if (st.rtt_ms >= 0)
 		rtbp_pack_uint(b, (uint64_t)st.rtt_ms);
 	else
 		rtbp_pack_nil(b);
-	if (link->number)
-		rtbp_pack_field_uint(b, RTBP_F_UID, link->uid);
+	if (cause)
+		rtbp_pack_field_uint(b, RTBP_F_UID, cause->uid);
 }
 
 static void pack_links(struct hub *hub, struct rtbp_buf *b)
@@ -155,25 +159,38 @@ static void pack_clients(struct hub *hub, struct rtbp_buf *b)
 	TAILQ_FOREACH(p, &hub->peers, entry) {
 		if (p->state != PEER_READY)
 			continue;
-		rtbp_pack_map(b, 7);
+		rtbp_pack_map(b, 8);
 		rtbp_pack_field_uint(b, RTBP_F_SESSION, p->session);
 		rtbp_pack_field_uint(b, RTBP_F_UID, p->cred.uid);
 		rtbp_pack_field_uint(b, RTBP_F_PID, (uint64_t)p->cred.pid);
 		rtbp_pack_field_text(b, RTBP_F_NAME, p->name);
 		rtbp_pack_field_text(b, RTBP_F_VERSION, p->version);
 		rtbp_pack_field_uint(b, RTBP_F_SUBSCRIPTIONS, p->n_subs);
+		rtbp_pack_field_uint(b, RTBP_F_TRACKERS, p->n_trackers);
 		rtbp_pack_field_uint(b, RTBP_F_QUEUED_BYTES, p->io->queued_bytes(p->io_ctx));
 	}
 }
 
-static unsigned count_trackers(const struct chan *ch)
+static unsigned count_shown(const struct slot *slot)
+{
+	const struct tracker *t;
+	unsigned n = 0;
+
+	TAILQ_FOREACH(t, &slot->trackers, in_slot)
+		n += slot->acked_version && t->version <= slot->acked_version;
+	return n;
+}
+
+static void count_trackers(const struct chan *ch, unsigned *ret_all, unsigned *ret_shown)
 {
 	const struct spill *sp;
-	unsigned n = ch->slot.n_trackers;
 
-	TAILQ_FOREACH(sp, &ch->spills, entry)
-		n += sp->slot.n_trackers;
-	return n;
+	*ret_all = ch->slot.n_trackers;
+	*ret_shown = count_shown(&ch->slot);
+	TAILQ_FOREACH(sp, &ch->spills, entry) {
+		*ret_all += sp->slot.n_trackers;
+		*ret_shown += count_shown(&sp->slot);
+	}
 }
 
 static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
@@ -181,8 +198,10 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 	/* The shared join; without one, a further tracker's. */
 	const struct join *j = ch->join ? ch->join : TAILQ_FIRST(&ch->spills)->slot.join;
 	bool watched = ch->room.fold != NULL;
+	unsigned n_trackers, n_shown;
 
-	rtbp_pack_map(b, 8 + (watched ? 2 : 0) + (j->code[0] ? 2 : 0));
+	count_trackers(ch, &n_trackers, &n_shown);
+	rtbp_pack_map(b, 9 + (watched ? 2 : 0) + (j->code[0] ? 2 : 0));
 	rtbp_pack_field_uint(b, RTBP_F_CHAN, ch->number);
 	rtbp_pack_field(b, RTBP_F_TOPIC);
 	rtbp_pack_str(b, ch->topic.p, ch->topic.size);
@@ -196,7 +215,8 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 		rtbp_pack_field_uint(b, RTBP_F_ENTRIES,
 				     ch->room.state == ROOM_OK ? presence_count(ch->room.fold) : 0);
 	}
-	rtbp_pack_field_uint(b, RTBP_F_TRACKERS, count_trackers(ch));
+	rtbp_pack_field_uint(b, RTBP_F_TRACKERS, n_trackers);
+	rtbp_pack_field_uint(b, RTBP_F_SHOWN, n_shown);
 	if (j->code[0]) {
 		rtbp_pack_field_text(b, RTBP_F_CODE, j->code);
 		rtbp_pack_field_text(b, RTBP_F_TEXT, j->text);

@@ -35,8 +35,13 @@ void slot_done(struct slot *slot)
 	timer_disarm(&slot->chan->hub->timers, &slot->timer);
 }
 
-void slot_lost(struct slot *slot)
+void slot_lost(struct slot *slot, const char *code, const char *text)
 {
+	if (strcmp(code, "connection") == 0)
+		text = "the connection to the server is down";
+	else if (strcmp(code, "presence") == 0)
+		text = "the channel is joined anew";
+	trackers_hidden(slot, text);
 	slot_done(slot);
 	slot->sent_version = slot->acked_version = 0;
 	slot->shown = slot->in_flight = false;
@@ -45,7 +50,7 @@ void slot_lost(struct slot *slot)
 
 void slot_joined(struct slot *slot)
 {
-	slot_lost(slot);
+	slot_lost(slot, "", "the channel is joined anew");
 	calls_init(&slot->calls);
 	slot_run(slot);
 }

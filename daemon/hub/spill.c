@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* spill: a further tracker's own join, on a further link: the server keeps one presence per join,
  * and a topic once per connection. It shows presence and discards everything that comes. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +75,7 @@ static void spill_lost(struct join *j, const char *code, const char *text)
 
 	if (strcmp(code, "track_too_big") == 0)
 		trackers_refused_new(&sp->slot, text);
-	slot_lost(&sp->slot);
+	slot_lost(&sp->slot, code, text);
 }
 
 static void spill_message(struct join *j, const struct phx_msg *msg)
@@ -129,7 +128,7 @@ struct spill *spill_get(struct chan *ch, struct peer *p, const char *key, const 
 {
 	struct spill *sp;
 	struct link *link;
-	char why[192], topic[101];
+	char why[JOIN_WHY_MAX], topic[101];
 
 	/* One whose tracker has gone, and that is still there. It is left before it is joined with
 	 * another key. */
@@ -139,12 +138,12 @@ struct spill *spill_get(struct chan *ch, struct peer *p, const char *key, const 
 		if (sp->slot.join->state == JOIN_JOINED &&
 		    (key ? strcmp(key, sp->key) != 0 : !sp->key_is_made))
 			join_evict(sp->slot.join);
+		sp->slot.join->uid = p->cred.uid;
 		return sp;
 	}
 	hub_copy_text(ch->topic, topic, sizeof(topic));
-	snprintf(why, sizeof(why), "one more tracker in channel %" PRIu64 " (%s)", ch->number,
-		 topic);
-	link = link_place(ch->hub, ch->topic, p->cred.uid, why, ret_text);
+	snprintf(why, sizeof(why), "a further client shown in channel %s", topic);
+	link = link_place(p, ch->topic, why, ret_text);
 	if (!link)
 		return NULL;
 	sp = calloc(1, sizeof(*sp));
@@ -159,6 +158,7 @@ struct spill *spill_get(struct chan *ch, struct peer *p, const char *key, const 
 		*ret_text = "the daemon is out of memory";
 		return NULL;
 	}
+	join_set_cause(sp->slot.join, p->cred.uid, why);
 	TAILQ_INSERT_TAIL(&ch->spills, sp, entry);
 	return sp;
 }

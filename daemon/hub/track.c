@@ -84,13 +84,52 @@ static void tracker_answer(struct tracker *t, const char *outcome, const char *t
 	tracker_stop_waiting(t);
 }
 
+/* What became of a request that was answered before. */
+static void tracker_tell(struct tracker *t, const char *outcome, const char *text)
+{
+	struct rtbp_buf *b = hub_scratch(t->peer->hub);
+	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_TRACK);
+
+	t->told_shown = text == NULL;
+	if (t->peer->state != PEER_READY)
+		return;
+	rtbp_pack_map(b, text ? 6 : 5);
+	rtbp_pack_field_uint(b, RTBP_F_CHAN, t->chan->number);
+	rtbp_pack_field(b, RTBP_F_TOPIC);
+	rtbp_pack_str(b, t->chan->topic.p, t->chan->topic.size);
+	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, t->chan->is_private);
+	rtbp_pack_field_text(b, RTBP_F_KEY, t->key);
+	rtbp_pack_field_text(b, RTBP_F_OUTCOME, outcome);
+	if (text)
+		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
+	(void)rtbp_msg_end(b, begin);
+	peer_send_scratch(t->peer);
+}
+
 void trackers_acked(struct slot *slot)
 {
 	struct tracker *t;
 
 	TAILQ_FOREACH(t, &slot->trackers, in_slot) {
-		if (t->waiting && t->version <= slot->acked_version)
+		if (t->version > slot->acked_version)
+			continue;
+		if (t->waiting) {
+			t->told_shown = true;
 			tracker_answer(t, "acked", NULL, -1);
+		} else if (!t->told_shown) {
+			tracker_tell(t, "acked", NULL);
+		}
+	}
+}
+
+void trackers_hidden(struct slot *slot, const char *text)
+{
+	struct tracker *t;
+
+	TAILQ_FOREACH(t, &slot->trackers, in_slot) {
+		if (t->told_shown && !t->waiting)
+			tracker_tell(t, "queued", text);
+		t->told_shown = false;
 	}
 }
 
@@ -99,8 +138,12 @@ void trackers_throttled(struct slot *slot, uint64_t ms)
 	struct tracker *t;
 
 	TAILQ_FOREACH(t, &slot->trackers, in_slot) {
-		if (t->waiting && t->version > slot->sent_version)
-			tracker_answer(t, "throttled", NULL, (int64_t)ms);
+		if (!t->waiting || t->version <= slot->sent_version)
+			continue;
+		t->told_shown = false;
+		tracker_answer(t, "throttled",
+			       "the server allows five presence calls of a channel in 30 s",
+			       (int64_t)ms);
 	}
 }
 
@@ -126,6 +169,7 @@ static void tracker_timeout(void *ctx)
 	struct tracker *t = ctx;
 	const struct join *j = t->slot->join;
 
+	t->told_shown = false;
 	tracker_answer(t, "queued", j->text[0] ? j->text : "the server has not answered yet", -1);
 	hub_wake(t->chan->hub);
 }
@@ -297,7 +341,10 @@ static int place_apart(struct tracker *t, struct track_fault *f)
 			      "another client of this daemon is shown in the channel, and "
 			      "[presence] trackers = refuse allows one");
 	snprintf(f->buf, sizeof(f->buf),
-		 "another client of this daemon is shown in the channel, and %s", why);
+		 "another client of this daemon is shown in the channel, one for each connection, "
+		 "and "
+		 "%s; more can be shown with [presence] trackers = merge",
+		 why);
 	return refuse(f, RTBP_E_PRESENCE_TAKEN, f->buf);
 }
 
@@ -430,6 +477,7 @@ static void tracker_wait(struct tracker *t, const struct request *now, uint64_t 
 	peer_request_add(t->peer, &t->request, REQUEST_TRACK, now->id, now->wants_answer);
 	t->waiting = true;
 	if (t->version <= slot->acked_version) {
+		t->told_shown = true;
 		tracker_answer(t, "acked", NULL, -1);
 		return;
 	}
@@ -464,6 +512,11 @@ void track_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_v
 		r = tracker_change(t, &a, &f);
 	else if (r == 0)
 		r = (t = tracker_new(p, ch, &a, &f)) ? 0 : -1;
+	if (r < 0 && f.code == RTBP_E_PRESENCE_TAKEN &&
+	    !bucket_take(&p->hub->refusals_bucket, hub_now(p->hub), 0))
+		log_notice("%s: client %" PRIu64 " (uid %u, pid %d, %s) is not shown: %s",
+			   ch->topic_text, p->session, p->cred.uid, (int)p->cred.pid, p->name,
+			   f.text);
 	if (r < 0)
 		peer_answer_error(p, &now, RTBP_M_TRACK, f.code, f.text, -1);
 	else

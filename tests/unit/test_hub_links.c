@@ -84,8 +84,8 @@ START_TEST(status)
 	peer_ask(a, 9, "status", "{}");
 	expect(a, "[1,9,null,{*'links':[{'link':0,'state':'online',*'why':'shared by "
 		  "all','joins':1,*},"
-		  "{'link':1,'state':'online',*'why':'*tracker*t*','joins':1,*'uid':1000}]*"
-		  "'channels':[{*'link':0,*'trackers':2}]*");
+		  "{'link':1,'state':'online',*'why':'*client*channel t','joins':1,*'uid':1000}]*"
+		  "'channels':[{*'link':0,*'trackers':2,'shown':2}]*");
 }
 END_TEST
 
@@ -208,7 +208,7 @@ START_TEST(shared_join_goes_first)
 	server_reply(expect_call("t", CALL("3")), true, "{}");
 	expect(b, "[1,2,null,{'outcome':'acked',*");
 	peer_ask(b, 3, "status", "{}");
-	expect(b, "[1,3,null,{*'channels':[{'chan':1,*'link':1,*'trackers':1}]*");
+	expect(b, "[1,3,null,{*'channels':[{'chan':1,*'link':1,*'trackers':1,'shown':1}]*");
 	peer_ask(b, 4, "sync", "{'upstream':true}");
 	expect(b, "[1,4,null,{}]");
 	/* Subscribed, it has both. */
@@ -293,6 +293,7 @@ START_TEST(shared_join_refused)
 	server_close(&rig.frames.at[0], NULL);
 	advance(5000);
 	server_reply(expect_frame("*'phx_join'*"), false, "{'reason':'Unauthorized: no'}");
+	expect(a, "[2,'track',{*'outcome':'queued',*");
 	expect(a, "[2,'error',{'method':'track',*'error':[300,'rejected',*");
 	peer_ask(b, 2, "track", ASK("3"));
 	server_reply(expect_call("t", CALL("3")), true, "{}");

@@ -199,20 +199,20 @@ START_TEST(status)
 	expect(a, "[2,'connection',*");
 	peer_call(a, "status", "{}");
 	peer_ask(a, 2, "status", "{}");
-	text = expect(
-		a,
-		"[1,2,null,{'server':{'name':'rtbridged','version':*,'pid':*,'uptime_ms':"
-		"32000},'connection':{'state':'online','since':*},'url':"
-		"'wss://example.test:443/realtime/v1/websocket','vsn':'2.0.0','links':"
-		"[{'link':0,'state':'online','since':*,'why':'shared by all','joins':1,"
-		"'rtt_ms':*}],'clients':[{'session':1,'uid':1000,'pid':4242,'name':"
-		"'test','version':'1','subscriptions':1,'queued_bytes':4711}],"
-		"'channels':[{'chan':1,'topic':'t','private':false,'state':'rejoining',"
-		"'link':0,'subscribers':1,'queued_sends':0,'trackers':0,'code':'connection','text':"
-		"*}],'counters':{'reconnects':1,'messages_in':0,'messages_out':0,"
-		"'bytes_in':*,'bytes_out':*,'deliveries':0,'undecoded':0,"
-		"'slow_consumers':0},'last_disconnect':{'since':*,'reason':'restart',"
-		"'text':'going away'}}]");
+	text = expect(a,
+		      "[1,2,null,{'server':{'name':'rtbridged','version':*,'pid':*,'uptime_ms':"
+		      "32000},'connection':{'state':'online','since':*},'url':"
+		      "'wss://example.test:443/realtime/v1/websocket','vsn':'2.0.0','links':"
+		      "[{'link':0,'state':'online','since':*,'why':'shared by all','joins':1,"
+		      "'rtt_ms':*}],'clients':[{'session':1,'uid':1000,'pid':4242,'name':"
+		      "'test','version':'1','subscriptions':1,'trackers':0,'queued_bytes':4711}],"
+		      "'channels':[{'chan':1,'topic':'t','private':false,'state':'rejoining',"
+		      "'link':0,'subscribers':1,'queued_sends':0,'trackers':0,'shown':0,'code':'"
+		      "connection','text':"
+		      "*}],'counters':{'reconnects':1,'messages_in':0,'messages_out':0,"
+		      "'bytes_in':*,'bytes_out':*,'deliveries':0,'undecoded':0,"
+		      "'slow_consumers':0},'last_disconnect':{'since':*,'reason':'restart',"
+		      "'text':'going away'}}]");
 	ck_assert_ptr_null(strstr(text, "the-key"));
 	ck_assert(b->finished); /* no hello */
 }

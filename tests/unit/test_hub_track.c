@@ -66,16 +66,21 @@ START_TEST(tracked_again)
 {
 	shown();
 	server_drop(SESSION_FAULT_LOST, "lost");
+	expect(a, "[2,'track',{'chan':1,'topic':'t','private':false,'key':'*','outcome':'queued',"
+		  "'text':'*connection*'}]");
 	advance(5000);
 	expect(a, "[2,'connection',*");
 	server_open();
 	expect(a, "[2,'connection',*");
 	server_join("t");
+	expect_nothing(a);
 	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect(a, "[2,'track',{'chan':1,'topic':'t','private':false,'key':'*','outcome':'acked'}]");
 	expect_nothing(a);
 	expect_no_frame();
 	/* And after the server has closed the channel. */
 	server_close(&rig.frames.at[rig.frames.n - 3], NULL);
+	expect(a, "[2,'track',{*'outcome':'queued',*");
 	advance(5000);
 	server_join("t");
 	expect_call("t", CALL("1"));
@@ -95,11 +100,12 @@ START_TEST(throttled)
 {
 	shown();
 	peer_ask(a, 2, "track", ASK("2"));
-	expect(a, "[1,2,null,{'outcome':'throttled','key':'*','retry_in_ms':250}]");
+	expect(a, "[1,2,null,{'outcome':'throttled','key':'*','text':'*five*','retry_in_ms':250}]");
 	advance(249);
 	expect_no_frame();
 	advance(1);
 	server_reply(expect_call("t", CALL("2")), true, "{}");
+	expect(a, "[2,'track',{*'outcome':'acked'}]");
 	expect_nothing(a);
 	advance(100);
 	peer_ask(a, 3, "track", ASK("3"));
@@ -108,6 +114,7 @@ START_TEST(throttled)
 	expect(a, "[1,4,null,{*'throttled',*'retry_in_ms':900}]");
 	advance(900);
 	server_reply(expect_call("t", CALL("4")), true, "{}");
+	expect(a, "[2,'track',{*'outcome':'acked'}]");
 	/* Enough time: at once. */
 	advance(4000);
 	peer_ask(a, 5, "track", ASK("5"));
@@ -341,6 +348,7 @@ START_TEST(untrack_refused)
 	expect(b, "[1,2,null,{*'throttled',*");
 	advance(1000);
 	server_reply(expect_call("t", CALL("2")), true, "{}");
+	expect(b, "[2,'track',{*'outcome':'acked'}]");
 	expect_nothing(b);
 	peer_ask(b, 3, "untrack", "{'topic':'t'}");
 	expect(b, "[1,3,null,{}]");
@@ -447,11 +455,13 @@ START_TEST(too_many_calls_for_the_server)
 {
 	shown();
 	server_close(&rig.frames.at[0], "Client presence rate limit exceeded");
+	expect(a, "[2,'track',{*'outcome':'queued','text':'Client presence rate *");
 	advance(29999);
 	expect_no_frame();
 	advance(1001);
 	server_join("t");
 	server_reply(expect_call("t", CALL("1")), true, "{}");
+	expect(a, "[2,'track',{*'outcome':'acked'}]");
 	expect_nothing(a);
 }
 END_TEST

@@ -69,6 +69,7 @@ START_TEST(key_costs_a_rejoin)
 	expect(a, "[1,3,null,{*'throttled',*");
 	advance(1000);
 	server_reply(expect_call("t", CALL("3")), true, "{}");
+	expect(a, "[2,'track',{*'key':'alice','outcome':'acked'}]");
 	peer_ask(a, 4, "untrack", "{'topic':'t'}");
 	expect(a, "[1,4,null,{}]");
 	server_reply(expect_call("t", UNTRACK), true, "{}");
