@@ -142,7 +142,7 @@ struct spill *spill_get(struct chan *ch, struct peer *p, const char *key, const 
 		return sp;
 	}
 	hub_copy_text(ch->topic, topic, sizeof(topic));
-	snprintf(why, sizeof(why), "a further client shown in channel %s", topic);
+	snprintf(why, sizeof(why), "one more tracker in channel %s", topic);
 	link = link_place(p, ch->topic, why, ret_text);
 	if (!link)
 		return NULL;

@@ -322,6 +322,26 @@ class Links(Together):
                     self.taken(daemon, "one-more", "another client", "[limits] links")
                 self.untrack_all(trackers, before, outside)
 
+    def test_one_link_is_lost(self):
+        a, b, watch = self.peer(), self.peer(), self.watch()
+        a.track(self.topic, {"n": 1}, key="a")
+        b.track(self.topic, {"n": 2}, key="b")
+        watch.wait({"a": [{"n": 1}], "b": [{"n": 2}]})
+        [lost] = [s["id"] for s in self.server.status()["sockets"]
+                  for t in s["topics"] if t["topic"] == "realtime:" + self.topic and t["presence_key"] == "b"]
+        a.sync(upstream=True)
+        a.take("track")  # the shared join got a's key by a rejoin, maybe
+        self.server.fault(op="close", code=0, sockets=[lost])
+        told = b.wait_notice("track", lambda p: p["outcome"] == "queued")
+        self.assertEqual((told["topic"], told["key"]), (self.topic, "b"))
+        self.assertIn("connection", told["text"])
+        b.wait_notice("track", lambda p: p["outcome"] == "acked")
+        watch.wait({"a": [{"n": 1}], "b": [{"n": 2}]}).settle()
+        a.sync(upstream=True)
+        self.assertEqual(a.take("track"), [])
+        [channel] = [c for c in a.status()["channels"] if c["topic"] == self.topic]
+        self.assertEqual((channel["trackers"], channel["shown"]), (2, 2))
+
     def test_no_keys(self):
         watch, trackers = self.watch(), [self.peer() for _ in range(3)]
         made = [t.track(self.topic, {"n": 1})["key"] for t in trackers]

@@ -84,7 +84,7 @@ START_TEST(status)
 	peer_ask(a, 9, "status", "{}");
 	expect(a, "[1,9,null,{*'links':[{'link':0,'state':'online',*'why':'shared by "
 		  "all','joins':1,*},"
-		  "{'link':1,'state':'online',*'why':'*client*channel t','joins':1,*'uid':1000}]*"
+		  "{'link':1,'state':'online',*'why':'*tracker*channel t','joins':1,*'uid':1000}]*"
 		  "'channels':[{*'link':0,*'trackers':2,'shown':2}]*");
 }
 END_TEST
