@@ -145,7 +145,7 @@ static int on_error_notice(struct rtb_client *c, struct rtbp_val params)
 		return rtbc_protocol_error(c, "an error that is none", 0);
 	if (e.code >= 400)
 		return ended_by_daemon(c, &e);
-	if (rtbc_on_track_notice(c, params, &e) || !c->handlers.error)
+	if (rtbc_on_track_refused(c, params, &e) || !c->handlers.error)
 		return 0;
 	rtbc_copy(name, sizeof(name), e.name);
 	rtbc_copy(text, sizeof(text), e.text);
@@ -172,6 +172,9 @@ static int on_notice(struct rtb_client *c, const struct rtbp_msg *m)
 		return 0;
 	case RTBP_N_ERROR:
 		return on_error_notice(c, m->params);
+	case RTBP_N_TRACK:
+		rtbc_on_track_notice(c, m->params);
+		return 0;
 	default:
 		return 0; /* from a later daemon */
 	}

@@ -102,7 +102,7 @@ static void tracker_free(struct rtb_tracker *tr)
 	free(tr);
 }
 
-static bool is_over(const struct rtb_tracker *tr)
+bool rtbc_tracker_is_over(const struct rtb_tracker *tr)
 {
 	return tr->is_dead && !tr->is_told && tr->n_pending == 0;
 }
@@ -113,7 +113,7 @@ void rtbc_tracks_reap(struct rtb_client *c)
 
 	for (tr = TAILQ_FIRST(&c->trackers); tr; tr = next) {
 		next = TAILQ_NEXT(tr, link);
-		if (is_over(tr))
+		if (rtbc_tracker_is_over(tr))
 			tracker_free(tr);
 	}
 }
@@ -250,7 +250,7 @@ struct rtb_tracker *rtb_untrack(struct rtb_tracker *tr)
 		return NULL;
 	}
 	rtbc_flush_now(c);
-	if (is_over(tr))
+	if (rtbc_tracker_is_over(tr))
 		tracker_free(tr);
 	return NULL;
 }

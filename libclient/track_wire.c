@@ -127,7 +127,7 @@ void rtbc_tracks_on_detach(struct rtb_client *c)
 
 	TAILQ_FOREACH(tr, &c->trackers, link) {
 		tr->is_told = tr->is_asking = false;
-		tr->asked = 0;
+		tr->asked = tr->taken = 0;
 		tr->ask_at = -1;
 		if (!tr->is_dead && tr->result != RTB_TRACK_REFUSED)
 			rtbc_tracker_set(tr, RTB_TRACK_PENDING, "detached", c->error_text, -1);
@@ -164,6 +164,9 @@ static void on_outcome(struct rtb_tracker *tr, struct rtbp_str outcome, struct r
 	(void)rtbp_get_str(rtbp_field(result, RTBP_F_TEXT), &words);
 	rtbc_copy(text, sizeof(text), words);
 	(void)rtbp_get_uint(rtbp_field(result, RTBP_F_RETRY_IN_MS), &retry);
+	if (rtbp_str_is(outcome, "acked") || rtbp_str_is(outcome, "throttled") ||
+	    rtbp_str_is(outcome, "queued"))
+		tr->taken = tr->version;
 	if (rtbp_str_is(outcome, "acked")) {
 		rtbc_tracker_set(tr, RTB_TRACK_SHOWN, "", text, -1);
 	} else if (rtbp_str_is(outcome, "denied")) {
@@ -216,33 +219,81 @@ void rtbc_on_track_error(struct rtb_tracker *tr, uint64_t version, const struct 
 	rtbc_tracks_report(tr->client);
 }
 
-bool rtbc_on_track_notice(struct rtb_client *c, struct rtbp_val params,
-			  const struct rtbp_error_info *e)
+/* ---- notifications ---- */
+
+/* Whom a notification is about. NULL: nobody, or what is waiting to be told to the daemon, or has
+ * not been answered, makes it outdated: that answer says what holds. */
+static struct rtb_tracker *find_told(struct rtb_client *c, struct rtbp_val params)
 {
-	struct rtbp_str method = { NULL, 0 }, topic = { NULL, 0 };
-	char code[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
+	struct rtbp_str topic = { NULL, 0 };
 	struct rtb_tracker *tr;
 	struct rtbc_topic *t;
 	uint64_t chan = 0;
+	bool is_private, is_known;
+
+	if (!rtbp_get_str(rtbp_field(params, RTBP_F_TOPIC), &topic))
+		return NULL;
+	is_known = rtbp_get_bool(rtbp_field(params, RTBP_F_PRIVATE), &is_private);
+	(void)rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &chan);
+	t = is_known ? NULL : rtbc_topic_by_chan(c, chan);
+	if (t) {
+		is_private = t->is_private;
+		is_known = true;
+	}
+	/* The first one of that topic: if it is dead, its `untrack` has not been read by the
+	 * daemon yet, and a later one is not meant. */
+	TAILQ_FOREACH(tr, &c->trackers, link)
+		if (!rtbc_tracker_is_over(tr) && rtbp_str_is(topic, tr->name) &&
+		    (!is_known || tr->is_private == is_private))
+			break;
+	if (!tr || tr->is_dead || tr->result == RTB_TRACK_REFUSED)
+		return NULL;
+	return tr->is_asking || tr->taken != tr->version ? NULL : tr;
+}
+
+bool rtbc_on_track_refused(struct rtb_client *c, struct rtbp_val params,
+			   const struct rtbp_error_info *e)
+{
+	struct rtbp_str method = { NULL, 0 }, topic;
+	char code[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
+	struct rtb_tracker *tr;
 
 	(void)rtbp_get_str(rtbp_field(params, RTBP_F_METHOD), &method);
 	if (!rtbp_str_is(method, rtbp_method_name(RTBP_M_TRACK)) ||
 	    !rtbp_get_str(rtbp_field(params, RTBP_F_TOPIC), &topic))
 		return false;
-	(void)rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &chan);
-	t = rtbc_topic_by_chan(c, chan);
-	/* The first one of that topic: if it is dead, its `untrack` has not been read by the
-	 * daemon yet, and a later one is not meant. */
-	TAILQ_FOREACH(tr, &c->trackers, link)
-		if (rtbp_str_is(topic, tr->name) && (!t || t->is_private == tr->is_private))
-			break;
-	/* A newer question finds out for itself. */
-	if (!tr || tr->is_dead || tr->is_asking || tr->asked != tr->version)
+	tr = find_told(c, params);
+	if (!tr)
 		return true;
 	rtbc_copy(code, sizeof(code), e->name);
 	rtbc_copy(text, sizeof(text), e->text);
 	tr->ask_at = -1;
+	tr->asked = tr->version;
 	rtbc_tracker_set(tr, RTB_TRACK_REFUSED, code, text, -1);
 	rtbc_tracks_report(c);
 	return true;
+}
+
+void rtbc_on_track_notice(struct rtb_client *c, struct rtbp_val params)
+{
+	struct rtbp_str outcome = { NULL, 0 }, words = { NULL, 0 }, key;
+	struct rtb_tracker *tr = find_told(c, params);
+	char text[RTBC_TEXT_MAX];
+
+	if (!tr)
+		return;
+	(void)rtbp_get_str(rtbp_field(params, RTBP_F_OUTCOME), &outcome);
+	(void)rtbp_get_str(rtbp_field(params, RTBP_F_TEXT), &words);
+	rtbc_copy(text, sizeof(text), words);
+	if (rtbp_get_str(rtbp_field(params, RTBP_F_KEY), &key))
+		rtbc_copy(tr->key, sizeof(tr->key), key);
+	if (rtbp_str_is(outcome, "acked")) {
+		/* Nothing is left to find out, also when the question was due just now. */
+		tr->ask_at = -1;
+		tr->asked = tr->version;
+		rtbc_tracker_set(tr, RTB_TRACK_SHOWN, "", text, -1);
+	} else if (rtbp_str_is(outcome, "queued")) {
+		rtbc_tracker_set(tr, RTB_TRACK_PENDING, "queued", text, -1);
+	}
+	rtbc_tracks_report(c);
 }

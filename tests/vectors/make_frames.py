@@ -56,12 +56,12 @@ STATUS = {
               {"link": 1, "state": "online", "since": 1700000000456, "why": "presence in room:1", "joins": 1,
                "rtt_ms": 38, "uid": 1000}],
     "clients": [{"session": 3, "uid": 1000, "pid": 70000, "name": "worker", "version": "1.2", "subscriptions": 2,
-                 "queued_bytes": 0}],
+                 "trackers": 1, "queued_bytes": 0}],
     "channels": [
         {"chan": 1, "topic": "room:1", "private": False, "state": "ready", "link": 0, "subscribers": 2,
-         "queued_sends": 0, "presence": "ok", "entries": 2, "trackers": 1},
+         "queued_sends": 0, "presence": "ok", "entries": 2, "trackers": 2, "shown": 1},
         {"chan": 2, "topic": "room:2", "private": True, "state": "rejected", "link": 0, "subscribers": 1,
-         "queued_sends": 3, "trackers": 0, "code": "rejected", "text": "Unauthorized"},
+         "queued_sends": 3, "trackers": 0, "shown": 0, "code": "rejected", "text": "Unauthorized"},
     ],
     "counters": {"reconnects": 1, "messages_in": 256, "messages_out": 255, "bytes_in": 65536, "bytes_out": 65535,
                  "deliveries": 4294967296, "undecoded": 0, "slow_consumers": 127},
@@ -239,6 +239,11 @@ FRAMES = [
                        {"key": "bob", "prev": BOB["ref"], "ref": "GHlA1hXvRjMmZhnP", "state": {"n": 3}}]}),
     notice("a gap", "gap",
            {"chan": 3, "topic": "room:3", "from": 1700000000123, "to": 1700000004567, "cause": "connection"}),
+
+    notice("track, not shown any more", "track",
+           {"chan": 3, "topic": "room:3", "private": False, "key": "alice", "outcome": "queued", "text": SENTENCE}),
+    notice("track, shown again", "track",
+           {"chan": 3, "topic": "room:3", "private": False, "key": "alice", "outcome": "acked"}),
 
     notice("connection idle", "connection", {"state": "idle", "since": 1700000000123}),
     notice("connection connecting", "connection", {"state": "connecting", "since": 1700000000123}),

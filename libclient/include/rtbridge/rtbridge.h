@@ -322,8 +322,11 @@ RTB_API size_t rtb_presence_count(const struct rtb_sub *sub);
 RTB_API const struct rtb_presence_entry *rtb_presence_next(const struct rtb_sub *sub,
 							   const struct rtb_presence_entry *entry);
 
+/* Not one way only: what is SHOWN is PENDING again while the daemon, its connection or the channel
+ * is away, and SHOWN after that, without the program's doing; the callback tells both. */
 enum rtb_track_state {
-	RTB_TRACK_PENDING,   /* asked for; the daemon, the channel or the server has not answered */
+	RTB_TRACK_PENDING,   /* wanted, not shown: the daemon, the channel or the server has not
+				answered, or what showed it is gone for now */
 	RTB_TRACK_THROTTLED, /* the daemon sends it in retry_in_ms: the server limits such calls */
 	RTB_TRACK_SHOWN,     /* the server took the latest state */
 	RTB_TRACK_REFUSED /* it is not shown and will not be: `text` says why. Only rtb_untrack() is
@@ -333,9 +336,9 @@ enum rtb_track_state {
 struct rtb_track {
 	enum rtb_track_state state;
 	const char *key; /* under which it is shown; "" while unknown */
-	/* Short word for the reason, "" when there is none: "detached" and "queued" (the channel is
-	 * not joined yet) with PENDING, "denied" (by the server's policies), "too_big", or the name
-	 * of the daemon's error. */
+	/* Short word for the reason, "" when there is none. With PENDING: "detached" (from the
+	 * daemon) and "queued" (the channel is not joined, yet or any more); else "denied" (by the
+	 * server's policies), "too_big", or the name of the daemon's error. */
 	const char *code;
 	const char *text;    /* a sentence, "" when there is none */
 	int64_t retry_in_ms; /* -1: none */
@@ -346,8 +349,9 @@ struct rtb_track_options {
 	bool is_private;
 	const char *key; /* NULL: the presence_key of a subscription of the topic, else one that the
 			    daemon makes */
-	/* What became of the latest state; called at each change of it, but not for the PENDING
-	 * that rtb_track() and rtb_track_update() make themselves. May be NULL. */
+	/* What became of the latest state; called at each change of it, also after interruptions,
+	 * but not for the PENDING that rtb_track() and rtb_track_update() make themselves. May be
+	 * NULL. */
 	void (*track)(struct rtb_tracker *tracker, const struct rtb_track *track, void *user);
 	void *user;
 };
