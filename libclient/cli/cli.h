@@ -76,13 +76,15 @@ int cli_presence_track(struct cli *cli);
 
 /* Ends the run with this code; the first call counts. */
 void cli_finish(struct cli *cli, int exit_code);
-/* "rtbridge: ..." on stderr. */
+/* "rtbridge: ..." on stderr, as cli_put_plain() writes it. */
 void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Makes the client and waits until it is attached (not with is_patient). Return: 0, or the exit
  * code, with the error printed. */
 int cli_attach(struct cli *cli);
-/* The first half of it: the client does not wait yet. */
+/* Its two halves: the client that does not wait yet, so that wrong wishes are found first; and the
+ * wait. */
 int cli_start(struct cli *cli);
+int cli_wait_attached(struct cli *cli);
 /* One turn of the loop: waits for the client, signals, the end of -W and `extra` (may be NULL),
  * then processes. After that cli->is_done may be set. */
 void cli_turn(struct cli *cli, struct pollfd *extra);
@@ -128,6 +130,8 @@ void cli_notice(const struct cli *cli, const char *type, const char *topic, cons
 void cli_notice_state(struct cli *cli, enum rtb_state state, int why);
 void cli_notice_connection(struct cli *cli, const struct rtb_connection *conn);
 void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap);
+/* A channel that will not be joined, on stderr whatever stdout carries. Return: the exit code. */
+int cli_tell_rejected(const struct rtb_channel *ch);
 
 /* there.c: who is there */
 
@@ -176,6 +180,7 @@ struct mp mp_find(struct mp map, const char *key);
 struct mp mp_first(struct mp array);
 struct mp mp_next(struct mp element);
 size_t mp_count(struct mp array);
+bool mp_is_map(struct mp v);
 bool mp_is_bin(struct mp v, const void **ret, size_t *ret_size);
 int64_t mp_int(struct mp v, int64_t otherwise);
 bool mp_bool(struct mp v);

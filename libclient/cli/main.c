@@ -14,7 +14,7 @@ static const char help[] =
 	"  status                        how the daemon and its connection are (default)\n"
 	"  sub TOPIC...                  print messages; JSON Lines unless on a terminal\n"
 	"    -e, --event EVENT           only these events (repeatable)\n"
-	"    --presence                  also who is there, and what changes about it\n"
+	"    --presence                  also who is there, and its changes; -e filters none\n"
 	"    -C, --count N               end after N messages or changes of who is there\n"
 	"    -E, --exit-ready            end once all topics are ready\n"
 	"    --self                      also what this process sends\n"
@@ -28,7 +28,7 @@ static const char help[] =
 	"  for all: -s, --socket PATH    the daemon's socket; else $RTBRIDGE_SOCKET, else\n"
 	"                                $XDG_RUNTIME_DIR/rtbridge/rtbridge.sock if it exists,\n"
 	"                                else /run/rtbridge/rtbridge.sock\n"
-	"           -W, --wait SECONDS   give up then (27)\n"
+	"           -W, --wait SECONDS   give up then (27); sub without -C: 0 if something came\n"
 	"           --json               JSON output        -h, --help        --version\n"
 	"exit: 0 ok, 1 error, 2 usage, 3 daemon not running, 4 daemon up but not connected,\n"
 	"  5 denied or rejected, 6 refused (size, limit, busy, bad payload), 7 outcome unknown,\n"
@@ -44,16 +44,19 @@ static const char presence_help[] =
 	"                                SIGTERM; tells when it is shown, throttled or refused\n"
 	"    --key KEY                   under this key, else under one that the daemon makes\n"
 	"    -, --stdin                  each line of stdin is a new state, the first one, too,\n"
-	"                                if there is no JSON; at its end, once the last one is\n"
-	"                                shown, track ends\n"
+	"                                if there is no JSON; ends once the last one is shown\n"
 	"  track [JSON] -- CMD ARG...    be there while CMD runs. It starts at once, presence\n"
 	"                                follows when it can, even without a daemon at first;\n"
 	"                                signals go to CMD, the exit code is its own (126 cannot\n"
-	"                                be run, 127 not found), its stdin is /dev/null with -\n"
+	"                                be run, 127 not found), its stdin is /dev/null with -.\n"
+	"                                Once refused, it is not tried again before a new state\n"
+	"                                comes. SIGKILL of track leaves CMD without presence.\n"
 	"  for all: --private, -s, -W and --json as `rtbridge --help` says. JSON Lines unless on\n"
-	"  a terminal. With -W, track is there for that long; a CMD takes no -W.\n"
-	"exit: as `rtbridge --help` says; 5 the server's policies do not show it, or do not let\n"
-	"  this be shown, 6 refused by the daemon (presence_taken, a limit, a bad state)\n";
+	"  a terminal. With -W, watch exits by 0 if who is there came in time (with -C: N\n"
+	"  changes), else by 27; track is there for that long; a CMD takes no -W.\n"
+	"exit: as `rtbridge --help` says; 2 also a bad key, 5 the server's policies do not show\n"
+	"  it, or do not let this be shown, 6 a bad state, or refused by the daemon\n"
+	"  (presence_taken, a limit)\n";
 
 /* Options that only some verbs take, as bits. */
 enum {
@@ -77,6 +80,7 @@ enum {
 	OPT_STDIN,
 };
 
+static const char short_options[] = "hs:W:ve:C:Elq";
 static const struct option long_options[] = {
 	{ "socket", required_argument, NULL, 's' },
 	{ "json", no_argument, NULL, OPT_JSON },
@@ -227,9 +231,8 @@ static int take_flag(struct cli *cli, int option)
 	case OPT_STDIN:
 		cli->from_stdin = true;
 		break;
-	default: /* getopt has said what is wrong */
-		fputs("Try `rtbridge --help`.\n", stderr);
-		return CLI_USAGE;
+	default:
+		return CLI_USAGE; /* getopt has said what is wrong */
 	}
 	return -1;
 }
@@ -270,6 +273,45 @@ static const char *option_name(int option)
 	return "?";
 }
 
+static const char *help_of(const char *command)
+{
+	return strcmp(command, "presence") == 0 ? "`rtbridge presence --help`"
+						: "`rtbridge --help`";
+}
+
+/* Behind what getopt said. The rest of the options tells which command it is. */
+static void advise(int argc, char **argv)
+{
+	opterr = 0;
+	while (getopt_long(argc, argv, short_options, long_options, NULL) != -1)
+		;
+	fprintf(stderr, "Try %s.\n", help_of(optind < argc ? argv[optind] : ""));
+}
+
+static bool is_part(const char *word)
+{
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++)
+		if (verbs[i].part && strcmp(verbs[i].part, word) == 0)
+			return true;
+	return false;
+}
+
+/* `presence` and no verb of it. */
+static void explain_presence(char **operands, int n)
+{
+	if (n < 2)
+		cli_error("presence needs a TOPIC, then ls, watch or track; see %s",
+			  help_of("presence"));
+	else if (is_part(operands[1]))
+		cli_error("the topic comes first: rtbridge presence %s %s; see %s",
+			  n > 2 ? operands[2] : "TOPIC", operands[1], help_of("presence"));
+	else if (n < 3)
+		cli_error("after the topic comes ls, watch or track; see %s", help_of("presence"));
+	else
+		cli_error("unknown: %s; after the topic comes ls, watch or track; see %s",
+			  operands[2], help_of("presence"));
+}
+
 static const struct verb *find_verb(char **operands, int n_operands)
 {
 	const char *name = n_operands ? operands[0] : "status";
@@ -282,7 +324,7 @@ static const struct verb *find_verb(char **operands, int n_operands)
 			return v;
 	}
 	if (strcmp(name, "presence") == 0)
-		cli_error("presence needs a TOPIC and ls, watch or track; see `rtbridge --help`");
+		explain_presence(operands, n_operands);
 	else
 		cli_error("unknown command %s; see `rtbridge --help`", name);
 	return NULL;
@@ -304,28 +346,29 @@ static int run_verb(struct cli *cli, char **operands, int n_operands, int allowe
 	if (!v)
 		return CLI_USAGE;
 	if (!(v->bit & allowed)) {
-		cli_error("%s%s%s does not take --%s; see `rtbridge --help`", v->name, blank, part,
-			  option_name(culprit));
+		cli_error("%s%s%s does not take --%s; see %s", v->name, blank, part,
+			  option_name(culprit), help_of(v->name));
 		return CLI_USAGE;
 	}
 	cli->operands = operands + (n_operands ? 1 : 0);
 	cli->n_operands = n_operands ? n_operands - 1 : 0;
 	if (has_too_many(cli, v)) {
-		cli_error("%s%s%s takes no further operand; see `rtbridge --help`", v->name, blank,
-			  part);
+		cli_error("%s%s%s takes no further operand; see %s", v->name, blank, part,
+			  help_of(v->name));
 		return CLI_USAGE;
 	}
 	return v->run(cli);
 }
 
 /* What stands behind "--": the command of `presence TOPIC track`, for all others operands that may
- * look like options. getopt_long() moves "--" in front of all operands. */
+ * look like options. getopt_long() moves "--" in front of all operands. Return: how many; -1: there
+ * is no "--". */
 static int count_tail(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++)
 		if (strcmp(argv[i], "--") == 0)
 			return argc - i - 1;
-	return 0;
+	return -1;
 }
 
 static int run(struct cli *cli, char **operands, int n, int n_tail, int allowed, int culprit)
@@ -335,6 +378,10 @@ static int run(struct cli *cli, char **operands, int n, int n_tail, int allowed,
 	if (cli->help) {
 		fputs(is_presence ? presence_help : help, stdout);
 		return CLI_OK;
+	}
+	if (is_presence && n_tail == 0 && n > 2 && strcmp(operands[2], "track") == 0) {
+		cli_error("a command must stand behind --; see %s", help_of("presence"));
+		return CLI_USAGE;
 	}
 	if (is_presence && n_tail > 0 && n - n_tail >= 3) {
 		n -= n_tail;
@@ -354,8 +401,10 @@ int main(int argc, char **argv)
 	cli.events = events;
 	/* getopt_long() permutes: options may stand before and behind the operands. */
 	while (code < 0 &&
-	       (option = getopt_long(argc, argv, "hs:W:ve:C:Elq", long_options, NULL)) != -1) {
+	       (option = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
 		code = take_option(&cli, option, optarg);
+		if (option == '?')
+			advise(argc, argv);
 		if ((allowed & verbs_of(option)) != allowed)
 			culprit = option;
 		allowed &= verbs_of(option);

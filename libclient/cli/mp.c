@@ -136,6 +136,13 @@ struct mp mp_find(struct mp map, const char *key)
 	return none;
 }
 
+bool mp_is_map(struct mp v)
+{
+	struct head h;
+
+	return read_head(v, &h) && h.is_map;
+}
+
 bool mp_is_bin(struct mp v, const void **ret, size_t *ret_size)
 {
 	struct head h;

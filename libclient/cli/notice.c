@@ -102,3 +102,20 @@ void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap)
 	}
 	fputc('\n', stderr);
 }
+
+/* Only what the server's policies decide is worth a look at them; a limit, for one, is ours. */
+int cli_tell_rejected(const struct rtb_channel *ch)
+{
+	const char *advice = "";
+	int code = CLI_REFUSED;
+
+	if (strcmp(ch->code, "rejected") == 0 || strcmp(ch->code, "unauthorized") == 0) {
+		advice = "; see the policies of the project";
+		code = CLI_DENIED;
+	} else if (strcmp(ch->code, "private_only") == 0) {
+		advice = "; see --private";
+		code = CLI_DENIED;
+	}
+	cli_error("cannot join %s: %s (%s)%s", ch->topic, ch->text, ch->code, advice);
+	return code;
+}

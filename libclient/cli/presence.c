@@ -35,7 +35,9 @@ static void on_presence(struct rtb_sub *sub, const struct rtb_presence *change, 
 	(void)change; /* the first one is all of it */
 	if (ls->cli->is_done)
 		return;
-	if (!ls->json)
+	if (!ls->json && rtb_presence_count(sub) == 0)
+		fputs("nobody is there\n", stderr);
+	else if (!ls->json)
 		print_table(sub);
 	while (ls->json && (e = rtb_presence_next(sub, e))) {
 		cli_put_entry(e);
@@ -52,9 +54,7 @@ static void on_channel(struct rtb_sub *sub, const struct rtb_channel *ch, void *
 	if (ls->cli->is_done)
 		return;
 	if (ch->state == RTB_CHANNEL_REJECTED || ch->state == RTB_CHANNEL_CLOSED) {
-		cli_error("cannot join %s: %s (%s); see the policies of the project", ch->topic,
-			  ch->text, ch->code);
-		cli_finish(ls->cli, CLI_DENIED);
+		cli_finish(ls->cli, cli_tell_rejected(ch));
 	} else if (status == RTB_PRESENCE_DENIED) {
 		cli_error("cannot see who is in %s: denied; see the policies of the project",
 			  ch->topic);

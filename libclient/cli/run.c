@@ -21,13 +21,18 @@ int64_t cli_now_ms(void)
 void cli_error(const char *fmt, ...)
 {
 	va_list ap;
+	char *text;
+	int r;
 
+	va_start(ap, fmt);
+	r = vasprintf(&text, fmt, ap);
+	va_end(ap);
 	fflush(stdout);
 	fputs("rtbridge: ", stderr);
-	va_start(ap, fmt);
-	(void)vfprintf(stderr, fmt, ap);
-	va_end(ap);
+	cli_put_plain(stderr, r < 0 ? "out of memory" : text);
 	fputc('\n', stderr);
+	if (r >= 0)
+		free(text);
 }
 
 void cli_finish(struct cli *cli, int exit_code)
@@ -148,8 +153,11 @@ int cli_attach(struct cli *cli)
 {
 	int r = cli_start(cli);
 
-	if (r != 0)
-		return r;
+	return r != 0 ? r : cli_wait_attached(cli);
+}
+
+int cli_wait_attached(struct cli *cli)
+{
 	while (!cli->was_attached && !cli->is_done)
 		cli_turn(cli, NULL);
 	return cli->is_done ? cli->exit_code : 0;

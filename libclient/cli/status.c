@@ -108,6 +108,18 @@ static void cell_presence(struct cli_table *t, struct mp channel)
 		cli_table_cell(t, "%s", state[0] ? state : "-");
 }
 
+/* "2 of 3": not all that want to be are shown. */
+static void cell_trackers(struct cli_table *t, struct mp channel)
+{
+	int64_t wanted = mp_int(mp_find(channel, "trackers"), -1);
+	int64_t shown = mp_int(mp_find(channel, "shown"), wanted);
+
+	if (wanted >= 0 && shown != wanted)
+		cli_table_cell(t, "%lld of %lld", (long long)shown, (long long)wanted);
+	else
+		cell_int(t, channel, "trackers");
+}
+
 static void head_cells(struct cli_table *t, const char *const *names)
 {
 	for (t->n_columns = 0; names[t->n_columns]; t->n_columns++)
@@ -157,7 +169,7 @@ static void print_channels(struct mp channels)
 		cell_int(&t, c, "link");
 		cell_int(&t, c, "subscribers");
 		cell_presence(&t, c);
-		cell_int(&t, c, "trackers");
+		cell_trackers(&t, c);
 		cell_int(&t, c, "queued_sends");
 		mp_text(mp_find(c, "code"), code, sizeof(code));
 		mp_text(mp_find(c, "text"), text, sizeof(text));
@@ -168,8 +180,8 @@ static void print_channels(struct mp channels)
 
 static void print_clients(struct mp clients)
 {
-	static const char *const names[] = { "SESSION", "UID",    "PID",          "NAME",
-					     "VERSION", "TOPICS", "QUEUED_BYTES", NULL };
+	static const char *const names[] = { "SESSION", "UID",    "PID",          "NAME", "VERSION",
+					     "TOPICS",  "TRACKS", "QUEUED_BYTES", NULL };
 	struct cli_table t = { 0 };
 
 	if (!mp_count(clients))
@@ -183,6 +195,7 @@ static void print_clients(struct mp clients)
 		cell_text(&t, c, "name");
 		cell_text(&t, c, "version");
 		cell_int(&t, c, "subscriptions");
+		cell_int(&t, c, "trackers");
 		cell_int(&t, c, "queued_bytes");
 	}
 	cli_table_print(&t, stdout);

@@ -16,7 +16,8 @@
 struct topic {
 	struct sub *all;
 	struct rtb_sub *sub;
-	bool is_ready, is_rejected, is_troubled;
+	bool is_ready, is_troubled;
+	int rejected;                      /* 0, or the exit code for it */
 	enum rtb_presence_status presence; /* as told last */
 };
 
@@ -113,16 +114,18 @@ static void on_gap(struct rtb_sub *rtb_sub, const struct rtb_gap *gap, void *use
 /* Whatever may be told, the exit may be due. */
 static void check_all(struct sub *s)
 {
-	int n_ready = 0, n_rejected = 0;
+	int n_ready = 0, n_rejected = 0, code = CLI_OK;
 
 	for (int i = 0; i < s->n_topics; i++) {
 		n_ready += s->topics[i].is_ready;
-		n_rejected += s->topics[i].is_rejected;
+		n_rejected += s->topics[i].rejected != 0;
+		if (s->topics[i].rejected && code != CLI_DENIED)
+			code = s->topics[i].rejected;
 	}
 	if (n_rejected == s->n_topics)
-		cli_finish(s->cli, CLI_DENIED);
+		cli_finish(s->cli, code);
 	else if (s->cli->until_ready && n_ready + n_rejected == s->n_topics)
-		cli_finish(s->cli, n_rejected ? CLI_DENIED : CLI_OK);
+		cli_finish(s->cli, code);
 }
 
 /* That there will be nothing to tell about who is there. */
@@ -140,10 +143,12 @@ static void check_presence(struct topic *t)
 		printf("{\"type\":\"presence\"");
 		cli_put_json_field(stdout, "topic", topic);
 		printf(",\"event\":\"%s\"}\n", is_denied ? "denied" : "overflow");
-	} else if (is_denied) {
+	}
+	/* What ends the run is said in every mode. */
+	if (is_denied && (!t->all->json || t->all->is_watch)) {
 		cli_error("cannot see who is in %s: denied; see the policies of the project",
 			  topic);
-	} else {
+	} else if (!t->all->json) {
 		cli_error("cannot see who is in %s: it is more than the daemon keeps ([limits] "
 			  "presence)",
 			  topic);
@@ -163,15 +168,14 @@ static void on_channel(struct rtb_sub *rtb_sub, const struct rtb_channel *ch, vo
 
 	(void)rtb_sub;
 	t->is_ready = ch->state == RTB_CHANNEL_READY;
-	t->is_rejected = ch->state == RTB_CHANNEL_REJECTED || ch->state == RTB_CHANNEL_CLOSED;
+	t->rejected = 0;
 	if (s->cli->verbose || is_bad || (t->is_ready && t->is_troubled))
 		cli_notice(s->cli, "channel", ch->topic, channel_states[ch->state], ch->code,
 			   ch->text, ch->retry_in_ms);
 	if (is_bad || t->is_ready)
 		t->is_troubled = is_bad;
-	if (t->is_rejected && !s->json)
-		cli_error("cannot join %s: %s (%s); see the policies of the project", ch->topic,
-			  ch->text, ch->code);
+	if (ch->state == RTB_CHANNEL_REJECTED || ch->state == RTB_CHANNEL_CLOSED)
+		t->rejected = cli_tell_rejected(ch);
 	check_presence(t);
 	check_all(s);
 }

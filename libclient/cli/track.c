@@ -16,7 +16,7 @@ struct track {
 	struct cli *cli;
 	const char *topic, *json; /* json NULL: the first state comes from stdin */
 	bool is_json;
-	bool is_troubled;
+	bool is_troubled, was_shown, is_refused;
 	bool is_lost; /* the daemon refused us for good, the command runs on */
 	int worst;    /* 0, or the exit code of the lines that were no states */
 	struct rtb_tracker *tracker;
@@ -73,8 +73,7 @@ static void tell_refused(struct track *t, const struct rtb_track *track)
 
 	if (t->is_json)
 		print_json(t, track);
-	else
-		cli_error("cannot be shown in %s: %s (%s)", t->topic, track->text, track->code);
+	cli_error("cannot be shown in %s: %s (%s)", t->topic, track->text, track->code);
 	if (!t->child)
 		cli_finish(t->cli, is_denied ? CLI_DENIED : CLI_REFUSED);
 }
@@ -89,7 +88,9 @@ static void on_track(struct rtb_tracker *tracker, const struct rtb_track *track,
 	(void)tracker;
 	if (t->cli->is_done || is_detached)
 		return;
-	if (track->state == RTB_TRACK_REFUSED)
+	t->was_shown = t->was_shown || is_shown;
+	t->is_refused = track->state == RTB_TRACK_REFUSED;
+	if (t->is_refused)
 		tell_refused(t, track);
 	else if (t->is_json)
 		print_json(t, track);
@@ -125,13 +126,41 @@ static void on_signal(struct cli *cli, const struct signalfd_siginfo *info)
 
 /* ---- states ---- */
 
-/* Return: 0, or the exit code, with the error printed behind `lead`. */
+/* Says it in JSON's words; the library knows states in MessagePack only. Return: 0, or the exit
+ * code, with the error printed behind `lead`. */
+static int check_state(const char *lead, const char *json, size_t size)
+{
+	char error[256];
+	size_t state_size;
+	void *state;
+	bool is_map;
+	int r = rtb_json_to_msgpack(json, size, &state, &state_size, error, sizeof(error));
+
+	if (r == RTB_E_PAYLOAD) {
+		cli_error("%sthe state is not JSON: %s", lead, error);
+		return CLI_REFUSED;
+	}
+	if (r < 0) {
+		cli_error("%s%s", lead, rtb_strerror(r));
+		return CLI_ERROR;
+	}
+	is_map = mp_is_map((struct mp){ state, state_size });
+	rtb_free(state);
+	if (is_map)
+		return 0;
+	cli_error("%sa state is a JSON object, like {\"n\":1}", lead);
+	return CLI_REFUSED;
+}
+
+/* The same. */
 static int set_state(struct track *t, const char *lead, const char *json, size_t size)
 {
 	struct rtb_track_options o = RTB_TRACK_OPTIONS_INIT;
 	struct rtb_client *c = t->cli->client;
-	int r;
+	int r = check_state(lead, json, size);
 
+	if (r != 0)
+		return r;
 	o.is_private = t->cli->is_private;
 	o.key = t->cli->key;
 	o.track = on_track;
@@ -145,7 +174,10 @@ static int set_state(struct track *t, const char *lead, const char *json, size_t
 		r = rtb_track_json(c, t->topic, json, size, &o, &t->tracker);
 	if (r >= 0)
 		return 0;
-	cli_error("%s%s", lead, rtb_client_error_text(c));
+	if (r == RTB_E_KEY)
+		cli_error("cannot be shown under the key \"%s\": %s", o.key, rtb_strerror(r));
+	else
+		cli_error("%s%s", lead, rtb_client_error_text(c));
 	if (r == RTB_E_TOPIC || r == RTB_E_KEY)
 		return CLI_USAGE;
 	return r == RTB_E_PAYLOAD || r == RTB_E_TOO_BIG ? CLI_REFUSED : CLI_ERROR;
@@ -227,16 +259,26 @@ static int check_operands(struct cli *cli, struct track *t)
 	}
 	if (n > 1) {
 		cli_error("track needs at most one JSON; a command stands behind --; see "
-			  "`rtbridge --help`");
+			  "`rtbridge presence --help`");
 		return CLI_USAGE;
 	}
 	if (cli->command && cli->end_ms >= 0) {
-		cli_error("track does not take -W around a command; see `rtbridge --help`");
+		cli_error("track does not take -W around a command; see "
+			  "`rtbridge presence --help`");
 		return CLI_USAGE;
 	}
 	t->topic = cli->operands[0];
 	t->json = n == 1 ? rest[0] : cli->from_stdin ? NULL : "{}";
 	return 0;
+}
+
+/* Before the first state has come. */
+static int try_key(struct track *t)
+{
+	int r = set_state(t, "cannot be shown: ", "{}", 2);
+
+	t->tracker = rtb_untrack(t->tracker);
+	return r;
 }
 
 static int start(struct cli *cli, struct track *t)
@@ -250,9 +292,13 @@ static int start(struct cli *cli, struct track *t)
 	/* A command has stdout for itself. */
 	t->is_json = !cli->command && (cli->json || !isatty(STDOUT_FILENO));
 	cli->notices_in_json = t->is_json;
-	r = cli->command ? cli_start(cli) : cli_attach(cli);
-	if (r == 0 && t->json)
-		r = set_state(t, "cannot be shown: ", t->json, strlen(t->json));
+	r = cli_start(cli);
+	/* What is wrong with the wish needs no daemon to be found. */
+	if (r == 0)
+		r = t->json ? set_state(t, "cannot be shown: ", t->json, strlen(t->json))
+			    : try_key(t);
+	if (r == 0 && !cli->command)
+		r = cli_wait_attached(cli);
 	if (r == 0 && cli->command) {
 		r = cli_child_start(cli, cli->from_stdin, &t->child);
 		cli->on_signal = on_signal;
@@ -278,6 +324,8 @@ int cli_presence_track(struct cli *cli)
 	else if (r == CLI_TIMEOUT)
 		cli_error("not shown in %s within %g s; see `rtbridge status`", t.topic,
 			  cli->wait_s);
+	if (t.child && !t.was_shown && !t.is_refused && !t.is_lost)
+		cli_error("%s ended before its presence was shown in %s", cli->command[0], t.topic);
 	/* The callbacks refer to `t`. */
 	cli->client = rtb_client_free(cli->client);
 	free(t.in.buf);

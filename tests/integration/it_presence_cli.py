@@ -98,7 +98,7 @@ class PresenceCommand(Story):
         self.assertEqual((code, errors), (0, ""))
         self.assertEqual([(e["key"], e["state"]) for e in lines], [("alice", {"n": 1}), ("bob", {"n": 2})])
         status = "\n".join(self.run_cli("status").end(plain=True)[1])
-        self.assertRegex(status, r"(?m)^1 +online .*one more tracker in channel")
+        self.assertRegex(status, rf"(?m)^1 +online .* a further client shown in channel {self.topic}$")
         self.assertRegex(status, rf"(?m)^\d+ +{self.topic} .* ok, 2 there +2 ")
         alice.process.kill()
         watch.wait(event="leave", key="alice", state={"n": 1})
@@ -120,7 +120,7 @@ class PresenceCommand(Story):
         # The daemon may pace the second one.
         self.assertIn([line["state"] for line in lines], (["shown"], ["throttled", "shown"]))
         self.assertEqual(code, 6)
-        self.assertRegex(errors, "line 2: bad state: ")
+        self.assertRegex(errors, "line 2: the state is not JSON: ")
         code, lines, _ = run.end()
         changes = [{k: line.get(k) for k in ("event", "state", "previous")} for line in lines if line["type"] == "presence"]
         self.assertEqual((code, changes), (0, [
@@ -149,6 +149,14 @@ class PresenceCommand(Story):
             track.wait(state="shown")
             watch.wait(event="join", key="k", state={"n": 1})
 
+    def test_told_of_an_interruption(self):
+        track = self.shown("--key", "k")
+        self.server.fault({"op": "close", "sockets": "all"})
+        pending = track.wait(type="track", state="pending")
+        self.assertEqual((pending["key"], pending["code"]), ("k", "queued"))
+        self.assertTrue(pending["text"])
+        track.wait(type="track", state="shown")
+
     def test_gap(self):
         run = self.run_cli("sub", self.topic, "--presence")
         run.wait(event="sync")
@@ -169,7 +177,8 @@ class PresenceCommand(Story):
         with self.another(sections={"presence": {"trackers": "refuse"}}) as daemon:
             self.shown("--key", "first", daemon=daemon)
             code, lines, errors = self.presence("track", "--key", "second", daemon=daemon).end()
-            self.assertEqual((code, errors), (6, ""))
+            self.assertEqual(code, 6)
+            self.assertRegex(errors, r"^rtbridge: cannot be shown in \S+: .* \(presence_taken\)$")
             self.assertEqual((lines[0]["state"], lines[0]["code"]), ("refused", "presence_taken"))
             self.assertIn("[presence] trackers = refuse", lines[0]["text"])
 

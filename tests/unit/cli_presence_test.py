@@ -13,7 +13,7 @@ import termios
 import unittest
 
 from cli_fake import Error
-from cli_run import DEADLINE, Case
+from cli_run import DEADLINE, Case, Run
 
 ALICE = {"key": "alice", "ref": "r1", "state": {"n": 1}}
 BOB = {"key": "bob", "ref": "r2", "state": {"n": 2}}
@@ -143,6 +143,8 @@ class Ls(Presence):
 
     def test_nobody(self):
         self.assertEqual(self.run_cli("presence", "room:1", "ls").end(), (0, [], ""))
+        run, _, text = self.on_terminal("presence", "room:1", "ls")
+        self.assertEqual((*run.end(), text()), (0, [], "nobody is there", ""))
 
     def test_once_it_is_known(self):
         self.daemon.presence["state"] = "pending"
@@ -174,7 +176,16 @@ class Ls(Presence):
         self.daemon.on["subscribe"] = subscribe
         code, lines, errors = self.run_cli("presence", "room:1", "ls").end()
         self.assertEqual((code, lines), (5, []))
-        self.assertIn("cannot join room:1: Unauthorized (rejected)", errors)
+        self.assertIn("cannot join room:1: Unauthorized (rejected); see the policies", errors)
+
+    def test_a_limit_is_no_policy(self):
+        def subscribe(connection, id, params):
+            raise Error(207, "too_many", "no connection has room ([limits] links)")
+
+        self.daemon.on["subscribe"] = subscribe
+        code, lines, errors = self.run_cli("presence", "room:1", "ls").end()
+        self.assertEqual((code, lines), (6, []))
+        self.assertEqual(errors, "rtbridge: cannot join room:1: no connection has room ([limits] links) (too_many)")
 
     def test_time_over(self):
         self.daemon.presence["state"] = "pending"
@@ -207,8 +218,9 @@ class Watch(Presence):
 
     def test_denied(self):
         self.daemon.presence["state"] = "denied"
-        code, lines, _ = self.run_cli("presence", "room:1", "watch").end()
+        code, lines, errors = self.run_cli("presence", "room:1", "watch").end()
         self.assertEqual(code, 5)
+        self.assertRegex(errors, "^rtbridge: cannot see who is in room:1: denied; see the policies")
         self.assertEqual([json.loads(line)["event"] for line in lines], ["denied"])
 
     def test_time_over(self):
@@ -263,7 +275,7 @@ class Track(Tracks):
 
                 self.daemon.on["track"] = track
                 got, lines, errors = self.run_cli("presence", "room:1", "track").end()
-                self.assertEqual((got, errors), (code, ""))
+                self.assertEqual((got, errors), (code, f"rtbridge: cannot be shown in room:1: {error[2]} ({error[1]})"))
                 self.assertEqual([json.loads(line) for line in lines], [
                     {"type": "track", "topic": "room:1", "state": "refused", "code": error[1], "text": error[2]}
                 ])  # fmt: skip
@@ -295,19 +307,21 @@ class Track(Tracks):
         os.close(theirs)
         code, _, errors = run.end()
         self.assertEqual(code, 6)
-        self.assertRegex(errors, r"^rtbridge: cannot be shown in room:1: another one is shown.? \(presence_taken\)$")
+        self.assertRegex(errors, r"^rtbridge: cannot be shown in room:1: another one is shown\? \(presence_taken\)$")
 
     def test_wrong_things(self):
         for args, code, words in (
-            (["{"], 6, "bad state"),
-            (["[1]"], 6, "no map"),
+            (["{"], 6, ": the state is not JSON: .* at byte 1$"),
+            (["[1]"], 6, ': a state is a JSON object, like {"n":1}$'),
             (['{"a":"' + "x" * 70000 + '"}'], 6, "at most 65536 bytes"),
-            (["--key", "\n"], 2, "bad presence key"),
+            (["--key", "a\n"], 2, r'under the key "a\?": bad presence key'),
+            (["--key", "a\n", "-"], 2, r'under the key "a\?": bad presence key'),
         ):
             with self.subTest(args[0][:5]):
                 got, lines, errors = self.run_cli("presence", "room:1", "track", *args).end()
                 self.assertEqual((got, lines), (code, []))
-                self.assertRegex(errors, "^rtbridge: cannot be shown: .*" + words)
+                self.assertRegex(errors, "^rtbridge: cannot be shown.*" + words)
+                self.assertEqual(Run(None, "presence", "room:1", "track", *args).end()[0], code)  # needs no daemon
 
     def test_time_is_over(self):
         self.assertEqual(self.run_cli("presence", "room:1", "track", "-W", "2").end()[0], 0)
@@ -328,6 +342,18 @@ class Track(Tracks):
         self.shown(run)
         run.process.terminate()
         self.assertEqual(run.end()[0:2], (143, []))
+
+    def test_over_an_interruption_behind_the_daemon(self):
+        run = self.run_cli("presence", "room:1", "track")
+        c = self.connection()
+        self.shown(run)
+        c.notify("track", chan=1, topic="room:1", key="made", outcome="queued", text="the connection is gone")
+        self.assertEqual(run.json(), {"type": "track", "topic": "room:1", "state": "pending", "key": "made",
+                                      "code": "queued", "text": "the connection is gone"})  # fmt: skip
+        c.notify("track", chan=1, topic="room:1", key="made", outcome="acked")
+        self.shown(run)
+        run.process.terminate()
+        self.assertEqual(run.end(), (143, [], ""))
 
 
 class TrackLines(Tracks):
@@ -368,7 +394,7 @@ class TrackLines(Tracks):
         run.process.stdin.close()
         code, lines, errors = run.end()
         self.assertEqual((code, lines), (6, []))
-        self.assertRegex(errors, r"^rtbridge: line 1: bad state: .*\nrtbridge: line 3: bad state: .*$")
+        self.assertRegex(errors, r"^rtbridge: line 1: the state is not JSON: .* at byte \d+\nrtbridge: line 3: a state is a JSON object, .*$")
         self.assertEqual(self.request("track")["state"], {"n": 1})
         self.assertTrue(all(name != "track" for name, _ in self.daemon.requests.queue))
 
@@ -406,6 +432,26 @@ class Command(Presence):
         run.process.stdin.close()
         self.assertEqual(run.end(), (7, ["its stdin"], ""))
         self.daemon.gone.get(timeout=DEADLINE)
+
+    def test_it_ends_too_early(self):
+        self.daemon.on["track"] = lambda c, id, p: {"outcome": "throttled", "key": "k", "retry_in_ms": 60000}
+        run = self.track("sh", "-c", "read x; exit 3", stdin=subprocess.PIPE)
+        run.wait_error("throttled as k")
+        run.process.stdin.close()
+        code, lines, errors = run.end()
+        self.assertEqual((code, lines), (3, []))
+        self.assertEqual(errors.split("\n")[1:], ["rtbridge: sh ended before its presence was shown in room:1"])
+
+    def test_interrupted(self):
+        run = self.track("cat", stdin=subprocess.PIPE)
+        self.request("track")
+        c = self.connection()
+        c.notify("track", chan=1, topic="room:1", key="made", outcome="queued", text="the connection is gone")
+        run.wait_error("-- presence room:1 pending as made: the connection is gone")
+        c.notify("track", chan=1, topic="room:1", key="made", outcome="acked")
+        run.wait_error("-- presence room:1 shown as made")
+        run.process.stdin.close()
+        self.assertEqual(run.end()[0:2], (0, []))
 
     def test_how_it_ends(self):
         for command, code in (
@@ -538,7 +584,7 @@ while True:
     def test_a_bad_state_is_said_before(self):
         code, lines, errors = self.run_cli("presence", "room:1", "track", "{", "--", "echo", "x").end()
         self.assertEqual((code, lines), (6, []))
-        self.assertIn("bad state", errors)
+        self.assertIn("the state is not JSON: ", errors)
 
 
 if __name__ == "__main__":

@@ -53,9 +53,14 @@ class Usage(Case):
             ["pub", "t", "e", "--ttl", "61s"],
             ["--nonsense"],
             ["status", "--private"],
-            ["presence"],
-            ["presence", "t"],
-            ["presence", "t", "dance"],
+            ["sub", "t", "--key", "k"],
+            ["pub", "t", "e", "--presence"],
+        ):
+            with self.subTest(args):
+                self.check(2, args, stderr=r"(see|Try) `rtbridge --help`|cannot use")
+
+    def test_wrong_use_of_presence(self):
+        for args in (
             ["presence", "t", "ls", "more"],
             ["presence", "t", "ls", "--", "cat"],
             ["presence", "t", "ls", "-C", "1"],
@@ -63,11 +68,24 @@ class Usage(Case):
             ["presence", "t", "track", "{}", "-C", "1"],
             ["presence", "t", "track", "{}", "{}"],
             ["presence", "t", "track", "{}", "-W", "1", "--", "true"],
-            ["sub", "t", "--key", "k"],
-            ["pub", "t", "e", "--presence"],
+            ["presence", "t", "track", "--nonsense"],
+            ["--nonsense", "presence", "t", "track", "--key", "k"],
         ):
             with self.subTest(args):
-                self.check(2, args, stderr=r"(see|Try) `rtbridge --help`|cannot use")
+                self.check(2, args, stderr="(see|Try) `rtbridge presence --help`")
+        topic_first = "the topic comes first: rtbridge presence "
+        for args, words in (
+            ([], "presence needs a TOPIC"),
+            (["t"], "after the topic comes ls, watch or track"),
+            (["t", "dance"], "unknown: dance; after the topic comes ls, watch or track"),
+            (["ls"], topic_first + "TOPIC ls"),
+            (["watch", "t"], topic_first + "t watch"),
+            (["t", "track", "--"], "a command must stand behind --"),
+            (["t", "track", "{}", "--"], "a command must stand behind --"),
+            (["t", "track", "{}", "-", "--"], "a command must stand behind --"),
+        ):
+            with self.subTest(args):
+                self.check(2, ["presence", *args], stderr=f"^rtbridge: {words}.*; see `rtbridge presence --help`$")
 
     def test_no_daemon(self):
         verbs = [["presence", "t", verb] for verb in ("ls", "watch", "track")]
@@ -204,6 +222,23 @@ class Sub(Case):
             json.loads(lines[0]),
             {"type": "channel", "topic": "a", "state": "rejected", "code": "rejected", "text": "Unauthorized"},
         )
+
+    def test_a_limit_is_no_policy(self):
+        def subscribe(connection, id, params):
+            if params["topic"] in refused:
+                raise Error(*refused[params["topic"]])
+            return {"chan": 1, "topic": params["topic"], "private": False, "state": "ready"}
+
+        self.daemon.on["subscribe"] = subscribe
+        full, denied = (207, "too_many", "no connection has room ([limits] links)"), (300, "rejected", "Unauthorized")
+        for refused, code in (({"a": full, "b": full}, 6), ({"a": full}, 6), ({"a": full, "b": denied}, 5)):
+            with self.subTest(refused):
+                got, _, errors = self.run_cli("sub", "a", "b", "-E").end()
+                self.assertEqual(got, code)
+                errors = errors.split("\n")
+                self.assertEqual(errors[0], "rtbridge: cannot join a: no connection has room ([limits] links) (too_many)")
+                self.assertEqual(len(errors), len(refused))
+                self.assertEqual("policies" in errors[-1], code == 5)
 
     def test_bad_topic(self):
         self.assertEqual(self.run_cli("sub", "rtbridge:x").end()[0], 2)
@@ -368,16 +403,19 @@ STATUS = {
               {"link": 1, "state": "connecting", "since": 1700000000000, "why": "one more tracker", "joins": 1,
                "rtt_ms": None, "uid": 1000}],
     "clients": [
-        {"session": 3, "uid": 1000, "pid": 77, "name": "worker", "version": "2", "subscriptions": 1, "queued_bytes": 123},
+        {"session": 3, "uid": 1000, "pid": 77, "name": "worker", "version": "2", "subscriptions": 1, "trackers": 4,
+         "queued_bytes": 123},
         {"session": 70000, "uid": 0, "pid": 78, "name": "ev\x1bil", "version": "", "subscriptions": 0, "queued_bytes": 0},
     ],
     "channels": [
         {"chan": 1, "topic": "room:1", "private": False, "state": "ready", "link": 0, "subscribers": 1, "queued_sends": 0,
-         "presence": "ok", "entries": 5, "trackers": 2},
+         "presence": "ok", "entries": 5, "trackers": 2, "shown": 2},
         {"chan": 2, "topic": "räum", "private": True, "state": "rejected", "link": 0, "subscribers": 1,
          "queued_sends": 0, "code": "rejected", "text": "Unauthorized"},
         {"chan": 3, "topic": "room:3", "private": False, "state": "ready", "link": 0, "subscribers": 1, "queued_sends": 0,
-         "presence": "denied", "entries": 0, "trackers": 0},
+         "presence": "denied", "entries": 0, "trackers": 3, "shown": 2},
+        {"chan": 4, "topic": "room:4", "private": False, "state": "ready", "link": 1, "subscribers": 1, "queued_sends": 0,
+         "presence": "ok", "entries": 1, "trackers": 1},
     ],
     "counters": {"reconnects": 0},
 }  # fmt: skip
@@ -391,14 +429,16 @@ class Status(Case):
     def test_for_people(self):
         code, lines, errors = self.status()
         self.assertEqual((code, errors), (0, ""))
-        self.assertRegex(lines[0], r"^online \d+d\d+h wss://host/realtime/v1/websocket channels=3 clients=2 rtt=41ms$")
+        self.assertRegex(lines[0], r"^online \d+d\d+h wss://host/realtime/v1/websocket channels=4 clients=2 rtt=41ms$")
         text = "\n".join(lines)
         self.assertRegex(text, r"LINK +STATE.*\n0 +online +\d+d\d+h +2 +41 +- +shared\n")
         self.assertRegex(text, r"\n1 +connecting +\d+d\d+h +1 +- +1000 +one more tracker\n")
         self.assertRegex(text, r"\n1     room:1  public   ready +0 +1 +ok, 5 there +2 +0 *\n")
-        self.assertRegex(text, r"\n3     room:3  public   ready +0 +1 +denied +0 +0 *\n")
+        self.assertRegex(text, r"\n3     room:3  public   ready +0 +1 +denied +2 of 3 +0 *\n")
+        self.assertRegex(text, r"\n4     room:4  public   ready +1 +1 +ok, 1 there +1 +0 *\n")
         self.assertRegex(text, r"\n2     räum    private  rejected .* rejected: Unauthorized\n")
-        self.assertRegex(text, r"\n3 +1000 +77 +worker +2 +1 +123\n")
+        self.assertRegex(text, r"\n3 +1000 +77 +worker +2 +1 +4 +123\n")
+        self.assertRegex(text, r"\n70000 +0 +78 +ev\?il +- +0 +- +0$")
         self.assertNotIn("\x1b", text)
 
     def test_what_is_wrong(self):
