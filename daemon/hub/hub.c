@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "hub/impl.h"
 
 enum {
@@ -96,6 +97,7 @@ void hub_copy_text(struct rtbp_str s, char *to, size_t size)
 	if (n)
 		memcpy(to, s.p, n);
 	to[n] = '\0';
+	text_clean(to);
 }
 
 void hub_deliver(struct chan *ch, struct blob *notice, struct rtbp_str event, uint64_t sender)

@@ -232,7 +232,7 @@ struct rtbp_buf *hub_scratch(struct hub *hub);
 /* The scratch's contents as a blob; NULL (and logged) without memory. */
 struct blob *hub_scratch_blob(struct hub *hub);
 /* Copies as much of `s`, which is UTF-8, as fits with a NUL: whole characters, so that it stays
- * UTF-8. */
+ * UTF-8; without control characters. */
 void hub_copy_text(struct rtbp_str s, char *to, size_t size);
 /* One packed message of the server, or of a local sender, to the channel's subscribers that want
  * `event`. `sender`: the session that sent it (gets it only with `self`), 0: none. */

@@ -169,12 +169,7 @@ static void copy_text(struct rtbp_val v, char *to, size_t size)
 
 	if (rtbp_get_str(v, &s) && !rtbp_utf8_valid(s.p, s.size))
 		s = (struct rtbp_str){ "?", 1 };
-	hub_copy_text(s, to, size);
-	/* Shown by `status` and in the log. */
-	for (; *to; to++) {
-		if ((unsigned char)*to < 0x20 || *to == 0x7f)
-			*to = '?';
-	}
+	hub_copy_text(s, to, size); /* shown by `status` and in the log */
 }
 
 static void hello_answer(struct peer *p, uint32_t id)

@@ -153,11 +153,12 @@ static void tracker_notice(struct tracker *t, enum rtbp_error code, const char *
 	struct rtbp_buf *b = hub_scratch(t->peer->hub);
 	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_ERROR);
 
-	rtbp_pack_map(b, 4);
+	rtbp_pack_map(b, 5);
 	rtbp_pack_field_text(b, RTBP_F_METHOD, rtbp_method_name(RTBP_M_TRACK));
 	rtbp_pack_field_uint(b, RTBP_F_CHAN, t->chan->number);
 	rtbp_pack_field(b, RTBP_F_TOPIC);
 	rtbp_pack_str(b, t->chan->topic.p, t->chan->topic.size);
+	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, t->chan->is_private);
 	rtbp_pack_field(b, RTBP_F_ERROR);
 	rtbp_pack_error(b, code, text, -1);
 	(void)rtbp_msg_end(b, begin);

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "realtime/backoff.h"
 #include "realtime/heartbeat.h"
 #include "realtime/pending.h"
@@ -102,20 +103,12 @@ static void set_state(struct session *s, enum session_state state)
 	s->stalled = false;
 }
 
-/* Texts from below may quote a server: one line of valid UTF-8 is made of them. */
+/* Texts from below may quote a server. */
 static void set_fault(struct session *s, enum session_fault fault, const char *text)
 {
-	bool valid;
-
 	s->fault = fault;
 	snprintf(s->text, sizeof(s->text), "%s", text ? text : "");
-	valid = rtbp_utf8_valid(s->text, strlen(s->text));
-	for (char *p = s->text; *p; p++) {
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = ' ';
-		else if (!valid && (unsigned char)*p >= 0x80)
-			*p = '?';
-	}
+	text_clean(s->text);
 }
 
 /* ---- beginning and end of an epoch ---- */

@@ -21,7 +21,7 @@ START_TEST(hello)
 		  "'event_bytes':255,'key_bytes':255,'state_bytes':65536,'depth':64,"
 		  "'subscriptions':100},'features':['broadcast','sync.upstream','presence','gap'],"
 		  "'connection':{'state':'online','since':*}}]");
-	ck_assert_str_eq(a->peer->name, "a?b");
+	ck_assert_str_eq(a->peer->name, "a b");
 	ck_assert_str_eq(a->peer->version, "");
 	peer_ask(a, 3, "hello", "{'protocol':1}");
 	expect(a, "[1,3,[200,'bad_request',*],null]");

@@ -281,7 +281,8 @@ START_TEST(denied)
 	expect(a, "[1,4,null,{*'throttled',*");
 	advance(1000);
 	server_reply(expect_call("t", CALL("2")), false, "{}");
-	expect(a, "[2,'error',{'method':'track','chan':1,'topic':'t','error':[300,'rejected',*]}]");
+	expect(a, "[2,'error',{'method':'track','chan':1,'topic':'t','private':*,'error':[300,'"
+		  "rejected',*]}]");
 	server_reply(expect_call("t", UNTRACK), true, "{}");
 	expect_nothing(a);
 	expect_no_frame();
@@ -371,7 +372,8 @@ START_TEST(rejected_channel)
 	advance(0);
 	expect(a, "[1,3,null,{'outcome':'queued',*");
 	server_reply(expect_frame("*'phx_join'*"), false, "{'reason':'Unauthorized: no'}");
-	expect(a, "[2,'error',{'method':'track','chan':*,'topic':'t','error':[300,'rejected',"
+	expect(a, "[2,'error',{'method':'track','chan':*,'topic':'t','private':*,'error':[300,'"
+		  "rejected',"
 		  "'Unauthorized: no',null]}]");
 	peer_ask(a, 4, "untrack", "{'topic':'t','private':true}");
 	expect(a, "[1,4,[206,*");
