@@ -441,8 +441,9 @@ START_TEST(too_large_for_the_server)
 	}
 	server_close(&join, "Track message size exceeded");
 	if (answered)
-		expect(a, "[2,'error',{'method':'track','chan':1,'topic':'t','error':"
-			  "[203,'bad_payload','Track message size exceeded',null]}]");
+		expect(a,
+		       "[2,'error',{'method':'track','chan':1,'topic':'t','private':false,'error':"
+		       "[203,'bad_payload','Track message size exceeded',null]}]");
 	else
 		expect(a, "[1,1,[203,'bad_payload','Track message size exceeded',null],null]");
 	expect(b, "[2,'channel',{*'rejoining','code':'track_too_big',*");

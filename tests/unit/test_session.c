@@ -176,7 +176,7 @@ START_TEST(test_reconnect)
 	check_log("open2 [connecting] ");
 	/* Again at once: not within a second of the last one. */
 	session_reconnect(s, SESSION_FAULT_LOST, "again \xff\x7f");
-	ck_assert_str_eq(status().text, "again ? ");
+	ck_assert_str_eq(status().text, "again ??");
 	closed(SESSION_FAULT_LOST);
 	check_log("close1000 [backoff] ");
 	ck_assert_int_eq(status().next_try_ms, 1000);
