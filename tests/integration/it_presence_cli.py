@@ -98,7 +98,7 @@ class PresenceCommand(Story):
         self.assertEqual((code, errors), (0, ""))
         self.assertEqual([(e["key"], e["state"]) for e in lines], [("alice", {"n": 1}), ("bob", {"n": 2})])
         status = "\n".join(self.run_cli("status").end(plain=True)[1])
-        self.assertRegex(status, rf"(?m)^1 +online .* a further client shown in channel {self.topic}$")
+        self.assertRegex(status, rf"(?m)^1 +online .* in channel {self.topic}$")
         self.assertRegex(status, rf"(?m)^\d+ +{self.topic} .* ok, 2 there +2 ")
         alice.process.kill()
         watch.wait(event="leave", key="alice", state={"n": 1})

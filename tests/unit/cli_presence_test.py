@@ -28,6 +28,9 @@ class Presence(Case):
     def channel(self, connection, **params):
         connection.notify("channel", chan=1, topic="room:1", private=False, **params)
 
+    def told(self, connection, **params):
+        connection.notify("track", chan=1, topic="room:1", private=False, key="made", **params)
+
     def ready(self, *args, **kw):
         run = self.run_cli(*args, **kw)
         connection = self.connection()
@@ -347,10 +350,10 @@ class Track(Tracks):
         run = self.run_cli("presence", "room:1", "track")
         c = self.connection()
         self.shown(run)
-        c.notify("track", chan=1, topic="room:1", key="made", outcome="queued", text="the connection is gone")
+        self.told(c, outcome="queued", text="the connection is gone")
         self.assertEqual(run.json(), {"type": "track", "topic": "room:1", "state": "pending", "key": "made",
                                       "code": "queued", "text": "the connection is gone"})  # fmt: skip
-        c.notify("track", chan=1, topic="room:1", key="made", outcome="acked")
+        self.told(c, outcome="acked")
         self.shown(run)
         run.process.terminate()
         self.assertEqual(run.end(), (143, [], ""))
@@ -446,9 +449,9 @@ class Command(Presence):
         run = self.track("cat", stdin=subprocess.PIPE)
         self.request("track")
         c = self.connection()
-        c.notify("track", chan=1, topic="room:1", key="made", outcome="queued", text="the connection is gone")
+        self.told(c, outcome="queued", text="the connection is gone")
         run.wait_error("-- presence room:1 pending as made: the connection is gone")
-        c.notify("track", chan=1, topic="room:1", key="made", outcome="acked")
+        self.told(c, outcome="acked")
         run.wait_error("-- presence room:1 shown as made")
         run.process.stdin.close()
         self.assertEqual(run.end()[0:2], (0, []))
