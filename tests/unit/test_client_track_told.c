@@ -117,6 +117,34 @@ START_TEST(not_about_a_newer_state)
 }
 END_TEST
 
+START_TEST(an_open_question_is_answered)
+{
+	struct rtb_client *c;
+	struct log log;
+	struct fake f;
+	uint32_t id;
+
+	c = shown_client(&f, &log);
+	change(&log, "{\"n\":2}");
+	say_result(&f, expect_track(&f, c, "t", "absent", "{\"n\":2}"),
+		   "{\"outcome\":\"throttled\",\"retry_in_ms\":100}");
+	fake_flush(&f, c);
+	/* Asked again; what was said before the daemon read that is not the last word. */
+	id = expect_track(&f, c, "t", "absent", "{\"n\":2}");
+	tell(&f, "t", false, QUEUED);
+	fake_flush(&f, c);
+	marker(&f, c);
+	ck_assert_str_eq(log.heard, "throttled@k ");
+	say_result(&f, id, "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	HEARD(&log, "throttled@k shown@k ");
+	tell(&f, "t", false, QUEUED);
+	fake_flush(&f, c);
+	HEARD(&log, "throttled@k shown@k pending@k:queued:away ");
+	end(&f, c);
+}
+END_TEST
+
 START_TEST(not_about_what_is_over)
 {
 	struct rtb_client *c;
@@ -213,6 +241,7 @@ int main(void)
 	tcase_add_test(t, hidden_and_shown_again);
 	tcase_add_test(t, no_question_is_left);
 	tcase_add_test(t, not_about_a_newer_state);
+	tcase_add_test(t, an_open_question_is_answered);
 	tcase_add_test(t, not_about_what_is_over);
 	tcase_add_test(t, of_two_privacies);
 	tcase_add_test(t, ended_when_told);
