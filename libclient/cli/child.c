@@ -47,8 +47,9 @@ int cli_child_signal(pid_t pid, const struct signalfd_siginfo *info)
 	int status;
 
 	if (info->ssi_signo != SIGCHLD) {
-		/* What the terminal sends (Ctrl-C) it sends to the command as well. */
-		if (info->ssi_code != SI_KERNEL)
+		/* What the terminal sends (Ctrl-C) it sends to the command as well; but that it
+		 * was hung up, to the leader of the session alone. */
+		if (info->ssi_code != SI_KERNEL || info->ssi_signo == SIGHUP)
 			(void)kill(pid, (int)info->ssi_signo);
 		return -1;
 	}

@@ -157,7 +157,8 @@ void cli_put_plain(FILE *f, const char *text);
 void cli_put_base64(FILE *f, const void *data, size_t size);
 /* "41s", "3h12m", "5d2h" */
 void cli_format_age(int64_t ms, char *buf, size_t size);
-/* Pads to columns: cells are given row by row, printed together. */
+enum { CLI_COLUMNS_MAX = 16 };
+/* Pads to columns (at most CLI_COLUMNS_MAX): cells are given row by row, printed together. */
 struct cli_table {
 	unsigned n_columns;
 	char **cells;

@@ -166,20 +166,21 @@ static size_t width(const char *text)
 
 void cli_table_print(struct cli_table *t, FILE *f)
 {
-	size_t widest, i, row, n_rows = t->n_cells / t->n_columns;
+	size_t widest[CLI_COLUMNS_MAX] = { 0 }, i, n;
+	unsigned col;
 
-	for (row = 0; row < n_rows; row++) {
-		for (unsigned col = 0; col < t->n_columns; col++) {
-			const char *cell = t->cells[row * t->n_columns + col];
-
-			widest = 0;
-			for (i = col; i < n_rows * t->n_columns; i += t->n_columns)
-				widest = width(t->cells[i]) > widest ? width(t->cells[i]) : widest;
-			cli_put_plain(f, cell);
-			if (col + 1 < t->n_columns)
-				fprintf(f, "%*s", (int)(widest - width(cell)) + 2, "");
-		}
-		fputc('\n', f);
+	for (i = 0; i < t->n_cells; i++) {
+		n = width(t->cells[i]);
+		col = (unsigned)(i % t->n_columns);
+		widest[col] = n > widest[col] ? n : widest[col];
+	}
+	for (i = 0; i < t->n_cells; i++) {
+		col = (unsigned)(i % t->n_columns);
+		cli_put_plain(f, t->cells[i]);
+		if (col + 1 < t->n_columns)
+			fprintf(f, "%*s", (int)(widest[col] - width(t->cells[i])) + 2, "");
+		else
+			fputc('\n', f);
 	}
 	for (i = 0; i < t->n_cells; i++)
 		free(t->cells[i]);

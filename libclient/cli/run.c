@@ -108,14 +108,25 @@ static void on_error(struct rtb_client *c, int code, const char *name, const cha
 
 static int watch_signals(struct cli *cli)
 {
-	sigset_t set;
+	sigset_t set, blocked;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGCHLD);
-	if (sigprocmask(SIG_BLOCK, &set, &cli->own_mask) < 0)
+	if (cli->command) {
+		/* These are the command's: they must not end us and leave it alone. */
+		sigaddset(&set, SIGQUIT);
+		sigaddset(&set, SIGUSR1);
+		sigaddset(&set, SIGUSR2);
+		sigaddset(&set, SIGALRM);
+	}
+	blocked = set;
+	/* Nor must somebody who no longer reads our notices. */
+	if (cli->command)
+		sigaddset(&blocked, SIGPIPE);
+	if (sigprocmask(SIG_BLOCK, &blocked, &cli->own_mask) < 0)
 		return -errno;
 	cli->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return cli->signal_fd < 0 ? -errno : 0;
