@@ -160,7 +160,7 @@ class Broadcast(Story):
         self.assertEqual([p for _, p in self.collect(b, public["chan"])], ["second"])
         links = c.status()["links"]
         self.assertEqual(len(links), 2)
-        self.assertIn(str(public["chan"]), links[1]["why"])
+        self.assertIn(topic, links[1]["why"])
         self.assertEqual(links[1]["uid"], os.getuid())
 
     def test_status_names_users_and_processes(self):
