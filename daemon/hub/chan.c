@@ -11,7 +11,6 @@
 
 #include "base/log.h"
 #include "hub/impl.h"
-#include "realtime/reasons.h"
 
 int chan_key_compare(struct chan *a, struct chan *b)
 {
@@ -63,6 +62,13 @@ const char *chan_state_name(const struct chan *ch)
 	return ch->join ? join_state_name(ch->join) : "closed";
 }
 
+void chan_pack_name(const struct chan *ch, struct rtbp_buf *b)
+{
+	rtbp_pack_field_uint(b, RTBP_F_CHAN, ch->number);
+	rtbp_pack_field(b, RTBP_F_TOPIC);
+	rtbp_pack_str(b, ch->topic.p, ch->topic.size);
+}
+
 /* ---- the inbound road ---- */
 
 /* One message of a channel, packed once for all who listen here. */
@@ -72,9 +78,7 @@ static struct blob *pack_broadcast(const struct chan *ch, const struct phx_msg *
 	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_BROADCAST), map = rtbp_pack_map_begin(b);
 	uint16_t n = 4;
 
-	rtbp_pack_field_uint(b, RTBP_F_CHAN, ch->number);
-	rtbp_pack_field(b, RTBP_F_TOPIC);
-	rtbp_pack_str(b, ch->topic.p, ch->topic.size);
+	chan_pack_name(ch, b);
 	rtbp_pack_field(b, RTBP_F_EVENT);
 	rtbp_pack_str(b, msg->user_event.p ? msg->user_event.p : "", msg->user_event.size);
 	/* Bytes that could not be decoded are no Phoenix payload that somebody might look into. */
@@ -330,13 +334,6 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, struct chan
 	else
 		*ret = ch;
 	return r;
-}
-
-void chan_kill(struct chan *ch)
-{
-	if (ch->join)
-		join_kill(ch->join);
-	chan_release(ch);
 }
 
 void chan_free(struct chan *ch)

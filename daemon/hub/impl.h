@@ -313,7 +313,8 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, struct chan
 void chan_update(struct chan *ch);
 const char *chan_state_name(const struct chan *ch);
 bool chan_wants_presence(const struct chan *ch);
-void chan_kill(struct chan *ch);
+/* The two members `chan` and `topic` of a message. */
+void chan_pack_name(const struct chan *ch, struct rtbp_buf *b);
 void chan_free(struct chan *ch);
 
 /* report.c */

@@ -137,22 +137,29 @@ static void join_on_leave_reply(void *ctx, uint64_t cookie, enum session_result 
 		join_left(j);
 }
 
+int join_push_event(struct join *j, const char *event, const char *payload, size_t size,
+		    struct session_push *push)
+{
+	struct session *session = j->link->session;
+
+	push->ref = session_next_ref(session);
+	phx_encode(session_vsn(session), j->join_ref, push->ref, j->wire_topic,
+		   strlen(j->wire_topic), event, payload, size, hub_scratch(j->hub));
+	return link_push(j->link, push);
+}
+
 static void push_leave(struct join *j, bool wants_reply)
 {
 	struct hub *hub = j->hub;
-	struct session *session = j->link->session;
 	struct session_push push = {
-		.ref = session_next_ref(session),
 		.timeout_ms = wants_reply ? LEAVE_REPLY_MS : 0,
 		.fn = join_on_leave_reply,
 		.ctx = hub,
 		.cookie = j->id,
 	};
 
-	phx_encode(session_vsn(session), j->join_ref, push.ref, j->wire_topic,
-		   strlen(j->wire_topic), "phx_leave", "{}", 2, hub_scratch(hub));
 	/* A full mailbox, or no memory: try again in a moment. */
-	if (link_push(j->link, &push) != 0 && wants_reply) {
+	if (join_push_event(j, "phx_leave", "{}", 2, &push) != 0 && wants_reply) {
 		timer_arm(&hub->timers, &j->linger_timer, hub_now(hub) + LINK_BUSY_RETRY_MS);
 	} else if (wants_reply) {
 		j->ops->lost(j, "", "the channel was left before the answer");

@@ -171,6 +171,10 @@ void join_retry(struct join *j);
 /* Nobody wants it: goes before its time. */
 void join_evict(struct join *j);
 const char *join_state_name(const struct join *j); /* as notices and status say it */
+/* Encodes an event of the joined channel with push->ref (set here) and gives it to the link.
+ * Return: as link_push(). */
+int join_push_event(struct join *j, const char *event, const char *payload, size_t size,
+		    struct session_push *push);
 /* Sends the phx_join. Return: 0, or what link_push() says. */
 int join_push(struct join *j);
 void joins_on_offline(struct link *link);

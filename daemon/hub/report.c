@@ -202,9 +202,7 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 
 	count_trackers(ch, &n_trackers, &n_shown);
 	rtbp_pack_map(b, 9 + (watched ? 2 : 0) + (j->code[0] ? 2 : 0));
-	rtbp_pack_field_uint(b, RTBP_F_CHAN, ch->number);
-	rtbp_pack_field(b, RTBP_F_TOPIC);
-	rtbp_pack_str(b, ch->topic.p, ch->topic.size);
+	chan_pack_name(ch, b);
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, ch->is_private);
 	rtbp_pack_field_text(b, RTBP_F_STATE, join_state_name(j));
 	rtbp_pack_field_uint(b, RTBP_F_LINK, j->link->number);

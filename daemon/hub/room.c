@@ -62,9 +62,7 @@ static size_t notice_begin(const struct chan *ch, struct rtbp_buf *b, uint32_t n
 	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_PRESENCE);
 
 	rtbp_pack_map(b, 2 + n_more);
-	rtbp_pack_field_uint(b, RTBP_F_CHAN, ch->number);
-	rtbp_pack_field(b, RTBP_F_TOPIC);
-	rtbp_pack_str(b, ch->topic.p, ch->topic.size);
+	chan_pack_name(ch, b);
 	return begin;
 }
 
@@ -282,10 +280,7 @@ void room_probe(struct chan *ch)
 	    ch->room.state != ROOM_PENDING)
 		return;
 	push.cookie = j->id;
-	push.ref = session_next_ref(j->link->session);
-	phx_encode(session_vsn(j->link->session), j->join_ref, push.ref, j->wire_topic,
-		   strlen(j->wire_topic), "presence", "{}", 2, hub_scratch(ch->hub));
-	if (link_push(j->link, &push) == 0)
+	if (join_push_event(j, "presence", "{}", 2, &push) == 0)
 		ch->room.probe_ref = push.ref;
 	else
 		hub_try_again(ch->hub);

@@ -338,9 +338,7 @@ static struct blob *pack_notice(struct hub *hub, const struct ask *a, size_t *re
 	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_BROADCAST);
 
 	rtbp_pack_map(b, 4);
-	rtbp_pack_field_uint(b, RTBP_F_CHAN, a->chan->number);
-	rtbp_pack_field(b, RTBP_F_TOPIC);
-	rtbp_pack_str(b, a->chan->topic.p, a->chan->topic.size);
+	chan_pack_name(a->chan, b);
 	rtbp_pack_field(b, RTBP_F_EVENT);
 	rtbp_pack_str(b, a->event.p, a->event.size);
 	*ret_event = b->size - a->event.size;

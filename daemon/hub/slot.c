@@ -175,10 +175,8 @@ static void pack_call(const struct slot *slot, struct rtbp_buf *b)
 static int push_call(struct slot *slot)
 {
 	struct join *j = slot->join;
-	struct session *session = j->link->session;
 	CLEANUP(rtbp_buf_done) struct rtbp_buf payload = RTBP_BUF_INIT;
 	struct session_push push = {
-		.ref = session_next_ref(session),
 		.timeout_ms = SLOT_CALL_MS,
 		.fn = on_reply,
 		.ctx = slot->chan->hub,
@@ -189,10 +187,7 @@ static int push_call(struct slot *slot)
 	pack_call(slot, &payload);
 	if (!rtbp_buf_ok(&payload))
 		return payload.error;
-	phx_encode(session_vsn(session), j->join_ref, push.ref, j->wire_topic,
-		   strlen(j->wire_topic), "presence", (const char *)payload.data, payload.size,
-		   hub_scratch(slot->chan->hub));
-	r = link_push(j->link, &push);
+	r = join_push_event(j, "presence", (const char *)payload.data, payload.size, &push);
 	if (r == 0)
 		slot->call_ref = push.ref;
 	return r;

@@ -89,9 +89,7 @@ static void pack_state(struct rtbp_buf *b, const struct sub *s)
 {
 	const struct chan *ch = s->chan;
 
-	rtbp_pack_field_uint(b, RTBP_F_CHAN, ch->number);
-	rtbp_pack_field(b, RTBP_F_TOPIC);
-	rtbp_pack_str(b, ch->topic.p, ch->topic.size);
+	chan_pack_name(ch, b);
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, ch->is_private);
 	rtbp_pack_field_text(b, RTBP_F_STATE, waits_for_room(s) ? "joined" : chan_state_name(ch));
 }
@@ -159,9 +157,7 @@ static void sub_gap(struct sub *s)
 	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_GAP);
 
 	rtbp_pack_map(b, 5);
-	rtbp_pack_field_uint(b, RTBP_F_CHAN, ch->number);
-	rtbp_pack_field(b, RTBP_F_TOPIC);
-	rtbp_pack_str(b, ch->topic.p, ch->topic.size);
+	chan_pack_name(ch, b);
 	rtbp_pack_field_uint(b, RTBP_F_FROM, (uint64_t)j->gap_from_wall_ms);
 	rtbp_pack_field_uint(b, RTBP_F_TO, (uint64_t)clock_wall(ch->hub->clock));
 	rtbp_pack_field_text(b, RTBP_F_CAUSE, j->gap_cause);

@@ -90,13 +90,10 @@ static void tracker_tell(struct tracker *t, const char *outcome, const char *tex
 	struct rtbp_buf *b = hub_scratch(t->peer->hub);
 	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_TRACK);
 
-	t->told_shown = text == NULL;
 	if (t->peer->state != PEER_READY)
 		return;
 	rtbp_pack_map(b, text ? 6 : 5);
-	rtbp_pack_field_uint(b, RTBP_F_CHAN, t->chan->number);
-	rtbp_pack_field(b, RTBP_F_TOPIC);
-	rtbp_pack_str(b, t->chan->topic.p, t->chan->topic.size);
+	chan_pack_name(t->chan, b);
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, t->chan->is_private);
 	rtbp_pack_field_text(b, RTBP_F_KEY, t->key);
 	rtbp_pack_field_text(b, RTBP_F_OUTCOME, outcome);
@@ -113,12 +110,11 @@ void trackers_acked(struct slot *slot)
 	TAILQ_FOREACH(t, &slot->trackers, in_slot) {
 		if (t->version > slot->acked_version)
 			continue;
-		if (t->waiting) {
-			t->told_shown = true;
+		if (t->waiting)
 			tracker_answer(t, "acked", NULL, -1);
-		} else if (!t->told_shown) {
+		else if (!t->told_shown)
 			tracker_tell(t, "acked", NULL);
-		}
+		t->told_shown = true;
 	}
 }
 
@@ -155,9 +151,7 @@ static void tracker_notice(struct tracker *t, enum rtbp_error code, const char *
 
 	rtbp_pack_map(b, 5);
 	rtbp_pack_field_text(b, RTBP_F_METHOD, rtbp_method_name(RTBP_M_TRACK));
-	rtbp_pack_field_uint(b, RTBP_F_CHAN, t->chan->number);
-	rtbp_pack_field(b, RTBP_F_TOPIC);
-	rtbp_pack_str(b, t->chan->topic.p, t->chan->topic.size);
+	chan_pack_name(t->chan, b);
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, t->chan->is_private);
 	rtbp_pack_field(b, RTBP_F_ERROR);
 	rtbp_pack_error(b, code, text, -1);
@@ -266,27 +260,36 @@ static void choose_key(char key[RTBP_KEY_MAX + 1], bool *is_made, struct hub *hu
 	}
 }
 
+/* Would the entry still be small enough with this state of `t`? */
+static int check_merged_size(const struct slot *slot, const struct tracker *t, size_t size,
+			     struct track_fault *f)
+{
+	const struct tracker *other;
+
+	TAILQ_FOREACH(other, &slot->trackers, in_slot)
+		size += other == t ? 0 : other->term_size;
+	if (size <= MERGED_STATE_MAX)
+		return 0;
+	return refuse(f, RTBP_E_PRESENCE_TAKEN,
+		      "the states of the channel's clients are too large for one entry "
+		      "([presence] trackers = merge)");
+}
+
 static int place_merged(struct tracker *t, struct track_fault *f)
 {
 	struct slot *slot = &t->chan->slot;
-	size_t size = t->term_size;
 	struct tracker *other;
 
 	if (!t->has_key)
 		track_make_key(t->peer->hub, t->key);
 	TAILQ_FOREACH(other, &slot->trackers, in_slot) {
-		size += other->term_size;
 		if (strcmp(other->key, t->key) == 0)
 			return refuse(f, RTBP_E_PRESENCE_TAKEN,
 				      "another client shows itself under this key; with [presence] "
 				      "trackers = merge each needs a key of its own");
 	}
-	if (size > MERGED_STATE_MAX)
-		return refuse(f, RTBP_E_PRESENCE_TAKEN,
-			      "the states of the channel's clients are too large for one entry "
-			      "([presence] trackers = merge)");
 	t->slot = slot;
-	return 0;
+	return check_merged_size(slot, t, t->term_size, f);
 }
 
 /* Can the shared join show it without being joined anew? Else may it be, for this? Once in its
@@ -444,8 +447,6 @@ static int read_ask(struct hub *hub, struct rtbp_val params, struct track_ask *a
 static int tracker_change(struct tracker *t, const struct track_ask *a, struct track_fault *f)
 {
 	struct blob *state;
-	size_t size = a->term_size;
-	struct tracker *other;
 
 	if (a->key.p && !rtbp_str_is(a->key, t->key))
 		return refuse(f, RTBP_E_BAD_REQUEST,
@@ -453,12 +454,8 @@ static int tracker_change(struct tracker *t, const struct track_ask *a, struct t
 	if (t->state->size == a->state.size &&
 	    memcmp(t->state->data, a->state.p, a->state.size) == 0)
 		return 0;
-	TAILQ_FOREACH(other, &t->slot->trackers, in_slot)
-		size += other == t ? 0 : other->term_size;
-	if (is_merged(t->peer->hub) && size > MERGED_STATE_MAX)
-		return refuse(f, RTBP_E_PRESENCE_TAKEN,
-			      "the states of the channel's clients are too large for one entry "
-			      "([presence] trackers = merge)");
+	if (is_merged(t->peer->hub) && check_merged_size(t->slot, t, a->term_size, f) < 0)
+		return -1;
 	state = blob_new(a->state.p, a->state.size);
 	if (!state)
 		return refuse(f, RTBP_E_BUSY, "no memory");
