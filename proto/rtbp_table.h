@@ -18,7 +18,8 @@ enum {
 	RTBP_TOPIC_MAX = 240, /* bytes; the server's limit less "realtime:" */
 	RTBP_EVENT_MAX = 255, /* bytes; one length byte on the wire */
 	RTBP_KEY_MAX = 255,   /* bytes of a presence key */
-	RTBP_STATE_MAX = 64 * 1024, /* bytes of a presence state, as MessagePack and as JSON */
+	RTBP_STATE_MAX = 64 * 1024,  /* bytes of a presence state, as MessagePack and as JSON */
+	RTBP_BINDING_MAX = 8 * 1024, /* bytes of a binding's JSON, as the server gets it */
 };
 
 /* Requests, X(ID, name). */
@@ -41,97 +42,119 @@ enum {
 	X(ERROR, "error")           \
 	X(PRESENCE, "presence")     \
 	X(GAP, "gap")               \
-	X(TRACK, "track")
+	X(TRACK, "track")           \
+	X(POSTGRES_CHANGES, "postgres_changes")
 
 /* Keys of params and results, X(ID, name). */
-#define RTBP_FIELDS(X)                        \
-	X(PROTOCOL, "protocol")               \
-	X(CLIENT, "client")                   \
-	X(SERVER, "server")                   \
-	X(NAME, "name")                       \
-	X(VERSION, "version")                 \
-	X(SESSION, "session")                 \
-	X(LIMITS, "limits")                   \
-	X(FEATURES, "features")               \
-	X(CONNECTION, "connection")           \
-	X(TOPIC, "topic")                     \
-	X(CHAN, "chan")                       \
-	X(PRIVATE, "private")                 \
-	X(BROADCAST, "broadcast")             \
-	X(EVENTS, "events")                   \
-	X(SELF, "self")                       \
-	X(WAIT, "wait")                       \
-	X(TIMEOUT_MS, "timeout_ms")           \
-	X(KEEP, "keep")                       \
-	X(ALL, "all")                         \
-	X(EVENT, "event")                     \
-	X(PAYLOAD, "payload")                 \
-	X(VIA, "via")                         \
-	X(TTL_MS, "ttl_ms")                   \
-	X(META, "meta")                       \
-	X(EXTRA, "extra")                     \
-	X(RAW, "raw")                         \
-	X(UNDECODABLE, "undecodable")         \
-	X(OUTCOME, "outcome")                 \
-	X(STATE, "state")                     \
-	X(CODE, "code")                       \
-	X(TEXT, "text")                       \
-	X(RETRY_IN_MS, "retry_in_ms")         \
-	X(SINCE, "since")                     \
-	X(REASON, "reason")                   \
-	X(NEXT_TRY_MS, "next_try_ms")         \
-	X(UPSTREAM, "upstream")               \
-	X(METHOD, "method")                   \
-	X(ERROR, "error")                     \
-	X(FRAME_BYTES, "frame_bytes")         \
-	X(QUEUE_BYTES, "queue_bytes")         \
-	X(TOPIC_BYTES, "topic_bytes")         \
-	X(EVENT_BYTES, "event_bytes")         \
-	X(DEPTH, "depth")                     \
-	X(SUBSCRIPTIONS, "subscriptions")     \
-	X(PID, "pid")                         \
-	X(UID, "uid")                         \
-	X(UPTIME_MS, "uptime_ms")             \
-	X(URL, "url")                         \
-	X(VSN, "vsn")                         \
-	X(LINKS, "links")                     \
-	X(LINK, "link")                       \
-	X(WHY, "why")                         \
-	X(JOINS, "joins")                     \
-	X(RTT_MS, "rtt_ms")                   \
-	X(CLIENTS, "clients")                 \
-	X(CHANNELS, "channels")               \
-	X(SUBSCRIBERS, "subscribers")         \
-	X(QUEUED_BYTES, "queued_bytes")       \
-	X(QUEUED_SENDS, "queued_sends")       \
-	X(COUNTERS, "counters")               \
-	X(RECONNECTS, "reconnects")           \
-	X(MESSAGES_IN, "messages_in")         \
-	X(MESSAGES_OUT, "messages_out")       \
-	X(BYTES_IN, "bytes_in")               \
-	X(BYTES_OUT, "bytes_out")             \
-	X(DELIVERIES, "deliveries")           \
-	X(UNDECODED, "undecoded")             \
-	X(SLOW_CONSUMERS, "slow_consumers")   \
-	X(LAST_DISCONNECT, "last_disconnect") \
-	X(PRESENCE, "presence")               \
-	X(KEY, "key")                         \
-	X(SNAPSHOT, "snapshot")               \
-	X(SYNC, "sync")                       \
-	X(JOIN, "join")                       \
-	X(LEAVE, "leave")                     \
-	X(UPDATE, "update")                   \
-	X(REF, "ref")                         \
-	X(PREV, "prev")                       \
-	X(FROM, "from")                       \
-	X(TO, "to")                           \
-	X(CAUSE, "cause")                     \
-	X(MEMBERS, "members")                 \
-	X(TRACKERS, "trackers")               \
-	X(ENTRIES, "entries")                 \
-	X(KEY_BYTES, "key_bytes")             \
-	X(STATE_BYTES, "state_bytes")         \
-	X(SHOWN, "shown")
+#define RTBP_FIELDS(X)                          \
+	X(PROTOCOL, "protocol")                 \
+	X(CLIENT, "client")                     \
+	X(SERVER, "server")                     \
+	X(NAME, "name")                         \
+	X(VERSION, "version")                   \
+	X(SESSION, "session")                   \
+	X(LIMITS, "limits")                     \
+	X(FEATURES, "features")                 \
+	X(CONNECTION, "connection")             \
+	X(TOPIC, "topic")                       \
+	X(CHAN, "chan")                         \
+	X(PRIVATE, "private")                   \
+	X(BROADCAST, "broadcast")               \
+	X(EVENTS, "events")                     \
+	X(SELF, "self")                         \
+	X(WAIT, "wait")                         \
+	X(TIMEOUT_MS, "timeout_ms")             \
+	X(KEEP, "keep")                         \
+	X(ALL, "all")                           \
+	X(EVENT, "event")                       \
+	X(PAYLOAD, "payload")                   \
+	X(VIA, "via")                           \
+	X(TTL_MS, "ttl_ms")                     \
+	X(META, "meta")                         \
+	X(EXTRA, "extra")                       \
+	X(RAW, "raw")                           \
+	X(UNDECODABLE, "undecodable")           \
+	X(OUTCOME, "outcome")                   \
+	X(STATE, "state")                       \
+	X(CODE, "code")                         \
+	X(TEXT, "text")                         \
+	X(RETRY_IN_MS, "retry_in_ms")           \
+	X(SINCE, "since")                       \
+	X(REASON, "reason")                     \
+	X(NEXT_TRY_MS, "next_try_ms")           \
+	X(UPSTREAM, "upstream")                 \
+	X(METHOD, "method")                     \
+	X(ERROR, "error")                       \
+	X(FRAME_BYTES, "frame_bytes")           \
+	X(QUEUE_BYTES, "queue_bytes")           \
+	X(TOPIC_BYTES, "topic_bytes")           \
+	X(EVENT_BYTES, "event_bytes")           \
+	X(DEPTH, "depth")                       \
+	X(SUBSCRIPTIONS, "subscriptions")       \
+	X(PID, "pid")                           \
+	X(UID, "uid")                           \
+	X(UPTIME_MS, "uptime_ms")               \
+	X(URL, "url")                           \
+	X(VSN, "vsn")                           \
+	X(LINKS, "links")                       \
+	X(LINK, "link")                         \
+	X(WHY, "why")                           \
+	X(JOINS, "joins")                       \
+	X(RTT_MS, "rtt_ms")                     \
+	X(CLIENTS, "clients")                   \
+	X(CHANNELS, "channels")                 \
+	X(SUBSCRIBERS, "subscribers")           \
+	X(QUEUED_BYTES, "queued_bytes")         \
+	X(QUEUED_SENDS, "queued_sends")         \
+	X(COUNTERS, "counters")                 \
+	X(RECONNECTS, "reconnects")             \
+	X(MESSAGES_IN, "messages_in")           \
+	X(MESSAGES_OUT, "messages_out")         \
+	X(BYTES_IN, "bytes_in")                 \
+	X(BYTES_OUT, "bytes_out")               \
+	X(DELIVERIES, "deliveries")             \
+	X(UNDECODED, "undecoded")               \
+	X(SLOW_CONSUMERS, "slow_consumers")     \
+	X(LAST_DISCONNECT, "last_disconnect")   \
+	X(PRESENCE, "presence")                 \
+	X(KEY, "key")                           \
+	X(SNAPSHOT, "snapshot")                 \
+	X(SYNC, "sync")                         \
+	X(JOIN, "join")                         \
+	X(LEAVE, "leave")                       \
+	X(UPDATE, "update")                     \
+	X(REF, "ref")                           \
+	X(PREV, "prev")                         \
+	X(FROM, "from")                         \
+	X(TO, "to")                             \
+	X(CAUSE, "cause")                       \
+	X(MEMBERS, "members")                   \
+	X(TRACKERS, "trackers")                 \
+	X(ENTRIES, "entries")                   \
+	X(KEY_BYTES, "key_bytes")               \
+	X(STATE_BYTES, "state_bytes")           \
+	X(SHOWN, "shown")                       \
+	X(POSTGRES_CHANGES, "postgres_changes") \
+	X(SCHEMA, "schema")                     \
+	X(TABLE, "table")                       \
+	X(FILTER, "filter")                     \
+	X(SELECT, "select")                     \
+	X(ID, "id")                             \
+	X(IDS, "ids")                           \
+	X(DATA, "data")                         \
+	X(FEEDS, "feeds")                       \
+	X(FEED, "feed")                         \
+	X(BINDINGS, "bindings")                 \
+	X(BINDING, "binding")                   \
+	X(ROWS, "rows")                         \
+	X(PRIVATE_ONLY, "private_only")         \
+	X(BINDING_BYTES, "binding_bytes")       \
+	X(TYPE, "type")                         \
+	X(COLUMNS, "columns")                   \
+	X(RECORD, "record")                     \
+	X(OLD_RECORD, "old_record")             \
+	X(ERRORS, "errors")                     \
+	X(COMMIT_TIMESTAMP, "commit_timestamp")
 
 /*
  * Errors, X(ID, code, name, sentence). The hundreds say what a retry is worth: 1xx the same request

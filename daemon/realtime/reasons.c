@@ -16,6 +16,10 @@ static const char advice_wait[] = "nothing; the daemon tries again";
 static const char advice_database[] =
 	"nothing at first; if it stays, look at the project's database and its connection limits";
 static const char advice_rate[] = "send less, or raise the project's limit of messages per second";
+static const char advice_binding[] =
+	"the table must exist and be in the publication supabase_realtime, its columns and values "
+	"must fit the filter";
+static const char advice_filter[] = "a filter is column=operator.value, several joined by commas";
 
 enum where { PREFIX, ANYWHERE };
 
@@ -54,6 +58,21 @@ static const struct {
 	{ PREFIX,
 	  "UnableToReplayMessages",
 	  { REASON_TRANSIENT, "replay_failed", 5 * SECOND, advice_wait } },
+
+	/* Of database changes: the channel stays. */
+	{ PREFIX,
+	  "Unable to subscribe to changes with given parameters",
+	  { REASON_PERMANENT, "binding_refused", REASON_NEVER, advice_binding } },
+	{ PREFIX,
+	  "Error parsing `filter` params",
+	  { REASON_PERMANENT, "bad_filter", REASON_NEVER, advice_filter } },
+	{ PREFIX,
+	  "Error parsing `select` params",
+	  { REASON_PERMANENT, "bad_select", REASON_NEVER,
+	    "select is a list of the table's columns; it needs a schema and a table" } },
+	{ PREFIX,
+	  "No subscription params provided",
+	  { REASON_PERMANENT, "bad_binding", REASON_NEVER, "name a schema or a table" } },
 
 	{ PREFIX,
 	  "ClientJoinRateLimitReached",

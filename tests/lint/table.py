@@ -12,6 +12,7 @@ VALUES = set("""
     replaced ok pending overflow
     idle connecting online stalled backoff auth_failed config_error draining
     auto ws bin sync.upstream * links merge refuse rtbridge: presence.key
+    error INSERT UPDATE DELETE
 """.split()) | {"", "[presence] trackers"}
 
 
@@ -52,8 +53,10 @@ def reason_words(source):
 
 def check(table, document, reasons):
     chapter = sections(document)
-    # "connection" and "presence" are the hub's own words: the link is down, the channel is joined anew for presence.
-    said = words(chapter[8]) - {"text", "reason", "code", "cause", "connection", "presence"}
+    # The hub's own words: the link is down, the channel is joined anew for presence or for database changes, there is
+    # no room for a binding, a change could not be read.
+    said = words(chapter[8]) - {"text", "reason", "code", "cause", "ids", "connection", "presence", "postgres_changes",
+                                "too_many", "undecodable"}
     for name in sorted(reason_words(reasons) - said):
         yield f"PROTOCOL.md lacks the reason {name}"
     for name in sorted(said - reason_words(reasons)):

@@ -44,6 +44,7 @@ extern "C" {
 struct rtb_client;
 struct rtb_sub;
 struct rtb_tracker;
+struct rtb_watch;
 
 /* Errors of this library (system errors are -errno). */
 enum {
@@ -66,6 +67,9 @@ enum {
 			     of its directory (which must stand where others cannot write) */
 	RTB_E_KEY = -2011, /* bad presence key: 1 to 255 bytes of UTF-8, no control characters, not
 			      "rtbridge:..." */
+	RTB_E_BINDING = -2012, /* no schema and no table, an unknown event, or a string that is too
+				  long or no clean UTF-8 */
+	RTB_E_TYPE = -2013,    /* the column's value is of another type, or does not fit */
 };
 
 /* Words for any negative result; static, never NULL. */
@@ -396,6 +400,116 @@ RTB_API const char *rtb_tracker_topic(const struct rtb_tracker *tracker);
 RTB_API enum rtb_track_state rtb_tracker_state(const struct rtb_tracker *tracker);
 RTB_API struct rtb_client *rtb_tracker_client(const struct rtb_tracker *tracker);
 
+/* ---- database changes ---- */
+
+/* One change of one row. Column values are read by rtb_change_*(), in whatever order. */
+struct rtb_change {
+	const char *type;             /* "INSERT", "UPDATE", "DELETE" */
+	const char *schema, *table;   /* NUL-terminated */
+	const char *commit_timestamp; /* "2025-11-19T00:22:40.877Z"; "" when the server told none */
+	const void *record;           /* MessagePack map: the row as it is now; NULL for DELETE */
+	size_t record_size;
+	/* MessagePack map: the row as it was; NULL for INSERT. The table's replica identity says
+	 * what is in it: by default the primary key only. */
+	const void *old_record;
+	size_t old_record_size;
+	const void *columns; /* MessagePack array of maps: name, type; NULL: none */
+	size_t columns_size;
+	/* What the server says of this change, one after the other: "Error 413: Payload Too Large"
+	 * (large values are left out), "Error 401: Unauthorized", "Error 400: Bad Request, no
+	 * primary key" (no values at all). */
+	const char *const *errors; /* NULL-terminated; NULL: none */
+	const void *data;          /* MessagePack map: all of it, as it came */
+	size_t data_size;
+};
+
+/* The row that a rtb_change_*() function reads. */
+enum rtb_row {
+	RTB_NEW, /* record */
+	RTB_OLD  /* old_record */
+};
+
+/*
+ * Values of columns. Return of all: 0; -ENOENT: the row has no such column (or there is no such
+ * row: -ENOENT, too); -ENODATA: it is NULL; RTB_E_TYPE: the value is of another type, or does not
+ * fit. @ret is written on 0 only; pointers are borrowed as the change is.
+ */
+RTB_API int rtb_change_bool(const struct rtb_change *change, enum rtb_row row, const char *column,
+			    bool *ret) RTB_MUST_CHECK;
+/* smallint to bigint, and numeric without fraction; RTB_E_TYPE when it does not fit 64 bits. */
+RTB_API int rtb_change_int(const struct rtb_change *change, enum rtb_row row, const char *column,
+			   int64_t *ret) RTB_MUST_CHECK;
+/* Any number, rounded to a double. */
+RTB_API int rtb_change_double(const struct rtb_change *change, enum rtb_row row, const char *column,
+			      double *ret) RTB_MUST_CHECK;
+/* A string as it is (text, uuid, timestamps, ... are strings on the wire): not NUL-terminated. */
+RTB_API int rtb_change_str(const struct rtb_change *change, enum rtb_row row, const char *column,
+			   const char **ret, size_t *ret_size) RTB_MUST_CHECK;
+/* Any value as text: strings as they are, numbers with all their digits, true and false, the rest
+ * (json, arrays) as JSON. NUL-terminated, to be freed by rtb_free(); also -ENOMEM. */
+RTB_API int rtb_change_text(const struct rtb_change *change, enum rtb_row row, const char *column,
+			    char **ret) RTB_MUST_CHECK;
+/* The MessagePack value, whatever it is (0 for NULL, too). */
+RTB_API int rtb_change_value(const struct rtb_change *change, enum rtb_row row, const char *column,
+			     const void **ret, size_t *ret_size) RTB_MUST_CHECK;
+
+enum rtb_binding_state {
+	RTB_WATCH_PENDING, /* asked for; changes do not flow yet, or not now */
+	RTB_WATCH_READY,   /* changes flow */
+	RTB_WATCH_ERROR /* the server does not take it: `text` has its words. It is tried again now
+			   and then: READY may follow */
+};
+
+struct rtb_watch_status {
+	enum rtb_binding_state state;
+	uint64_t id;      /* the daemon's number of the binding; 0 while unknown */
+	const char *code; /* short word for the reason, "" when there is none */
+	const char *text; /* a sentence, "" when there is none */
+};
+
+struct rtb_watch_options {
+	size_t size;        /* sizeof(struct rtb_watch_options) */
+	const char *event;  /* "INSERT", "UPDATE", "DELETE"; NULL or "*": all */
+	const char *schema; /* NULL or "*": all */
+	const char *table;  /* NULL or "*": all */
+	/* "column=operator.value", several joined by commas; NULL: none. PROTOCOL.md has the
+	 * operators. */
+	const char *filter;
+	const char *const *select; /* only these columns, NULL-terminated; NULL: all */
+	/* A channel to belong to: needed in projects that allow private channels only. NULL: none.
+	 */
+	const char *topic;
+	bool is_private;
+	void (*change)(struct rtb_watch *watch, const struct rtb_change *change, void *user);
+	/* Called at each change of it. May be NULL. */
+	void (*state)(struct rtb_watch *watch, const struct rtb_watch_status *status, void *user);
+	/* Changes may have been missed. Comes before READY. May be NULL. */
+	void (*gap)(struct rtb_watch *watch, const struct rtb_gap *gap, void *user);
+	void *user;
+};
+
+#define RTB_WATCH_OPTIONS_INIT                                                        \
+	{                                                                             \
+		sizeof(struct rtb_watch_options), 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0 \
+	}
+
+/**
+ * rtb_watch() - want the changes of a table, or of several
+ * @ret: freed by rtb_unwatch() or with the client
+ *
+ * Does not block, works while detached; the wish is kept over re-attachments. Equal ones share one
+ * with the daemon, and all watches without a topic (or of the same topic) are one subscription
+ * there. A change that matches several watches of the client is told to each of them.
+ *
+ * Return: 0; RTB_E_BINDING, RTB_E_TOPIC, RTB_E_FAILED, -EINVAL (options), -ENOMEM.
+ */
+RTB_API int rtb_watch(struct rtb_client *c, const struct rtb_watch_options *options,
+		      struct rtb_watch **ret) RTB_MUST_CHECK;
+/* Ends it; no callback of it runs afterwards (safe inside its own). NULL is fine. Returns NULL. */
+RTB_API struct rtb_watch *rtb_unwatch(struct rtb_watch *watch);
+RTB_API enum rtb_binding_state rtb_watch_state(const struct rtb_watch *watch);
+RTB_API struct rtb_client *rtb_watch_client(const struct rtb_watch *watch);
+
 /* ---- sending ---- */
 
 /* What became of a send. Each send that was accepted (result > 0) gets exactly one. */
@@ -488,6 +602,9 @@ RTB_API int rtb_wait_ready(struct rtb_sub *sub, int timeout_ms) RTB_MUST_CHECK;
 /* Until the latest state is shown; RTB_E_REFUSED when it was refused (rtb_client_error_text() has
  * the words), -ECANCELED when a callback has ended the tracker. */
 RTB_API int rtb_wait_shown(struct rtb_tracker *tracker, int timeout_ms) RTB_MUST_CHECK;
+/* Until changes flow; RTB_E_REFUSED when the server does not take it (rtb_client_error_text() has
+ * the words), -ECANCELED when a callback has ended it. */
+RTB_API int rtb_wait_watch(struct rtb_watch *watch, int timeout_ms) RTB_MUST_CHECK;
 /* Sends JSON and waits for its outcome, which is written to @ret_outcome on 0; its text is
  * rtb_client_error_text(). options->result is not called. After RTB_E_TIMEOUT the message may still
  * leave. */
