@@ -11,6 +11,8 @@ under one key and of the keys of any object.
 A recording of version 2 that has no twin of version 1 and no binary frame is also played as one of version 1.
 
 That nothing more arrives is shown by heartbeats as markers: they are answered in order.
+
+Recordings with SQL in them are for replay_postgres.py.
 """
 
 import argparse
@@ -26,6 +28,7 @@ import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from rtbtest.devserver import BINARY, CLOSE, TEXT, Closed, DevServer, RawWebSocket, Refused  # noqa: E402
+from rtbtest.wait import DEADLINE  # noqa: E402
 from replay_frames import Message, Names, make_strict, parse_json  # noqa: E402
 
 QUIET_MS = 100  # a pause of the recorder's client: all answers to what it had sent are in
@@ -163,13 +166,16 @@ class Link:
         try:
             self.ws.send_text(json.dumps(value))
             while True:
-                opcode, data = self.ws.recv_frame()
-                m = Message(self.v1, "text" if opcode == TEXT else "binary", data.decode() if opcode == TEXT else data)
+                m = self.read()
                 if m.ok and m.topic == "phoenix" and m.ref == ref:
                     return
                 self.got.append(m)
         except Closed as closed:
             self.code = closed.code
+
+    def read(self, seconds=DEADLINE):
+        opcode, data = self.ws.recv_frame(seconds)
+        return Message(self.v1, "text" if opcode == TEXT else "binary", data.decode() if opcode == TEXT else data)
 
 
 class Scenario:
@@ -177,17 +183,20 @@ class Scenario:
         path, as_v1 = recording
         self.name = label(recording)
         self.server = server
-        self.names = Names(rng, server)
         self.ids = Bindings()
         self.links = {}
         self.n_compared = 0
         self.cleaning_up = False
         self.steps = self.prepare(load(path), as_v1)
+        self.names = self.new_names(rng)
         if strict:
             self.steps = make_strict(self.steps)
         for step in self.steps:
             if "message" in step:
                 self.names.message(step["conn"], step["message"])
+
+    def new_names(self, rng):
+        return Names(rng, self.server)
 
     @staticmethod
     def prepare(lines, as_v1):
@@ -395,31 +404,31 @@ def play(args, paths, rng, alter=None):
         return sum(s.n_compared for s in scenarios)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def arguments(description):
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--bin", required=True, help="path of rtbridge-devserver")
     parser.add_argument("--transcripts", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "transcripts"))
     parser.add_argument("--seed", type=int, help="of the names [random]")
     parser.add_argument("--strict", action="store_true", help="run the server with --strict-refs and expect that")
-    parser.add_argument("--interleave", action="store_true", help="two scenarios at a time on one server")
     parser.add_argument("--self-check", action="store_true", help="break one expectation per run; each run must fail")
     parser.add_argument("only", nargs="*", help="names of transcripts [all]")
-    args = parser.parse_args()
+    return parser
+
+
+def start(args, with_sql):
+    """The source of chance, and the paths of the transcripts that do without a database, or of those that do not."""
     seed = args.seed if args.seed is not None else random.SystemRandom().randint(1, 10 ** 9)
     print(f"seed {seed}", flush=True)
-    rng = random.Random(seed)
     paths = sorted(os.path.join(args.transcripts, f) for f in os.listdir(args.transcripts)
                    if f.endswith(".jsonl") and (not args.only or any(f.startswith(o) for o in args.only)))
+    paths = [p for p in paths if any(line.get("what") == "sql" for line in load(p)) == with_sql]
     if not paths:
         sys.exit("no transcripts")
-    paths = recordings(paths)
-    if args.interleave:
-        others = paths[:]
-        rng.shuffle(others)
-        jobs = [[a, b] for a, b in zip(paths, others)]
-        jobs = [j if j[0] != j[1] else [j[0], paths[(paths.index(j[0]) + 1) % len(paths)]] for j in jobs]
-    else:
-        jobs = [[p] for p in paths]
+    return random.Random(seed), paths
+
+
+def play_all(args, jobs, rng, play, flip):
+    """Plays each job, a list of recordings, and reports; exits."""
     failed = 0
     for job in jobs:
         names = " + ".join(label(r) for r in job)
@@ -434,6 +443,22 @@ def main():
         print(f"{'FAIL' if bad else 'ok':4} {names}: {bad or good}", flush=True)
     print(f"{len(jobs) - failed} of {len(jobs)} passed")
     sys.exit(1 if failed else 0)
+
+
+def main():
+    parser = arguments(__doc__.split("\n")[0])
+    parser.add_argument("--interleave", action="store_true", help="two scenarios at a time on one server")
+    args = parser.parse_args()
+    rng, paths = start(args, with_sql=False)
+    paths = recordings(paths)
+    if args.interleave:
+        others = paths[:]
+        rng.shuffle(others)
+        jobs = [[a, b] for a, b in zip(paths, others)]
+        jobs = [j if j[0] != j[1] else [j[0], paths[(paths.index(j[0]) + 1) % len(paths)]] for j in jobs]
+    else:
+        jobs = [[p] for p in paths]
+    play_all(args, jobs, rng, play, flip)
 
 
 if __name__ == "__main__":

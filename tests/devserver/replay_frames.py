@@ -176,8 +176,12 @@ class Names:
                 if isinstance(claims.get(claim), (int, float)):
                     claims[claim] += self.server.now - RECORDED_AT
             claims["session"] = self.fresh()
+            self.claims(claims)
             self.tokens[old] = sign(claims, self.server.secret if good else self.fresh(), header)
         return self.tokens[old]
+
+    def claims(self, claims):
+        """What else is to change in a token; for those that know more."""
 
     def presence_key(self, old):
         """A number stays a number."""
