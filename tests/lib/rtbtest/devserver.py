@@ -44,7 +44,11 @@ def _presence(status, topic, private):
 
 
 class DevServer:
-    """`with DevServer(bin, strict_refs=True, idle_ms=500) as server:` Options are those of the program, with _ for -."""
+    """`with DevServer(bin, strict_refs=True, idle_ms=500) as server:` Options are those of the program, with _ for -.
+
+    postgres: libpq's words for a database, e.g. Postgres().conninfo, whose changes it passes on; without it rows come from
+    postgres_row() only. private_only=True: refuses public joins.
+    """
 
     def __init__(self, binary, secret=None, listen="127.0.0.1:0", start=True, **options):
         self.binary = binary
@@ -132,6 +136,38 @@ class DevServer:
         status, _, text = self.request("POST", "/_devserver/fault", json.dumps(dict(order or {}, **members)))
         if status != 200:
             raise AssertionError(f"fault {order or members}: {status} {text}")
+
+    # Database changes. What the orders do is told in the devserver's README.
+
+    def postgres_row(self, table, type, schema="public", **members):
+        """A changed row that no database has: record, old_record, columns, errors, commit_timestamp."""
+        self.fault(op="postgres_row", table=table, type=type, schema=schema, **members)
+
+    def postgres_refuse(self, schema, table, **members):
+        """Refuses bindings with just these names; times: how often [-1, for ever]."""
+        self.fault(op="postgres_refuse", schema=schema, table=table, **members)
+
+    def postgres_delay(self, ms, **members):
+        """Delays the subscription of a join; topic or prefix: of which."""
+        self.fault(op="postgres_delay", ms=ms, **members)
+
+    def postgres_raw(self, topic, payload, **members):
+        """A postgres_changes message with this payload."""
+        self.fault(op="postgres_raw", topic=topic, payload=payload, **members)
+
+    def postgres_again(self, topic, **members):
+        """Says "Subscribed to PostgreSQL" once more."""
+        self.fault(op="postgres_again", topic=topic, **members)
+
+    def postgres_lost(self, topic, **members):
+        """Loses the subscription, says so, and gets it back after ms [1000]."""
+        self.fault(op="postgres_lost", topic=topic, **members)
+
+    def wait_subscribed(self, topic, n=1, seconds=DEADLINE):
+        """Until the database changes of n sockets that joined the topic flow."""
+        return self.wait_status(
+            lambda st: sum(any(t["topic"] == topic and t["subscribed"] for t in s["topics"]) for s in st["sockets"]) >= n,
+            f"{n} socket(s) subscribed on {topic}", seconds)
 
     def sockets(self, topic=None):
         """The open sockets of the status; with a topic only those that have joined it."""
