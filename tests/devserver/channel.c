@@ -105,6 +105,7 @@ void ds_channel_end(struct ds_core *c, struct ds_channel *ch)
 	ds_presence_gone(c, ch, room);
 	ds_room_check(c, room);
 	ds_presence_done(&ch->presence);
+	ds_pg_end(c, ch);
 	free((char *)ch->topic_json.p);
 	free(ch->join_ref);
 	free(ch->push_ref);

@@ -85,7 +85,9 @@ static void op_half_frame(void *conn, size_t size_bytes)
 
 const struct ds_ops *ds_conn_ops(void)
 {
-	static const struct ds_ops ops = { op_send, op_close, op_half_frame };
+	static const struct ds_ops ops = { .send = op_send,
+					   .close = op_close,
+					   .half_frame = op_half_frame };
 
 	return &ops;
 }

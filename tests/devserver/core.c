@@ -387,10 +387,9 @@ static void fire(struct ds_core *c, struct ds_timer *t)
 		if (ch)
 			ds_expire(c, ch);
 		break;
-	case DS_TIMER_RESUBSCRIBED:
+	case DS_TIMER_SUBSCRIBE:
 		if (ch)
-			ds_channel_system(c, ch, "postgres_changes", "ok",
-					  DS_STR("Subscribed to PostgreSQL"));
+			ds_pg_subscribe(c, ch);
 		break;
 	}
 }

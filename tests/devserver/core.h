@@ -18,19 +18,44 @@ struct ds_conf {
 	bool strict_refs;   /* drop messages whose join_ref is not the channel's */
 	int64_t join_error_delay_ms;
 	int64_t connect_error_delay_ms;
-	int64_t idle_ms;            /* close 1000 after so long without bytes from the client */
-	int64_t resubscribe_ms;     /* from a new token to the next "Subscribed to PostgreSQL" */
-	size_t frame_max_bytes;     /* close 1009 beyond it */
-	size_t payload_max_bytes;   /* of one broadcast or presence state */
-	size_t out_max_bytes;       /* unsent bytes of one socket; beyond it its TCP is dropped */
-	unsigned channels_max;      /* of one socket */
-	unsigned presence_max;      /* presence calls of one channel ... */
-	int64_t presence_window_ms; /* ... in so long */
-	uint64_t seed;              /* of phx_ref and presence keys */
+	int64_t idle_ms;          /* close 1000 after so long without bytes from the client */
+	int64_t resubscribe_ms;   /* from a new token to the next "Subscribed to PostgreSQL" */
+	size_t frame_max_bytes;   /* close 1009 beyond it */
+	size_t payload_max_bytes; /* of one broadcast or presence state */
+	size_t out_max_bytes;     /* unsent bytes of one socket; beyond it its TCP is dropped */
+	int64_t pg_subscribe_delay_ms; /* from a join to the subscription of its bindings */
+	bool private_only;             /* refuse public joins */
+	unsigned channels_max;         /* of one socket */
+	unsigned presence_max;         /* presence calls of one channel ... */
+	int64_t presence_window_ms;    /* ... in so long */
+	uint64_t seed;                 /* of phx_ref and presence keys */
 };
 
 /** ds_conf_default() - the real server's limits, without its delays */
 struct ds_conf ds_conf_default(void);
+
+/** struct ds_pg_request - "subscribe all bindings of a channel, or none of them" */
+struct ds_pg_request {
+	uint64_t first;         /* number of the first binding, never used again; others follow */
+	unsigned n;             /* how many bindings */
+	bool again;             /* ds_core_pg_lost() has asked for it: the client hears nothing */
+	struct ds_str bindings; /* JSON array of what ds_pg_params_json() makes */
+	struct ds_str role;     /* of the channel's token */
+	struct ds_str claims;   /* the token's payload, JSON */
+};
+
+enum ds_pg_outcome {
+	DS_PG_OK,
+	DS_PG_NO_TABLE, /* no table of the publication fits a binding */
+	DS_PG_EXCEPTION /* the database refused a binding */
+};
+
+/** struct ds_pg_answer - to a struct ds_pg_request */
+struct ds_pg_answer {
+	enum ds_pg_outcome outcome;
+	unsigned binding;   /* which one failed, from 0 */
+	struct ds_str text; /* DS_PG_EXCEPTION: what PostgreSQL said */
+};
 
 /** struct ds_ops - what the core asks of its owner; @conn is what ds_core_open() was given */
 struct ds_ops {
@@ -40,6 +65,14 @@ struct ds_ops {
 	void (*close)(void *conn, int code);
 	/* Announce a text frame of @size_bytes, send half of it, drop the TCP connection. */
 	void (*half_frame)(void *conn, size_t size_bytes);
+	/*
+	 * The database; NULL if there is none: then all tables exist, and rows come only from
+	 * POST /_devserver/fault. Both only note what is wanted. A request replaces an earlier one
+	 * with the same number; each is answered by ds_core_pg_result(), in their order.
+	 */
+	void (*pg_subscribe)(void *pg, const struct ds_pg_request *request);
+	void (*pg_unsubscribe)(void *pg, uint64_t first);
+	void *pg;
 };
 
 /** ds_core_new() - the caller frees it; @conf and @ops are copied */
@@ -89,6 +122,18 @@ bool ds_core_muted(const struct ds_core *c);
 void ds_core_gone(struct ds_core *c, struct ds_socket *s);
 /** ds_core_shutdown() - close 1012 to all */
 void ds_core_shutdown(struct ds_core *c);
+
+/** ds_core_pg_result() - the database's answer to a request; unknown numbers are no error */
+void ds_core_pg_result(struct ds_core *c, uint64_t first, bool again,
+		       const struct ds_pg_answer *answer);
+/**
+ * ds_core_pg_change() - one changed row for all these bindings
+ * @subs: their numbers, ascending
+ * @data: JSON text of the message's "data"
+ */
+void ds_core_pg_change(struct ds_core *c, const uint64_t *subs, size_t n, struct ds_str data);
+/** ds_core_pg_lost() - the database has forgotten all subscriptions: requests them again */
+void ds_core_pg_lost(struct ds_core *c);
 
 /** ds_core_status() - appends the JSON of GET /_devserver/status */
 void ds_core_status(struct ds_core *c, struct ds_buf *b);

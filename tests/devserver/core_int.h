@@ -8,6 +8,7 @@
 
 #include "core.h"
 #include "fault.h"
+#include "pg_params.h"
 #include "span.h"
 #include "timer.h"
 
@@ -58,6 +59,22 @@ struct ds_entry {
 	bool late; /* a ghost's */
 };
 
+enum ds_pg_state { DS_PG_IDLE, DS_PG_ASKED, DS_PG_SUBSCRIBED, DS_PG_FAILED };
+
+/* The bindings of one channel; all zero if it has none. */
+struct ds_pg {
+	struct ds_channel *channel;
+	struct ds_pg_params *bindings;
+	unsigned *ids; /* as the client knows them */
+	unsigned n;
+	uint64_t first;      /* number of the first binding */
+	struct ds_buf error; /* why they cannot be understood; empty if they can */
+	enum ds_pg_state state;
+	bool requested; /* the database has heard of it */
+	bool legacy;    /* a join of the old form: rows come as plain INSERT, UPDATE, DELETE */
+	uint64_t n_rows;
+};
+
 struct ds_channel {
 	TAILQ_ENTRY(ds_channel) in_socket;
 	TAILQ_ENTRY(ds_channel) in_room;
@@ -75,6 +92,7 @@ struct ds_channel {
 	unsigned n_bindings;
 	unsigned n_token_events;
 	struct ds_presence presence;
+	struct ds_pg pg;
 };
 
 /* A frame that waits because its socket is stuck in a join. */
@@ -108,8 +126,9 @@ struct ds_core {
 	struct ds_ops ops;
 	int64_t mono_ms, wall_ms;
 	struct ds_socket_list sockets;
-	void *rooms; /* tsearch tree of struct ds_room */
-	void *by_id; /* tsearch tree of struct ds_socket */
+	void *rooms;      /* tsearch tree of struct ds_room */
+	void *by_id;      /* tsearch tree of struct ds_socket */
+	void *by_binding; /* tsearch tree of struct ds_pg */
 	unsigned n_sockets;
 	uint64_t next_id;
 	uint64_t n_random;
@@ -118,7 +137,7 @@ struct ds_core {
 	struct ds_ghost_list ghosts;
 	bool muted;
 	uint64_t n_opened, n_refused, n_joins, n_heartbeats, n_received, n_relayed, n_sent;
-	uint64_t n_presence_calls, n_presence_closed;
+	uint64_t n_presence_calls, n_presence_closed, n_rows;
 };
 
 /* core.c: sockets */
@@ -161,6 +180,23 @@ void ds_channel_crash(struct ds_core *c, struct ds_channel *ch);
 /* An orderly end for a reason: system error, phx_close. */
 void ds_channel_shut(struct ds_core *c, struct ds_channel *ch, const char *message);
 void ds_channel_message(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m);
+
+/* postgres.c */
+/* @wanted: JSON array of the bindings; @reply: the same, each with its id. */
+void ds_pg_init(struct ds_core *c, struct ds_channel *ch, struct ds_str wanted, struct ds_str reply,
+		bool legacy);
+/* After the reply to the join: subscribes now or later, or says why not. */
+void ds_pg_joined(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m);
+/* Subscribes with the channel's token, be it for the first time or again. */
+void ds_pg_subscribe(struct ds_core *c, struct ds_channel *ch);
+void ds_pg_subscribed(struct ds_core *c, struct ds_channel *ch);
+/* Rows pass the channel by until it is subscribed again, @ms from now. */
+void ds_pg_lose(struct ds_core *c, struct ds_channel *ch, const char *message, int64_t ms);
+/* A row that no database has judged. @row is what filters look at. */
+void ds_pg_row(struct ds_core *c, struct ds_str event, struct ds_str schema, struct ds_str table,
+	       struct ds_str row, struct ds_str data);
+void ds_pg_push(struct ds_core *c, struct ds_channel *ch, struct ds_str payload);
+void ds_pg_end(struct ds_core *c, struct ds_channel *ch);
 
 /* presence.c */
 void ds_presence_init(struct ds_core *c, struct ds_channel *ch, struct ds_str config);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Rules, and the orders of POST /_devserver/fault. */
-#include "core_int.h"
+#include "fault_int.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,6 +15,9 @@ static void rule_free(struct ds_rules *rules, struct ds_rule *r)
 	free(r->topic);
 	free(r->event);
 	free(r->text);
+	free(r->prefix);
+	free(r->schema);
+	free(r->table);
 	free(r);
 }
 
@@ -30,21 +34,47 @@ static bool fits(const char *wanted, struct ds_str given)
 	return !wanted || (given.p && ds_str_eq(ds_str(wanted), given));
 }
 
+static bool begins(const char *wanted, struct ds_str given)
+{
+	size_t n = wanted ? strlen(wanted) : 0;
+
+	return n == 0 || (given.n >= n && memcmp(wanted, given.p, n) == 0);
+}
+
+static void used(struct ds_rules *rules, struct ds_rule *r)
+{
+	if (r->count > 0 && --r->count == 0)
+		rule_free(rules, r);
+}
+
+bool ds_rules_refuse(struct ds_rules *rules, const char *schema, const char *table)
+{
+	struct ds_rule *r;
+
+	TAILQ_FOREACH(r, rules, link)
+		if (r->op == DS_RULE_POSTGRES_REFUSE && strcmp(r->schema, schema) == 0 &&
+		    strcmp(r->table, table) == 0) {
+			used(rules, r);
+			return true;
+		}
+	return false;
+}
+
 bool ds_rules_use(struct ds_rules *rules, enum ds_rule_op op, struct ds_str topic,
 		  struct ds_str event, struct ds_rule_hit *ret)
 {
 	struct ds_rule *r;
 
 	TAILQ_FOREACH(r, rules, link) {
-		if (r->op != op || !fits(r->topic, topic) || !fits(r->event, event))
+		if (r->op != op || !fits(r->topic, topic) || !fits(r->event, event) ||
+		    !begins(r->prefix, topic))
 			continue;
 		*ret = (struct ds_rule_hit){ .ms = r->ms,
 					     .retry_after_s = r->retry_after_s,
 					     .status = r->status,
 					     .stale = r->stale,
 					     .text = r->text ? ds_str_dup(ds_str(r->text)) : NULL };
-		if (r->count > 0 && --r->count == 0)
-			rule_free(rules, r);
+		used(rules, r);
 		return true;
 	}
 	return false;
@@ -61,43 +91,36 @@ bool ds_rules_deny(const struct ds_rules *rules, struct ds_str topic, bool write
 	return false;
 }
 
-/* One order, while it is carried out. */
-struct order {
-	struct ds_core *c;
-	json_t *json;
-	const char *op;
-	char *error;
-	size_t error_size;
-};
-
-static bool fail(struct order *o, const char *text, const char *what)
+bool ds_order_fail(struct ds_order *o, const char *text, const char *what)
 {
 	snprintf(o->error, o->error_size, "%s: %s", text, what);
 	return false;
 }
 
-static const char *text_of(struct order *o, const char *key, const char *otherwise)
+const char *ds_order_text(struct ds_order *o, const char *key, const char *otherwise)
 {
 	json_t *v = json_object_get(o->json, key);
 
 	return json_is_string(v) ? json_string_value(v) : otherwise;
 }
 
-static int64_t number_of(struct order *o, const char *key, int64_t otherwise)
+int64_t ds_order_number(struct ds_order *o, const char *key, int64_t otherwise)
 {
-	json_t *v = json_object_get(o->json, key);
+	double v = json_number_value(json_object_get(o->json, key));
 
-	return json_is_integer(v) ? (int64_t)json_integer_value(v) : otherwise;
+	if (!json_is_number(json_object_get(o->json, key)) || fabs(v) > 1e15 || v != trunc(v))
+		return otherwise;
+	return (int64_t)v;
 }
 
-static char *copy_of(struct order *o, const char *key)
+static char *copy_of(struct ds_order *o, const char *key)
 {
-	const char *text = text_of(o, key, NULL);
+	const char *text = ds_order_text(o, key, NULL);
 
 	return text ? ds_str_dup(ds_str(text)) : NULL;
 }
 
-static bool add_rule(struct order *o, enum ds_rule_op op, int64_t count)
+bool ds_order_rule(struct ds_order *o, enum ds_rule_op op, int64_t count)
 {
 	struct ds_rule *r = ds_alloc(sizeof(*r));
 
@@ -105,62 +128,61 @@ static bool add_rule(struct order *o, enum ds_rule_op op, int64_t count)
 	r->topic = copy_of(o, "topic");
 	r->event = copy_of(o, "event");
 	r->text = copy_of(o, "reason");
-	r->ms = number_of(o, "ms", 0);
-	r->status = (int)number_of(o, "status", 503);
-	r->retry_after_s = number_of(o, "retry_after", -1);
+	r->prefix = copy_of(o, "prefix");
+	r->schema = copy_of(o, "schema");
+	r->table = copy_of(o, "table");
+	r->ms = ds_order_number(o, "ms", 0);
+	r->status = (int)ds_order_number(o, "status", 503);
+	r->retry_after_s = ds_order_number(o, "retry_after", -1);
 	r->stale = json_is_true(json_object_get(o->json, "stale"));
 	r->read = json_is_true(json_object_get(o->json, "read"));
 	r->write = json_is_true(json_object_get(o->json, "write"));
-	r->count = number_of(o, "count", count);
+	r->count = ds_order_number(o, "count", count);
 	TAILQ_INSERT_TAIL(&o->c->rules, r, link);
 	return true;
 }
 
-static bool op_delay_reply(struct order *o)
+static bool op_delay_reply(struct ds_order *o)
 {
 	bool stall = !json_is_false(json_object_get(o->json, "stall"));
 
-	if (!json_is_integer(json_object_get(o->json, "ms")))
-		return fail(o, "delay_reply needs a number", "ms");
-	if (stall && strcmp(text_of(o, "event", ""), "phx_join") == 0)
-		return add_rule(o, DS_RULE_DELAY_JOIN, 1);
-	return add_rule(o, DS_RULE_DELAY_REPLY, 1);
+	if (ds_order_number(o, "ms", -1) < 0)
+		return ds_order_fail(o, "delay_reply needs a number", "ms");
+	if (stall && strcmp(ds_order_text(o, "event", ""), "phx_join") == 0)
+		return ds_order_rule(o, DS_RULE_DELAY_JOIN, 1);
+	return ds_order_rule(o, DS_RULE_DELAY_REPLY, 1);
 }
 
-static bool op_drop_reply(struct order *o)
+static bool op_drop_reply(struct ds_order *o)
 {
-	return add_rule(o, DS_RULE_DROP_REPLY, 1);
+	return ds_order_rule(o, DS_RULE_DROP_REPLY, 1);
 }
 
-static bool op_drop_ack(struct order *o)
+static bool op_drop_ack(struct ds_order *o)
 {
 	if (json_object_set_new(o->json, "event", json_string("broadcast")) < 0)
 		abort();
-	return add_rule(o, DS_RULE_DROP_REPLY, 1);
+	return ds_order_rule(o, DS_RULE_DROP_REPLY, 1);
 }
 
-static bool op_refuse_join(struct order *o)
+static bool op_refuse_join(struct ds_order *o)
 {
-	return add_rule(o, DS_RULE_REFUSE_JOIN, 1);
+	return ds_order_rule(o, DS_RULE_REFUSE_JOIN, 1);
 }
 
-static bool op_refuse_upgrade(struct order *o)
+static bool op_refuse_upgrade(struct ds_order *o)
 {
-	int64_t status = number_of(o, "status", 503);
+	int64_t status = ds_order_number(o, "status", 503);
 
 	if (status < 300 || status > 599)
-		return fail(o, "refuse_upgrade needs an HTTP status of 300 to 599", "status");
-	return add_rule(o, DS_RULE_REFUSE_UPGRADE, 1);
+		return ds_order_fail(o, "refuse_upgrade needs an HTTP status of 300 to 599",
+				     "status");
+	return ds_order_rule(o, DS_RULE_REFUSE_UPGRADE, 1);
 }
 
-static bool op_hang_upgrade(struct order *o)
+static bool op_hang_upgrade(struct ds_order *o)
 {
-	return add_rule(o, DS_RULE_HANG_UPGRADE, 1);
-}
-
-static bool op_postgres_error(struct order *o)
-{
-	return add_rule(o, DS_RULE_POSTGRES_ERROR, 1);
+	return ds_order_rule(o, DS_RULE_HANG_UPGRADE, 1);
 }
 
 static bool same_topic(const char *a, const char *b)
@@ -169,58 +191,59 @@ static bool same_topic(const char *a, const char *b)
 }
 
 /* Like policies, it stands until the next order for the same topic; both false lift it. */
-static bool op_deny_presence(struct order *o)
+static bool op_deny_presence(struct ds_order *o)
 {
 	json_t *read = json_object_get(o->json, "read"), *write = json_object_get(o->json, "write");
 	struct ds_rule *r, *next;
 
 	if ((!read && !write) || (read && !json_is_boolean(read)) ||
 	    (write && !json_is_boolean(write)))
-		return fail(o, "deny_presence needs a boolean", "read or write");
+		return ds_order_fail(o, "deny_presence needs a boolean", "read or write");
 	if (json_object_get(o->json, "count"))
-		return fail(o, "deny_presence stands until it is lifted", "count");
+		return ds_order_fail(o, "deny_presence stands until it is lifted", "count");
 	for (r = TAILQ_FIRST(&o->c->rules); r; r = next) {
 		next = TAILQ_NEXT(r, link);
 		if (r->op == DS_RULE_DENY_PRESENCE &&
-		    same_topic(r->topic, text_of(o, "topic", NULL)))
+		    same_topic(r->topic, ds_order_text(o, "topic", NULL)))
 			rule_free(&o->c->rules, r);
 	}
 	if (!json_is_true(read) && !json_is_true(write))
 		return true;
-	return add_rule(o, DS_RULE_DENY_PRESENCE, -1);
+	return ds_order_rule(o, DS_RULE_DENY_PRESENCE, -1);
 }
 
-static bool op_no_presence_state(struct order *o)
+static bool op_no_presence_state(struct ds_order *o)
 {
 	json_t *ms = json_object_get(o->json, "ms");
 
-	if (ms && number_of(o, "ms", -1) < 0)
-		return fail(o, "no_presence_state needs a time that is not negative", "ms");
+	if (ms && ds_order_number(o, "ms", -1) < 0)
+		return ds_order_fail(o, "no_presence_state needs a time that is not negative",
+				     "ms");
 	if (!ms && json_object_set_new(o->json, "ms", json_integer(-1)) < 0)
 		abort();
-	return add_rule(o, DS_RULE_NO_STATE, 1);
+	return ds_order_rule(o, DS_RULE_NO_STATE, 1);
 }
 
-static bool op_late_leave(struct order *o)
+static bool op_late_leave(struct ds_order *o)
 {
-	if (number_of(o, "ms", -1) < 0)
-		return fail(o, "late_leave needs a time that is not negative", "ms");
-	return add_rule(o, DS_RULE_LATE_LEAVE, 1);
+	if (ds_order_number(o, "ms", -1) < 0)
+		return ds_order_fail(o, "late_leave needs a time that is not negative", "ms");
+	return ds_order_rule(o, DS_RULE_LATE_LEAVE, 1);
 }
 
-static bool op_mute(struct order *o)
+static bool op_mute(struct ds_order *o)
 {
 	o->c->muted = true;
 	return true;
 }
 
-static bool op_unmute(struct order *o)
+static bool op_unmute(struct ds_order *o)
 {
 	o->c->muted = false;
 	return true;
 }
 
-static bool op_clear(struct order *o)
+static bool op_clear(struct ds_order *o)
 {
 	ds_rules_clear(&o->c->rules);
 	while (!TAILQ_EMPTY(&o->c->ghosts))
@@ -230,7 +253,7 @@ static bool op_clear(struct order *o)
 }
 
 /* "sockets": "all" (or absent), one id, or a list of ids, as the status names them. */
-static bool chosen(struct order *o, const struct ds_socket *s)
+bool ds_order_chosen(struct ds_order *o, const struct ds_socket *s)
 {
 	json_t *which = json_object_get(o->json, "sockets");
 	json_t *one;
@@ -238,96 +261,96 @@ static bool chosen(struct order *o, const struct ds_socket *s)
 
 	if (!which || json_is_string(which))
 		return true;
-	if (json_is_integer(which))
-		return (uint64_t)json_integer_value(which) == s->id;
+	if (json_is_number(which))
+		return (uint64_t)json_number_value(which) == s->id;
 	json_array_foreach(which, i,
-			   one) if ((uint64_t)json_integer_value(one) == s->id) return true;
+			   one) if ((uint64_t)json_number_value(one) == s->id) return true;
 	return false;
 }
 
-static void send_to_chosen(struct order *o, bool binary, struct ds_str frame)
+static void send_to_chosen(struct ds_order *o, bool binary, struct ds_str frame)
 {
-	const char *topic = text_of(o, "topic", NULL);
+	const char *topic = ds_order_text(o, "topic", NULL);
 	struct ds_buf name = { 0 };
 	struct ds_socket *s;
 
 	ds_buf_json(&name, ds_str(topic ? topic : ""));
 	TAILQ_FOREACH(s, &o->c->sockets, link)
-		if (chosen(o, s) && (!topic || ds_channel_by_topic(s, ds_buf_view(&name))))
+		if (ds_order_chosen(o, s) && (!topic || ds_channel_by_topic(s, ds_buf_view(&name))))
 			ds_socket_send(o->c, s, binary, frame);
 	ds_buf_done(&name);
 }
 
-static bool op_send(struct order *o)
+static bool op_send(struct ds_order *o)
 {
 	json_t *text = json_object_get(o->json, "text");
 
 	if (!json_is_string(text))
-		return fail(o, "send needs a string", "text");
+		return ds_order_fail(o, "send needs a string", "text");
 	send_to_chosen(o, false,
 		       (struct ds_str){ json_string_value(text), json_string_length(text) });
 	return true;
 }
 
-static bool op_send_binary(struct order *o)
+static bool op_send_binary(struct ds_order *o)
 {
 	struct ds_buf bytes = { 0 };
-	const char *text = text_of(o, "base64", NULL);
+	const char *text = ds_order_text(o, "base64", NULL);
 	bool ok = text && ds_base64_decode(&bytes, ds_str(text));
 
 	if (ok)
 		send_to_chosen(o, true, ds_buf_view(&bytes));
 	ds_buf_done(&bytes);
-	return ok || fail(o, "send_binary needs base64 text", "base64");
+	return ok || ds_order_fail(o, "send_binary needs base64 text", "base64");
 }
 
-static bool op_bad_json(struct order *o)
+static bool op_bad_json(struct ds_order *o)
 {
 	send_to_chosen(o, false, DS_STR("[null,null,\"realtime:x\",\"broadcast\",{\"a\":"));
 	return true;
 }
 
-static bool op_close(struct order *o)
+static bool op_close(struct ds_order *o)
 {
-	int64_t code = number_of(o, "code", 1012);
+	int64_t code = ds_order_number(o, "code", 1012);
 	struct ds_socket *s;
 
 	if (code != 0 && (code < 1000 || code > 4999))
-		return fail(o,
-			    "close needs a code of 1000 to 4999, or 0 to drop the TCP connection",
-			    "code");
+		return ds_order_fail(
+			o, "close needs a code of 1000 to 4999, or 0 to drop the TCP connection",
+			"code");
 	TAILQ_FOREACH(s, &o->c->sockets, link)
-		if (chosen(o, s))
+		if (ds_order_chosen(o, s))
 			ds_socket_close(o->c, s, code == 1006 ? 0 : (int)code);
 	return true;
 }
 
-static bool op_half_frame(struct order *o)
+static bool op_half_frame(struct ds_order *o)
 {
-	int64_t size = number_of(o, "bytes", 1000);
+	int64_t size = ds_order_number(o, "bytes", 1000);
 	struct ds_socket *s;
 
 	if (size < 2 || size > 1000000)
-		return fail(o, "half_frame needs a size of 2 to 1000000", "bytes");
+		return ds_order_fail(o, "half_frame needs a size of 2 to 1000000", "bytes");
 	TAILQ_FOREACH(s, &o->c->sockets, link)
-		if (chosen(o, s) && !s->closing) {
+		if (ds_order_chosen(o, s) && !s->closing) {
 			s->closing = true;
 			o->c->ops.half_frame(s->conn, (size_t)size);
 		}
 	return true;
 }
 
-static bool shut_channels(struct order *o)
+static bool shut_channels(struct ds_order *o)
 {
 	struct ds_buf topic = { 0 };
-	const char *message = text_of(o, "message", "fault");
+	const char *message = ds_order_text(o, "message", "fault");
 	struct ds_socket *s;
 
-	ds_buf_json(&topic, ds_str(text_of(o, "topic", "")));
+	ds_buf_json(&topic, ds_str(ds_order_text(o, "topic", "")));
 	TAILQ_FOREACH(s, &o->c->sockets, link) {
 		struct ds_channel *ch = NULL;
 
-		if (chosen(o, s))
+		if (ds_order_chosen(o, s))
 			ch = ds_channel_by_topic(s, ds_buf_view(&topic));
 
 		if (!ch)
@@ -337,8 +360,8 @@ static bool shut_channels(struct order *o)
 			continue;
 		}
 		if (strcmp(o->op, "system") == 0)
-			ds_channel_system(o->c, ch, text_of(o, "extension", "system"),
-					  text_of(o, "status", "error"), ds_str(message));
+			ds_channel_system(o->c, ch, ds_order_text(o, "extension", "system"),
+					  ds_order_text(o, "status", "error"), ds_str(message));
 		if (strcmp(o->op, "phx_close") == 0 ||
 		    json_is_true(json_object_get(o->json, "close")))
 			ds_channel_close(o->c, ch);
@@ -347,16 +370,16 @@ static bool shut_channels(struct order *o)
 	return true;
 }
 
-static bool op_channels(struct order *o)
+static bool op_channels(struct ds_order *o)
 {
-	if (!text_of(o, "topic", NULL))
-		return fail(o, "this needs a topic, with its \"realtime:\"", "topic");
+	if (!ds_order_text(o, "topic", NULL))
+		return ds_order_fail(o, "this needs a topic, with its \"realtime:\"", "topic");
 	return shut_channels(o);
 }
 
 static const struct {
 	const char *name;
-	bool (*run)(struct order *o);
+	bool (*run)(struct ds_order *o);
 } orders[] = {
 	{ "bad_json", op_bad_json },
 	{ "clear", op_clear },
@@ -372,7 +395,13 @@ static const struct {
 	{ "no_presence_state", op_no_presence_state },
 	{ "phx_close", op_channels },
 	{ "phx_error", op_channels },
-	{ "postgres_error", op_postgres_error },
+	{ "postgres_again", ds_op_postgres_channels },
+	{ "postgres_delay", ds_op_postgres_delay },
+	{ "postgres_error", ds_op_postgres_error },
+	{ "postgres_lost", ds_op_postgres_channels },
+	{ "postgres_raw", ds_op_postgres_channels },
+	{ "postgres_refuse", ds_op_postgres_refuse },
+	{ "postgres_row", ds_op_postgres_row },
 	{ "refuse_join", op_refuse_join },
 	{ "refuse_upgrade", op_refuse_upgrade },
 	{ "send", op_send },
@@ -382,13 +411,16 @@ static const struct {
 };
 
 /* A misspelt member would be a fault that silently does not happen. */
-static bool members_known(struct order *o)
+static bool members_known(struct ds_order *o)
 {
-	static const char *const known[] = { "base64",      "bytes",   "close",     "code",
-					     "count",       "event",   "extension", "message",
-					     "ms",          "op",      "read",      "reason",
-					     "retry_after", "sockets", "stale",     "stall",
-					     "status",      "text",    "topic",     "write" };
+	static const char *const known[] = {
+		"base64",     "bytes",       "close",   "code",      "columns", "commit_timestamp",
+		"count",      "errors",      "event",   "extension", "message", "ms",
+		"old_record", "op",          "payload", "prefix",    "read",    "reason",
+		"record",     "retry_after", "schema",  "sockets",   "stale",   "stall",
+		"status",     "table",       "text",    "times",     "topic",   "type",
+		"write"
+	};
 	const char *key;
 	json_t *v;
 
@@ -399,7 +431,7 @@ static bool members_known(struct order *o)
 		while (i < sizeof(known) / sizeof(known[0]) && strcmp(known[i], key) != 0)
 			i++;
 		if (i == sizeof(known) / sizeof(known[0]))
-			return fail(o, "unknown member", key);
+			return ds_order_fail(o, "unknown member", key);
 	}
 	return true;
 }
@@ -407,22 +439,23 @@ static bool members_known(struct order *o)
 bool ds_core_fault(struct ds_core *c, struct ds_str json, char *ret_error, size_t error_size)
 {
 	json_error_t at;
-	struct order o = { .c = c, .error = ret_error, .error_size = error_size };
+	struct ds_order o = { .c = c, .raw = json, .error = ret_error, .error_size = error_size };
 	bool ok = false;
 
-	o.json = json_loadb(json.p ? json.p : "", json.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
-			    &at);
+	/* All numbers as reals: a row may have integers that are too big for jansson. */
+	o.json = json_loadb(json.p ? json.p : "", json.n,
+			    JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &at);
 	o.op = json_string_value(json_object_get(o.json, "op"));
 	if (!o.json)
-		fail(&o, "not JSON", at.text);
+		ds_order_fail(&o, "not JSON", at.text);
 	else if (!o.op)
-		fail(&o, "no member", "op");
+		ds_order_fail(&o, "no member", "op");
 	else if (members_known(&o)) {
 		size_t i = 0, n = sizeof(orders) / sizeof(orders[0]);
 
 		while (i < n && strcmp(orders[i].name, o.op) != 0)
 			i++;
-		ok = i < n ? orders[i].run(&o) : fail(&o, "unknown op", o.op);
+		ok = i < n ? orders[i].run(&o) : ds_order_fail(&o, "unknown op", o.op);
 	}
 	json_decref(o.json);
 	return ok;

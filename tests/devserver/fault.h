@@ -15,7 +15,9 @@ enum ds_rule_op {
 	DS_RULE_REFUSE_UPGRADE,
 	DS_RULE_HANG_UPGRADE,
 	DS_RULE_POSTGRES_ERROR,
-	DS_RULE_DENY_PRESENCE, /* stands until it is lifted; asked by ds_rules_deny() */
+	DS_RULE_POSTGRES_DELAY,
+	DS_RULE_POSTGRES_REFUSE, /* asked by ds_rules_refuse() */
+	DS_RULE_DENY_PRESENCE,   /* stands until it is lifted; asked by ds_rules_deny() */
 	DS_RULE_NO_STATE,
 	DS_RULE_LATE_LEAVE
 };
@@ -23,8 +25,11 @@ enum ds_rule_op {
 struct ds_rule {
 	TAILQ_ENTRY(ds_rule) link;
 	enum ds_rule_op op;
-	char *topic;           /* NULL: any */
-	char *event;           /* NULL: any */
+	char *topic;  /* NULL: any */
+	char *event;  /* NULL: any */
+	char *prefix; /* of the topic; NULL: any */
+	char *schema; /* DS_RULE_POSTGRES_REFUSE: exactly these, never NULL there */
+	char *table;
 	char *text;            /* reason, message or error text; may be NULL */
 	int64_t ms;            /* DS_RULE_NO_STATE: -1 swallows it */
 	int64_t retry_after_s; /* -1: none */
@@ -51,4 +56,6 @@ bool ds_rules_use(struct ds_rules *rules, enum ds_rule_op op, struct ds_str topi
 		  struct ds_str event, struct ds_rule_hit *ret);
 /** ds_rules_deny() - may nobody of this topic read, or write, presence? */
 bool ds_rules_deny(const struct ds_rules *rules, struct ds_str topic, bool write);
+/** ds_rules_refuse() - shall a binding with just these names be refused? Used up once */
+bool ds_rules_refuse(struct ds_rules *rules, const char *schema, const char *table);
 void ds_rules_clear(struct ds_rules *rules);

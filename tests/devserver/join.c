@@ -19,7 +19,8 @@ struct join {
 	bool private;
 	struct ds_buf token;
 	int64_t exp_ms;
-	struct ds_buf bindings; /* JSON array of the reply */
+	struct ds_buf wanted;   /* JSON array of the bindings as they came */
+	struct ds_buf bindings; /* ... as the reply has them */
 	unsigned n_bindings;
 	char reason[400]; /* why it fails; empty: it does not */
 };
@@ -128,6 +129,8 @@ static void add_binding(struct join *j, struct ds_str binding)
 	struct ds_json_iter it = ds_json_iter(binding);
 	struct ds_str key, value;
 
+	ds_buf_text(&j->wanted, j->n_bindings ? "," : "");
+	ds_buf_str(&j->wanted, binding);
 	ds_buf_fmt(&j->bindings, "%s{\"id\":%u", j->n_bindings++ ? "," : "", binding_id(binding));
 	while (ds_json_member(&it, &key, &value)) {
 		if (ds_json_key_is(key, "id"))
@@ -168,6 +171,7 @@ static void collect_bindings(struct join *j)
 	struct ds_json_iter it;
 	struct ds_str list, item;
 
+	ds_buf_byte(&j->wanted, '[');
 	ds_buf_byte(&j->bindings, '[');
 	if (!j->has_config) {
 		legacy_binding(j);
@@ -178,6 +182,7 @@ static void collect_bindings(struct join *j)
 			if (ds_json_kind(item) == DS_JSON_OBJECT)
 				add_binding(j, item);
 	}
+	ds_buf_byte(&j->wanted, ']');
 	ds_buf_byte(&j->bindings, ']');
 }
 
@@ -248,6 +253,11 @@ static void examine(struct ds_core *c, struct ds_socket *s, const struct ds_msg 
 	j->broadcast = member_object(j->config, "broadcast");
 	j->presence = member_object(j->config, "presence");
 	j->private = member_bool(j->config, "private");
+	if (c->conf.private_only && !j->private) {
+		snprintf(j->reason, sizeof(j->reason), "%s",
+			 "PrivateOnly: This project only allows private channels");
+		return;
+	}
 	if (s->n_channels >= c->conf.channels_max) {
 		snprintf(j->reason, sizeof(j->reason), "%s",
 			 "ChannelRateLimitReached: Too many channels");
@@ -290,7 +300,7 @@ void ds_expire(struct ds_core *c, struct ds_channel *ch)
 
 void ds_new_token(struct ds_core *c, struct ds_channel *ch, struct ds_str payload)
 {
-	struct ds_timer t = { .kind = DS_TIMER_RESUBSCRIBED, .socket_id = ch->socket->id };
+	struct ds_timer t = { .kind = DS_TIMER_SUBSCRIBE, .socket_id = ch->socket->id };
 	char *text = member_text(payload, "access_token");
 	const char *why = NULL;
 	int64_t exp_ms = 0;
@@ -378,28 +388,11 @@ static struct ds_channel *establish(struct ds_core *c, struct ds_socket *s, cons
 	ch->token = ds_str_dup(ds_buf_view(&j->token));
 	ch->exp_ms = j->exp_ms;
 	ch->n_bindings = j->n_bindings;
+	ds_pg_init(c, ch, ds_buf_view(&j->wanted), ds_buf_view(&j->bindings), !j->has_config);
 	ds_presence_init(c, ch, j->presence);
 	ch->presence.on = member_bool(j->presence, "enabled");
 	ds_arm_expiry(c, ch);
 	return ch;
-}
-
-static void push_postgres(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
-{
-	struct ds_rule_hit hit;
-
-	if (!ch->n_bindings)
-		return;
-	if (!ds_rules_use(&c->rules, DS_RULE_POSTGRES_ERROR, m->topic, m->event, &hit)) {
-		ds_channel_system(c, ch, "postgres_changes", "ok",
-				  DS_STR("Subscribed to PostgreSQL"));
-		return;
-	}
-	ds_channel_system(c, ch, "postgres_changes", "error",
-			  hit.text ? ds_str(hit.text)
-				   : DS_STR("Unable to subscribe to changes with given "
-					    "parameters"));
-	free(hit.text);
 }
 
 void ds_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m)
@@ -429,10 +422,11 @@ void ds_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m)
 		if (old_ref)
 			push_old_close(c, s, m, old_ref);
 		ds_presence_joined(c, ch);
-		push_postgres(c, ch, m);
+		ds_pg_joined(c, ch, m);
 	}
 	free(old_ref);
 	ds_buf_done(&response);
 	ds_buf_done(&j.token);
+	ds_buf_done(&j.wanted);
 	ds_buf_done(&j.bindings);
 }

@@ -159,6 +159,16 @@ enum ds_jwt ds_jwt_check(struct ds_str token, const char *secret, int64_t now_ms
 	return r;
 }
 
+void ds_jwt_claims(struct ds_str token, struct ds_buf *b)
+{
+	const char *end = token.p + token.n;
+	const char *dot1 = memchr(token.p, '.', token.n);
+	const char *dot2 = dot1 ? memchr(dot1 + 1, '.', (size_t)(end - dot1 - 1)) : NULL;
+
+	if (dot2)
+		ds_base64_decode(b, (struct ds_str){ dot1 + 1, (size_t)(dot2 - dot1 - 1) });
+}
+
 void ds_jwt_sign(struct ds_str claims, const char *secret, struct ds_buf *b)
 {
 	static const char header[] = "{\"alg\":\"HS256\",\"typ\":\"JWT\"}";

@@ -25,6 +25,9 @@ enum ds_jwt {
 enum ds_jwt ds_jwt_check(struct ds_str token, const char *secret, int64_t now_ms,
 			 int64_t *ret_exp_ms);
 
+/** ds_jwt_claims() - appends the JSON text of the claims of a token that ds_jwt_check() let pass */
+void ds_jwt_claims(struct ds_str token, struct ds_buf *b);
+
 /**
  * ds_jwt_sign() - appends a HS256 token
  * @claims: JSON text of the claims

@@ -31,6 +31,10 @@ static const char help[] =
 	"  --join-error-delay-ms N     pause of the whole socket before a refused join is [0]\n"
 	"  --idle-ms N                 close 1000 after N ms of silence [60000]\n"
 	"  --resubscribe-ms N          pause from a new token to the next system message [1000]\n"
+	"  --private-only              refuse joins of public channels\n"
+	"  --postgres CONNINFO         serve the row changes of this database [none]\n"
+	"  --pg-delay-ms N             hold each row back for so long [0]\n"
+	"  --pg-subscribe-delay-ms N   pause from a join to its subscription [0]\n"
 	"  --max-frame-bytes N         close 1009 beyond it [5000000]\n"
 	"  --max-payload-bytes N       size of one broadcast or presence state [3000500]\n"
 	"  --max-out-bytes N           unsent bytes of a socket before it is dropped [50000000]\n"
@@ -53,6 +57,10 @@ enum {
 	OPT_JOIN_DELAY,
 	OPT_IDLE,
 	OPT_RESUBSCRIBE,
+	OPT_PRIVATE,
+	OPT_POSTGRES,
+	OPT_PG_DELAY,
+	OPT_PG_SUBSCRIBE,
 	OPT_FRAME,
 	OPT_PAYLOAD,
 	OPT_OUT,
@@ -77,6 +85,10 @@ static const struct option options[] = {
 	{ "join-error-delay-ms", required_argument, NULL, OPT_JOIN_DELAY },
 	{ "idle-ms", required_argument, NULL, OPT_IDLE },
 	{ "resubscribe-ms", required_argument, NULL, OPT_RESUBSCRIBE },
+	{ "private-only", no_argument, NULL, OPT_PRIVATE },
+	{ "postgres", required_argument, NULL, OPT_POSTGRES },
+	{ "pg-delay-ms", required_argument, NULL, OPT_PG_DELAY },
+	{ "pg-subscribe-delay-ms", required_argument, NULL, OPT_PG_SUBSCRIBE },
 	{ "max-frame-bytes", required_argument, NULL, OPT_FRAME },
 	{ "max-payload-bytes", required_argument, NULL, OPT_PAYLOAD },
 	{ "max-out-bytes", required_argument, NULL, OPT_OUT },
@@ -92,6 +104,7 @@ static const struct option options[] = {
 struct args {
 	struct ds_conf conf;
 	struct ds_listen at;
+	struct ds_pgsql_conf pg;
 	char host[INET_ADDRSTRLEN];
 	const char *role;
 	int64_t exp_s;
@@ -162,6 +175,12 @@ static void set_number(struct args *a, int opt, const char *name, const char *te
 	case OPT_RESUBSCRIBE:
 		a->conf.resubscribe_ms = n;
 		break;
+	case OPT_PG_DELAY:
+		a->pg.delay_ms = n;
+		break;
+	case OPT_PG_SUBSCRIBE:
+		a->conf.pg_subscribe_delay_ms = n;
+		break;
 	case OPT_FRAME:
 		a->conf.frame_max_bytes = (size_t)n;
 		break;
@@ -210,6 +229,12 @@ static void set(struct args *a, int opt, const char *name)
 	case OPT_TENANT:
 		a->conf.tenant = optarg;
 		break;
+	case OPT_PRIVATE:
+		a->conf.private_only = true;
+		break;
+	case OPT_POSTGRES:
+		a->pg.conninfo = optarg;
+		break;
 	case OPT_HELP:
 		fputs(help, stdout);
 		exit(0);
@@ -238,6 +263,8 @@ static void parse(struct args *a, int argc, char **argv)
 		usage("unexpected \"%s\"", argv[optind]);
 	if (!a->conf.jwt_secret || !a->conf.jwt_secret[0])
 		usage("--jwt-secret is missing");
+	if (a->pg.delay_ms && !a->pg.conninfo)
+		usage("--pg-delay-ms needs --postgres");
 	if (!a->at.tls_cert != !a->at.tls_key)
 		usage("--tls-cert and --tls-key go together");
 }
@@ -266,5 +293,5 @@ int main(int argc, char **argv)
 	a.exp_s = 315360000; /* as the keys that Supabase hands out */
 	parse_listen(&a, "127.0.0.1:0");
 	parse(&a, argc, argv);
-	return a.role ? print_token(&a) : ds_shell_run(&a.at, &a.conf);
+	return a.role ? print_token(&a) : ds_shell_run(&a.at, &a.pg, &a.conf);
 }

@@ -3,10 +3,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <libwebsockets.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/queue.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -21,15 +23,30 @@
 #define FDS_MAX         65536 /* libwebsockets keeps a table as long as the limit */
 
 struct slot {
+	TAILQ_ENTRY(slot) link;
 	struct ds_conn conn;
 	struct lws *wsi;
 	bool flushing;
 	bool lingering;
 };
 
+TAILQ_HEAD(slot_list, slot);
+
+/* One of the connections to the database. */
+struct pg_watch {
+	enum ds_pgsql_link link;
+	struct lws *wsi;
+	unsigned epoch; /* for which the descriptor was taken */
+	bool reading;
+};
+
 struct shell {
 	struct lws_context *lws;
+	struct lws_vhost *vhost;
 	struct ds_core *core;
+	struct ds_pgsql *pg; /* NULL: no database */
+	struct pg_watch watches[DS_PGSQL_LINKS];
+	struct slot_list slots;
 	bool tls;
 	unsigned n_conns;
 	int64_t armed_ms;
@@ -66,10 +83,69 @@ static void on_timer(lws_sorted_usec_list_t *sul)
 	arm(sh);
 }
 
+static size_t most_unsent(const struct shell *sh)
+{
+	const struct slot *slot;
+	size_t most = 0;
+
+	TAILQ_FOREACH(slot, &sh->slots, link)
+		if (ds_conn_unsent(&slot->conn).n > most)
+			most = ds_conn_unsent(&slot->conn).n;
+	return most;
+}
+
+/* libwebsockets closes what it watches, so it gets a descriptor of its own. */
+static void watch(struct shell *sh, struct pg_watch *w)
+{
+	int fd = ds_pgsql_fd(sh->pg, w->link);
+	lws_sock_file_fd_type own;
+
+	if (w->wsi && w->epoch != ds_pgsql_epoch(sh->pg)) {
+		lws_set_opaque_user_data(w->wsi, NULL);
+		lws_set_timeout(w->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+		w->wsi = NULL;
+	}
+	if (!w->wsi && fd >= 0) {
+		own.filefd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (own.filefd < 0)
+			return;
+		w->wsi = lws_adopt_descriptor_vhost(sh->vhost, LWS_ADOPT_RAW_FILE_DESC, own,
+						    "postgres", NULL);
+		if (!w->wsi)
+			return;
+		lws_set_opaque_user_data(w->wsi, w);
+		w->epoch = ds_pgsql_epoch(sh->pg);
+		w->reading = true;
+	}
+	if (!w->wsi)
+		return;
+	if (w->reading != ds_pgsql_wants_read(sh->pg, w->link)) {
+		w->reading = !w->reading;
+		lws_rx_flow_control(w->wsi, w->reading);
+	}
+	if (ds_pgsql_wants_write(sh->pg, w->link))
+		lws_callback_on_writable(w->wsi);
+}
+
+static void turn_postgres(struct shell *sh)
+{
+	if (!sh->pg || stop_asked)
+		return;
+	ds_pgsql_turn(sh->pg, sh->core, ms_of(CLOCK_MONOTONIC), most_unsent(sh));
+	for (int i = 0; i < DS_PGSQL_LINKS; i++)
+		watch(sh, &sh->watches[i]);
+}
+
 static void arm(struct shell *sh)
 {
-	int64_t due = ds_core_deadline(sh->core), left;
+	int64_t due, left;
 
+	turn_postgres(sh);
+	due = ds_core_deadline(sh->core);
+	if (sh->pg && !stop_asked) {
+		left = ds_pgsql_deadline(sh->pg);
+		due = due < 0 || left < due ? left : due;
+	}
 	if (due == sh->armed_ms || due < 0)
 		return;
 	sh->armed_ms = due;
@@ -165,6 +241,7 @@ static void on_adopt(struct shell *sh, struct slot *slot, struct lws *wsi)
 	int one = 1;
 
 	slot->wsi = wsi;
+	TAILQ_INSERT_TAIL(&sh->slots, slot, link);
 	setsockopt(lws_get_socket_fd(wsi), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	ds_conn_init(&slot->conn, sh->core, peer_is_local(wsi));
 	slot->conn.wake = on_wake;
@@ -202,6 +279,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
 		tell_time(sh);
 		ds_conn_done(&slot->conn);
 		slot->wsi = NULL;
+		TAILQ_REMOVE(&sh->slots, slot, link);
 		sh->n_conns--;
 		if (stop_asked)
 			lws_cancel_service(sh->lws); /* or the loop would sleep before it looks */
@@ -211,6 +289,33 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
 	}
 	arm(sh);
 	return r;
+}
+
+static int on_postgres(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+		       size_t len)
+{
+	struct shell *sh = lws_context_user(lws_get_context(wsi));
+	struct pg_watch *w = lws_get_opaque_user_data(wsi);
+
+	(void)user;
+	(void)in;
+	(void)len;
+	if (!w || stop_asked)
+		return 0;
+	switch (reason) {
+	case LWS_CALLBACK_RAW_RX_FILE:
+	case LWS_CALLBACK_RAW_WRITEABLE_FILE:
+		tell_time(sh);
+		ds_pgsql_ready(sh->pg, w->link, sh->core, ms_of(CLOCK_MONOTONIC));
+		arm(sh);
+		break;
+	case LWS_CALLBACK_RAW_CLOSE_FILE:
+		w->wsi = NULL;
+		break;
+	default:
+		break;
+	}
+	return 0;
 }
 
 static void on_log(int level, const char *line)
@@ -264,6 +369,7 @@ static struct lws_vhost *start(struct shell *sh, const struct ds_listen *at)
 		  .callback = on_event,
 		  .per_session_data_size = sizeof(struct slot),
 		  .rx_buffer_size = CHUNK },
+		{ .name = "postgres", .callback = on_postgres },
 		{ 0 },
 	};
 	struct lws_context_creation_info info = { 0 };
@@ -318,27 +424,46 @@ static void few_fds(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int ds_shell_run(const struct ds_listen *at, const struct ds_conf *conf)
+/* Return: false if there is to be a database but it is of no use. */
+static bool start_core(struct shell *sh, const struct ds_pgsql_conf *pg, const struct ds_conf *conf)
+{
+	struct ds_ops ops = *ds_conn_ops();
+
+	if (pg->conninfo) {
+		sh->pg = ds_pgsql_new(pg, &ops);
+		if (!sh->pg)
+			return false;
+		for (int i = 0; i < DS_PGSQL_LINKS; i++)
+			sh->watches[i].link = (enum ds_pgsql_link)i;
+	}
+	sh->core = ds_core_new(conf, &ops);
+	return true;
+}
+
+int ds_shell_run(const struct ds_listen *at, const struct ds_pgsql_conf *pg,
+		 const struct ds_conf *conf)
 {
 	struct sigaction act = { .sa_handler = on_signal };
 	static struct shell sh;
-	struct lws_vhost *vhost;
 	int r = 1;
 
 	sh = (struct shell){ .tls = at->tls_cert != NULL, .armed_ms = -1 };
+	TAILQ_INIT(&sh.slots);
 	few_fds();
 	if (!can_listen(at) || !can_read(at->tls_cert) || !can_read(at->tls_key))
 		return 1;
 	lws_set_log_level(LLL_ERR, on_log);
-	sh.core = ds_core_new(conf, ds_conn_ops());
-	vhost = start(&sh, at);
-	if (vhost) {
+	if (!start_core(&sh, pg, conf))
+		return 1;
+	sh.vhost = start(&sh, at);
+	if (sh.vhost) {
 		stop_context = sh.lws;
 		sigaction(SIGTERM, &act, NULL);
 		sigaction(SIGINT, &act, NULL);
 		printf("%s://%s:%d/socket\n", sh.tls ? "wss" : "ws", at->host,
-		       lws_get_vhost_listen_port(vhost));
+		       lws_get_vhost_listen_port(sh.vhost));
 		r = fflush(stdout) == 0 ? 0 : 1;
+		arm(&sh);
 		serve(&sh);
 		stop_context = NULL;
 	} else {
@@ -348,5 +473,6 @@ int ds_shell_run(const struct ds_listen *at, const struct ds_conf *conf)
 	if (sh.lws)
 		lws_context_destroy(sh.lws);
 	ds_core_free(sh.core);
+	ds_pgsql_free(sh.pg);
 	return r;
 }

@@ -5,6 +5,7 @@
  * makes sense of them. The only file that includes libwebsockets.
  */
 #include "core.h"
+#include "pgsql.h"
 
 struct ds_listen {
 	const char *host; /* numeric IPv4 address */
@@ -18,4 +19,5 @@ struct ds_listen {
  *
  * Return: the exit status of the process; what is wrong has been said on stderr.
  */
-int ds_shell_run(const struct ds_listen *at, const struct ds_conf *conf);
+int ds_shell_run(const struct ds_listen *at, const struct ds_pgsql_conf *pg,
+		 const struct ds_conf *conf);

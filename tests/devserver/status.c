@@ -20,11 +20,14 @@ static void add_channel(struct ds_buf *b, const struct ds_channel *ch)
 	ds_buf_json(b, ch->presence.key);
 	ds_buf_fmt(b,
 		   ",\"private\":%s,\"self\":%s,\"ack\":%s,\"presence\":%s,\"tracked\":%s,"
-		   "\"presence_calls\":%u,\"bindings\":%u,\"access_tokens\":%u,\"exp\":%lld}",
+		   "\"presence_calls\":%u,\"bindings\":%u,\"subscribed\":%s,\"rows\":%llu,"
+		   "\"access_tokens\":%u,\"exp\":%lld}",
 		   ch->private ? "true" : "false", ch->self ? "true" : "false",
 		   ch->ack ? "true" : "false", ch->presence.on ? "true" : "false",
 		   ch->presence.tracked ? "true" : "false", ch->presence.n_calls, ch->n_bindings,
-		   ch->n_token_events, (long long)(ch->exp_ms / 1000));
+		   ch->pg.state == DS_PG_SUBSCRIBED ? "true" : "false",
+		   (unsigned long long)ch->pg.n_rows, ch->n_token_events,
+		   (long long)(ch->exp_ms / 1000));
 }
 
 static void add_socket(struct ds_buf *b, const struct ds_socket *s)
@@ -105,6 +108,7 @@ void ds_core_status(struct ds_core *c, struct ds_buf *b)
 	number(b, "received", c->n_received);
 	number(b, "relayed", c->n_relayed);
 	number(b, "sent", c->n_sent);
+	number(b, "rows", c->n_rows);
 	number(b, "presence_calls", c->n_presence_calls);
 	number(b, "presence_closed", c->n_presence_closed);
 	ds_buf_fmt(b, "\"muted\":%s,\"sockets\":[", c->muted ? "true" : "false");

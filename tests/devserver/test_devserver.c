@@ -43,7 +43,9 @@ static void on_half_frame(void *conn, size_t size_bytes)
 
 static void begin(const struct ds_conf *conf)
 {
-	static const struct ds_ops ops = { on_send, on_close, on_half_frame };
+	static const struct ds_ops ops = { .send = on_send,
+					   .close = on_close,
+					   .half_frame = on_half_frame };
 
 	core = ds_core_new(conf, &ops);
 	closed_with = 0;

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * One order of POST /_devserver/fault, while it is carried out, and what the files with orders
+ * share.
+ */
+#include <jansson.h>
+
+#include "core_int.h"
+
+struct ds_order {
+	struct ds_core *c;
+	json_t *json;
+	struct ds_str raw; /* the same as it came, for numbers with many digits */
+	const char *op;
+	char *error;
+	size_t error_size;
+};
+
+/* Return: false, with the reason kept. */
+bool ds_order_fail(struct ds_order *o, const char *text, const char *what);
+const char *ds_order_text(struct ds_order *o, const char *key, const char *otherwise);
+int64_t ds_order_number(struct ds_order *o, const char *key, int64_t otherwise);
+/* A rule of this kind, to be used @count times unless the order says how often. */
+bool ds_order_rule(struct ds_order *o, enum ds_rule_op op, int64_t count);
+/* Is this one of the order's "sockets"? */
+bool ds_order_chosen(struct ds_order *o, const struct ds_socket *s);
+
+/* fault_postgres.c */
+bool ds_op_postgres_channels(struct ds_order *o);
+bool ds_op_postgres_delay(struct ds_order *o);
+bool ds_op_postgres_error(struct ds_order *o);
+bool ds_op_postgres_refuse(struct ds_order *o);
+bool ds_op_postgres_row(struct ds_order *o);
