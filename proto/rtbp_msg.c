@@ -181,7 +181,7 @@ int rtbp_msg_put_error(struct rtbp_buf *b, uint32_t id, enum rtbp_error code, co
 	return rtbp_msg_end(b, at);
 }
 
-static bool name_ok(struct rtbp_str s, size_t max)
+bool rtbp_name_ok(struct rtbp_str s, size_t max)
 {
 	if (s.size < 1 || s.size > max || !rtbp_utf8_valid(s.p, s.size))
 		return false;
@@ -202,15 +202,15 @@ static bool starts_with(struct rtbp_str s, const char *prefix)
 
 bool rtbp_topic_ok(struct rtbp_str topic)
 {
-	return name_ok(topic, RTBP_TOPIC_MAX) && !starts_with(topic, "rtbridge:");
+	return rtbp_name_ok(topic, RTBP_TOPIC_MAX) && !starts_with(topic, "rtbridge:");
 }
 
 bool rtbp_event_ok(struct rtbp_str event)
 {
-	return name_ok(event, RTBP_EVENT_MAX);
+	return rtbp_name_ok(event, RTBP_EVENT_MAX);
 }
 
 bool rtbp_key_ok(struct rtbp_str key)
 {
-	return name_ok(key, RTBP_KEY_MAX) && !starts_with(key, "rtbridge:");
+	return rtbp_name_ok(key, RTBP_KEY_MAX) && !starts_with(key, "rtbridge:");
 }

@@ -73,7 +73,10 @@ int rtbp_msg_put_error(struct rtbp_buf *b, uint32_t id, enum rtbp_error code, co
 void rtbp_pack_error(struct rtbp_buf *b, enum rtbp_error code, const char *text,
 		     int64_t retry_after_ms);
 
-/* The rules for names, both sides. */
+/* The rules for names, both sides. The first one: 1 to @max bytes of UTF-8 without control
+ * characters.
+ */
+bool rtbp_name_ok(struct rtbp_str s, size_t max);
 bool rtbp_topic_ok(struct rtbp_str topic);
 bool rtbp_event_ok(struct rtbp_str event);
 bool rtbp_key_ok(struct rtbp_str key); /* of presence */

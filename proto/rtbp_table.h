@@ -148,6 +148,7 @@ enum {
 	X(BINDING, "binding")                   \
 	X(ROWS, "rows")                         \
 	X(PRIVATE_ONLY, "private_only")         \
+	X(READY, "ready")                       \
 	X(BINDING_BYTES, "binding_bytes")       \
 	X(TYPE, "type")                         \
 	X(COLUMNS, "columns")                   \

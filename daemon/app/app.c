@@ -383,6 +383,10 @@ static int app_build_hub(struct app *app)
 	conf.max_subscriptions = (unsigned)app->conf->max_subscriptions;
 	conf.max_channels = (unsigned)app->conf->max_channels;
 	conf.max_links = (unsigned)app->conf->max_links;
+	conf.max_bindings = (unsigned)app->conf->max_bindings;
+	conf.private_only = app->conf->private_only == CONF_PRIVATE_YES  ? HUB_PRIVATE_YES
+			    : app->conf->private_only == CONF_PRIVATE_NO ? HUB_PRIVATE_NO
+									 : HUB_PRIVATE_AUTO;
 	conf.presence_bytes = app->conf->presence_bytes;
 	conf.trackers = app->conf->trackers == CONF_TRACKERS_MERGE    ? HUB_TRACKERS_MERGE
 			: app->conf->trackers == CONF_TRACKERS_REFUSE ? HUB_TRACKERS_REFUSE

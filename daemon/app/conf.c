@@ -117,6 +117,20 @@ static const char *set_level(struct conf *conf, const struct key *key, const cha
 		       : NULL;
 }
 
+static const char *set_private_only(struct conf *conf, const struct key *key, const char *value)
+{
+	(void)key;
+	if (strcmp(value, "auto") == 0)
+		conf->private_only = CONF_PRIVATE_AUTO;
+	else if (strcmp(value, "yes") == 0)
+		conf->private_only = CONF_PRIVATE_YES;
+	else if (strcmp(value, "no") == 0)
+		conf->private_only = CONF_PRIVATE_NO;
+	else
+		return "expected auto, yes or no";
+	return NULL;
+}
+
 static const char *set_trackers(struct conf *conf, const struct key *key, const char *value)
 {
 	(void)key;
@@ -240,6 +254,7 @@ static const struct key keys[] = {
 	{ "upstream", "url", set_url, AT(url), 0, 0 },
 	{ "upstream", "apikey_file", set_string, AT(apikey_file), 0, 0 },
 	{ "upstream", "vsn", set_vsn, 0, 0, 0 },
+	{ "upstream", "private_only", set_private_only, 0, 0, 0 },
 	{ "upstream", "params", add_param, 0, 0, 0 },
 	{ "upstream", "header", add_header, 0, 0, 0 },
 	{ "upstream", "ca_file", set_string, AT(ca_file), 0, 0 },
@@ -255,6 +270,7 @@ static const struct key keys[] = {
 	{ "limits", "subscriptions", set_number, AT(max_subscriptions), 1, 10000 },
 	{ "limits", "channels", set_number, AT(max_channels), 1, 10000 },
 	{ "limits", "links", set_number, AT(max_links), 1, 8 },
+	{ "limits", "bindings", set_number, AT(max_bindings), 1, 10000 },
 	{ "limits", "client_queue", set_number, AT(client_queue_bytes), 64 * 1024,
 	  256 * 1024 * 1024 },
 	{ "limits", "frame", set_number, AT(frame_bytes), 4096, 16 * 1024 * 1024 },
@@ -316,6 +332,7 @@ int conf_init(struct conf *conf)
 		.max_subscriptions = 100,
 		.max_channels = 90, /* the server allows 100 on one connection */
 		.max_links = 4,
+		.max_bindings = 1000,
 		.presence_bytes = 2 * 1024 * 1024,
 		.trackers = CONF_TRACKERS_LINKS,
 		.client_queue_bytes = 4 * 1024 * 1024,
@@ -444,4 +461,6 @@ void conf_print(const struct conf *conf)
 	printf("links     at most %" PRIu64 ", %" PRIu64 " channels each\n", conf->max_links,
 	       conf->max_channels);
 	printf("presence  %s\n", trackers[conf->trackers]);
+	printf("changes   at most %" PRIu64 " bindings a client%s\n", conf->max_bindings,
+	       conf->private_only == CONF_PRIVATE_YES ? ", on private channels only" : "");
 }

@@ -38,6 +38,8 @@ struct conf {
 	/* [limits] */
 	uint64_t max_clients, max_subscriptions, max_channels, max_links, client_queue_bytes,
 		frame_bytes, send_bytes, presence_bytes;
+	uint64_t max_bindings;
+	enum conf_private { CONF_PRIVATE_AUTO, CONF_PRIVATE_YES, CONF_PRIVATE_NO } private_only;
 	/* [presence] */
 	enum conf_trackers {
 		CONF_TRACKERS_LINKS,

@@ -120,13 +120,20 @@ static void chan_on_broadcast(struct chan *ch, const struct phx_msg *msg)
 	blob_unref(notice);
 }
 
+static void chan_on_row(struct chan *ch, const struct phx_msg *msg)
+{
+	if (ch->feed)
+		rows_on_message(ch->feed, msg);
+}
+
 /* ---- its shared join ---- */
 
 static bool chan_wanted(const struct join *j)
 {
 	const struct chan *ch = j->owner;
 
-	return ch->n_subs > 0 || ch->n_sends > 0 || ch->slot.n_trackers > 0;
+	return ch->n_on_channel > 0 || ch->n_sends > 0 || ch->slot.n_trackers > 0 ||
+	       chan_feed_wanted(ch);
 }
 
 static uint32_t chan_linger_ms(const struct join *j)
@@ -144,20 +151,29 @@ static void chan_config(const struct join *j, struct join_config *ret)
 	 * watcher finds it all here and nothing is joined anew. */
 	ret->presence = chan_wants_presence(ch) || ch->slot.n_trackers > 0;
 	ret->key = ch->key;
+	ret->feed = ch->feed;
+	if (ch->feed)
+		feed_trim(ch->feed);
 }
 
 static void chan_joining(struct join *j)
 {
-	room_joining(j->owner, j->has_presence);
+	struct chan *ch = j->owner;
+
+	room_joining(ch, j->has_presence);
+	if (ch->feed)
+		feed_joining(ch->feed);
 }
 
-static bool chan_fits(const struct join *j)
+static const char *chan_misfit(const struct join *j)
 {
 	const struct chan *ch = j->owner;
 
 	if (!j->has_presence && chan_wants_presence(ch))
-		return false;
-	return ch->slot.n_trackers == 0 || strcmp(j->key, ch->key) == 0;
+		return "presence";
+	if (ch->slot.n_trackers && strcmp(j->key, ch->key) != 0)
+		return "presence";
+	return chan_feed_misfit(ch);
 }
 
 static bool chan_owed(const struct join *j)
@@ -176,6 +192,8 @@ static void chan_changed(struct join *j)
 	case JOIN_JOINED:
 		slot_joined(&ch->slot);
 		room_joined(ch);
+		if (ch->feed)
+			feed_on_joined(ch->feed);
 		subs_on_chan_state(ch);
 		sends_flush(ch);
 		break;
@@ -188,6 +206,25 @@ static void chan_changed(struct join *j)
 		subs_on_chan_state(ch);
 		break;
 	}
+	for (unsigned i = 0; ch->feed && i < ch->feed->n_items; i++)
+		binding_news(ch->feed->items[i].binding);
+	wants_tell(ch->hub);
+}
+
+static void chan_reply(struct join *j, struct rtbp_val response)
+{
+	struct chan *ch = j->owner;
+
+	if (ch->feed)
+		feed_on_reply(ch->feed, response);
+}
+
+static void chan_system(struct join *j, bool ok, const char *text)
+{
+	struct chan *ch = j->owner;
+
+	if (ch->feed)
+		feed_on_system(ch->feed, ok, text);
 }
 
 static void chan_opened(struct join *j)
@@ -206,21 +243,30 @@ static void chan_lost(struct join *j, const char *code, const char *text)
 	if (strcmp(code, "track_too_big") == 0)
 		trackers_refused_new(&ch->slot, text);
 	slot_lost(&ch->slot, code, text);
+	/* A rejoin by our own wish leaves the channel before alive until the new one is there. */
+	if (ch->feed)
+		feed_on_lost(ch->feed, j->gap_from_wall_ms, code,
+			     strcmp(code, "presence") == 0 ||
+				     strcmp(code, "postgres_changes") == 0);
 }
 
 static void chan_on_message(struct join *j, const struct phx_msg *msg)
 {
+	struct chan *ch = j->owner;
+
 	if (msg->kind == PHX_BROADCAST)
-		chan_on_broadcast(j->owner, msg);
+		chan_on_broadcast(ch, msg);
+	else if (msg->kind == PHX_MESSAGE && rtbp_str_is(msg->event, "postgres_changes"))
+		chan_on_row(ch, msg);
 	else
-		room_on_message(j->owner, msg);
+		room_on_message(ch, msg);
 }
 
 /* Nobody refers to it any more: freed at the turn's end. */
 static void chan_release(struct chan *ch)
 {
 	if (ch->dead || ch->held || ch->join || ch->n_subs || ch->n_sends || ch->slot.n_trackers ||
-	    !TAILQ_EMPTY(&ch->spills))
+	    ch->feed || ch->proof || !TAILQ_EMPTY(&ch->spills))
 		return;
 	ch->dead = true;
 	RB_REMOVE(chan_key_tree, &ch->hub->chans, ch);
@@ -238,6 +284,12 @@ static void chan_join_dead(struct join *j)
 	ch->rekeyed = false;
 	slot_lost(&ch->slot, "", "the channel was left");
 	room_free(ch);
+	if (ch->feed) {
+		ch->feed->join = NULL;
+		feed_free(ch->feed);
+	}
+	if (ch->proof)
+		join_update(ch->proof->join); /* there is nothing more to try */
 	chan_release(ch);
 }
 
@@ -246,12 +298,14 @@ static const struct join_ops chan_join_ops = {
 	.linger_ms = chan_linger_ms,
 	.config = chan_config,
 	.joining = chan_joining,
-	.fits = chan_fits,
+	.misfit = chan_misfit,
 	.owed = chan_owed,
 	.changed = chan_changed,
 	.opened = chan_opened,
 	.lost = chan_lost,
 	.message = chan_on_message,
+	.reply = chan_reply,
+	.system = chan_system,
 	.dead = chan_join_dead,
 };
 
@@ -294,8 +348,7 @@ static struct chan *chan_new(struct hub *hub, struct rtbp_str topic, bool is_pri
 	return ch;
 }
 
-/* Return: as chan_get(). */
-static int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text)
+int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text)
 {
 	struct link *link;
 	char why[JOIN_WHY_MAX], topic[101];
@@ -305,7 +358,7 @@ static int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text
 		 ch->is_private ? "private" : "public", topic);
 	/* Which may need the place of this channel's last spill, if that is only a memory. */
 	ch->held = true;
-	link = link_place(p, ch->topic, why, ret_text);
+	link = link_place(p->hub, p, ch->topic, why, ret_text);
 	ch->held = false;
 	if (!link)
 		return RTBP_E_TOO_MANY;
@@ -317,8 +370,8 @@ static int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text
 	return ch->join ? 0 : -ENOMEM;
 }
 
-int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, struct chan **ret,
-	     const char **ret_text)
+int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, bool needs_join,
+	     struct chan **ret, const char **ret_text)
 {
 	struct chan *ch = chan_find(p->hub, topic, is_private);
 	int r = 0;
@@ -327,7 +380,7 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, struct chan
 		return -ENOMEM;
 	if (ch->join)
 		join_retry(ch->join);
-	else
+	else if (needs_join)
 		r = chan_make_join(ch, p, ret_text);
 	if (r)
 		chan_release(ch);
@@ -347,7 +400,7 @@ static struct chan *make_chan(struct peer *p, struct rtbp_str topic, bool is_pri
 			      enum rtbp_error *ret_code, const char **ret_text)
 {
 	struct chan *ch = NULL;
-	int r = chan_get(p, topic, is_private, &ch, ret_text);
+	int r = chan_get(p, topic, is_private, true, &ch, ret_text);
 
 	*ret_code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
 	if (r == -ENOMEM)
@@ -385,7 +438,8 @@ struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make,
 		return NULL;
 	*ret_code = RTBP_E_BAD_TOPIC;
 	*ret_text = rtbp_error_sentence(RTBP_E_BAD_TOPIC);
-	if (!rtbp_topic_ok(topic))
+	/* "" is the name of what database changes alone are asked under. */
+	if (!rtbp_topic_ok(topic) && (make || topic.size))
 		return NULL;
 	*ret_text = NULL;
 	*ret_code = RTBP_E_NOT_SUBSCRIBED;

@@ -38,6 +38,7 @@ void hub_conf_init(struct hub_conf *conf)
 		.max_subscriptions = 100,
 		.max_channels = 90,
 		.max_links = 4,
+		.max_bindings = 1000,
 		.presence_bytes = 2 * 1024 * 1024,
 		.trackers = HUB_TRACKERS_LINKS,
 		.send_bytes = 16 * 1024 * 1024,
@@ -107,7 +108,8 @@ void hub_deliver(struct chan *ch, struct blob *notice, struct rtbp_str event, ui
 	/* A peer whose queue is full is only marked by peer_send(); it leaves this list at the
 	 * turn's end. */
 	TAILQ_FOREACH(s, &ch->subs, in_chan) {
-		if (!s->answered || s->peer->state != PEER_READY || !sub_wants(s, event))
+		if (!s->answered || !s->broadcasts || s->peer->state != PEER_READY ||
+		    !sub_wants(s, event))
 			continue;
 		if (sender && s->peer->session == sender && !s->self)
 			continue;
@@ -267,6 +269,8 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	hub->ctx = ctx;
 	hub->random = conf->session.seed;
 	hub->next_session = hub->next_chan = hub->next_id = 1;
+	hub->next_binding = hub->next_feed = 1;
+	hub->private_only = conf->private_only == HUB_PRIVATE_YES;
 	hub->started_ms = hub_now(hub);
 	bucket_init(&hub->joins_bucket, JOINS_PER_S, JOINS_BURST, hub_now(hub));
 	bucket_init(&hub->refusals_bucket, 1, 10, hub_now(hub));
@@ -275,6 +279,8 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	timer_init(&hub->join_timer, join_timer_due, hub);
 	timer_init(&hub->busy_timer, busy_timer_due, hub);
 	timer_init(&hub->behind_timer, behind_timer_due, hub);
+	timer_init(&hub->tidy_timer, feeds_tidy, hub);
+	timer_init(&hub->bindings_timer, bindings_retry_due, hub);
 	timer_init(&hub->drain_timer, drain_timer_due, hub);
 	timer_init(&hub->quiet_timer, quiet_timer_due, hub);
 	TAILQ_INIT(&hub->peers);
@@ -285,10 +291,17 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	RB_INIT(&hub->joins);
 	RB_INIT(&hub->chans);
 	RB_INIT(&hub->chans_by_number);
+	RB_INIT(&hub->bindings);
+	RB_INIT(&hub->bindings_by_id);
+	TAILQ_INIT(&hub->feeds);
+	TAILQ_INIT(&hub->subs_with_news);
 	RB_INIT(&hub->sends);
 	RB_INIT(&hub->syncs);
 	snprintf(hub->merge_key, sizeof(hub->merge_key), "rtbridge:%016" PRIx64,
 		 hub_random(hub, UINT64_MAX - 1));
+	snprintf(hub->feed_prefix, sizeof(hub->feed_prefix), "%016" PRIx64 "%016" PRIx64,
+		 hub_random(hub, UINT64_MAX - 1), hub_random(hub, UINT64_MAX - 1));
+	hub->row_seed = hub_random(hub, UINT64_MAX - 1);
 	if (links_init(hub) < 0) {
 		free(hub);
 		return -ENOMEM;

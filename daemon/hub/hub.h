@@ -33,8 +33,14 @@ struct hub_conf {
 	size_t peer_frame_bytes;     /* told in hello; the reader in ipc enforces it */
 	size_t peer_queue_bytes;     /* told in hello; the queue in ipc enforces it */
 	unsigned max_peers;
-	unsigned max_subscriptions; /* per peer */
-	unsigned max_channels;      /* joins on one link; the server's limit is 100 */
+	unsigned max_subscriptions;          /* per peer */
+	unsigned max_channels;               /* joins on one link; the server's limit is 100 */
+	unsigned max_bindings;               /* of database changes, per peer */
+	enum hub_private {                   /* does the project allow private channels only? */
+			   HUB_PRIVATE_AUTO, /* learned from the server's refusal */
+			   HUB_PRIVATE_YES,
+			   HUB_PRIVATE_NO,
+	} private_only;
 	unsigned max_links;    /* 1 to 8: the shared one, and further ones where it cannot serve */
 	size_t presence_bytes; /* who is there, of one channel */
 	/* Several local trackers of one channel (PROTOCOL.md, track). */

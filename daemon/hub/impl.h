@@ -8,6 +8,7 @@
  *                                  chan  1 -- n  send
  *   peer  1 -- n  tracker  n -- 1  chan  1 -- 1  room        (who is there: watched)
  *                 tracker  n -- 1  slot  1 -- 1  join        (the chan's own, or a spill's)
+ *          sub  1 -- n  want  n -- 1  binding  n -- 1  feed  1 -- 1  join    (changes.h)
  *
  * A chan is what clients see: (topic, private) and its number. Its shared join carries everything
  * but the presence of further trackers: each of those has a spill, a join of its own on a further
@@ -22,6 +23,7 @@
 
 #include "base/bucket.h"
 #include "base/timers.h"
+#include "hub/changes.h"
 #include "hub/hub.h"
 #include "hub/join.h"
 #include "hub/presence.h"
@@ -68,6 +70,8 @@ struct peer {
 	struct timer hello_timer;
 	TAILQ_HEAD(, sub) subs;
 	unsigned n_subs;
+	unsigned n_bindings; /* wants of all subs */
+	unsigned row_mark;   /* of the last row it was given */
 	TAILQ_HEAD(, tracker) trackers;
 	unsigned n_trackers;
 	struct request_list requests;
@@ -86,7 +90,9 @@ struct sub {
 	TAILQ_ENTRY(sub) in_peer, in_chan;
 	struct peer *peer;
 	struct chan *chan;
-	char **events; /* NULL: all */
+	bool on_channel; /* wants something of the channel itself, not database changes only */
+	bool broadcasts;
+	char **events; /* of broadcasts; NULL: all */
 	unsigned n_events;
 	bool self;
 	bool answered; /* the peer has the answer to `subscribe`: notices may follow */
@@ -97,8 +103,12 @@ struct sub {
 	bool behind;              /* its queue had no room for who is there: told when it has */
 	unsigned presence_events; /* 1 << enum watch_event */
 	char *presence_key;       /* NULL: none */
-	struct request request;   /* while !answered, or while a change waits */
-	bool waiting;             /* request is in the peer's list */
+	struct want *wants;       /* in the order asked */
+	unsigned n_wants;
+	bool has_news; /* in hub->subs_with_news */
+	TAILQ_ENTRY(sub) in_news;
+	struct request request; /* while !answered, or while a change waits */
+	bool waiting;           /* request is in the peer's list */
 	struct timer timer;
 };
 
@@ -111,10 +121,13 @@ struct chan {
 	bool is_private;
 	char *topic_text;
 	struct rtbp_str topic;
-	struct join *join; /* NULL: only trackers on further links are left */
+	struct join *join; /* NULL: only trackers on further links are left, or subs that want
+			    * database changes only */
 	bool sender_only;  /* no subscriber has ever come: lingers longer */
 	TAILQ_HEAD(, sub) subs;
 	unsigned n_subs;
+	unsigned n_on_channel;             /* subs that need the join */
+	struct feed *feed, *proof;         /* of private projects (chan_feed.c); NULL: none */
 	TAILQ_HEAD(send_list, send) sends; /* oldest first; given ones in front of queued ones */
 	unsigned n_sends;
 	struct send *next_send;     /* the oldest queued one; NULL: all are given */
@@ -186,6 +199,19 @@ struct hub {
 	struct chan_number_tree chans_by_number;
 	unsigned n_chans;
 	struct join_id_tree joins;
+	struct binding_text_tree bindings;
+	struct binding_id_tree bindings_by_id;
+	unsigned n_bindings;
+	uint64_t next_binding;
+	struct feed_list feeds;
+	unsigned n_feeds;
+	uint64_t next_feed;
+	char feed_prefix[40]; /* of the topics of this start */
+	bool private_only;    /* database changes need private channels: configured, or learned */
+	TAILQ_HEAD(, sub) subs_with_news; /* of their bindings */
+	unsigned row_mark;
+	uint64_t row_seed;
+	struct timer tidy_timer, bindings_timer;
 	char merge_key[32]; /* under which this daemon shows merged presence */
 	struct bucket joins_bucket,
 		calls_bucket;          /* of all links: the server counts for the project */
@@ -265,6 +291,8 @@ void subs_on_chan_state(struct chan *ch);
 /* Who is there has become known, or that it will not: answers those who waited for it, tells the
  * others. */
 void subs_on_room_settled(struct chan *ch);
+/* There is news of the sub's database changes: told, and perhaps the answer. */
+void sub_on_changes(struct sub *s);
 void sub_free(struct sub *s);
 bool sub_wants(const struct sub *s, struct rtbp_str event);
 /* The `channel` notification: how things stand. */
@@ -306,9 +334,12 @@ RB_PROTOTYPE(chan_key_tree, chan, by_key, chan_key_compare)
 RB_PROTOTYPE(chan_number_tree, chan, by_number, chan_number_compare)
 struct chan *chan_find(struct hub *hub, struct rtbp_str topic, bool is_private);
 struct chan *chan_find_number(struct hub *hub, uint64_t number);
-/* Finds or makes one, with its shared join. Return: 0; RTBP_E_TOO_MANY with *ret_text; -ENOMEM. */
-int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, struct chan **ret,
-	     const char **ret_text);
+/* Finds or makes one, with its shared join unless that is not needed. Return: 0; RTBP_E_TOO_MANY
+ * with *ret_text; -ENOMEM. */
+int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, bool needs_join,
+	     struct chan **ret, const char **ret_text);
+/* Gives it a shared join, which it has not. Return: as chan_get(). */
+int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text);
 /* Somebody came or went. */
 void chan_update(struct chan *ch);
 const char *chan_state_name(const struct chan *ch);
@@ -316,6 +347,10 @@ bool chan_wants_presence(const struct chan *ch);
 /* The two members `chan` and `topic` of a message. */
 void chan_pack_name(const struct chan *ch, struct rtbp_buf *b);
 void chan_free(struct chan *ch);
+
+/* report_changes.c: the members feeds, postgres_changes, private_only of `status`. */
+enum { REPORT_CHANGES_MEMBERS = 3 };
+void report_pack_changes(struct hub *hub, struct rtbp_buf *b);
 
 /* report.c */
 void status_request(struct peer *p, uint32_t id, bool wants_answer);

@@ -232,7 +232,7 @@ void join_update(struct join *j)
 	timer_disarm(&j->hub->timers, &j->linger_timer);
 	if (j->state == JOIN_WAITING) {
 		joins_run(j->hub);
-	} else if (j->state == JOIN_JOINED && j->ops->fits(j)) {
+	} else if (j->state == JOIN_JOINED && !j->ops->misfit(j)) {
 		if (rejoin_cancel(j))
 			j->ops->opened(j);
 	} else if (j->state == JOIN_JOINED && !j->rejoin_timer.armed) {
@@ -301,18 +301,6 @@ static void join_backoff(struct join *j, const char *text)
 	joins_run(hub);
 }
 
-void join_reply_text(struct rtbp_val response, const char *otherwise, char *text, size_t size)
-{
-	struct rtbp_str s = { NULL, 0 };
-
-	if (!rtbp_get_str(response, &s))
-		(void)rtbp_get_str(rtbp_find(response, "reason", 6), &s);
-	if (!s.p || s.size == 0 || !rtbp_utf8_valid(s.p, s.size))
-		snprintf(text, size, "%s", otherwise);
-	else
-		hub_copy_text(s, text, size);
-}
-
 static void join_joined(struct join *j)
 {
 	log_info("joined %s%s on link %u", j->wire_topic, j->is_private ? " (private)" : "",
@@ -341,6 +329,8 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 		j->refused = result == SESSION_ERROR;
 		switch (result) {
 		case SESSION_OK:
+			if (j->ops->reply)
+				j->ops->reply(j, response);
 			join_joined(j);
 			break;
 		case SESSION_ERROR:
@@ -363,7 +353,7 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 int join_push(struct join *j)
 {
 	struct rtbp_buf *b = hub_scratch(j->hub);
-	struct join_config config = { false, "" };
+	struct join_config config = { .key = "" };
 	struct session_push push = {
 		.ref = session_next_ref(j->link->session),
 		.is_join = true,
@@ -408,12 +398,16 @@ static void rejoin_note(struct join *j)
 
 static void rejoin_go(struct join *j)
 {
+	const char *code = j->ops->misfit(j);
+
 	rejoin_note(j);
 	log_info("joining %s anew: what it was joined with serves no longer", j->wire_topic);
-	j->ops->lost(j, "presence", "the channel was joined anew before the answer");
+	gap_begins(j, code);
+	j->ops->lost(j, code, "the channel was joined anew before the answer");
 	(void)rejoin_cancel(j); /* whose end was told may have asked for it again */
-	gap_begins(j, "presence");
-	set_reason(j, "presence", "joined anew for somebody's presence");
+	set_reason(j, code,
+		   strcmp(code, "presence") == 0 ? "joined anew for somebody's presence"
+						 : "joined anew for somebody's database changes");
 	j->live = true;
 	j->retry_at_ms = 0;
 	queue_join(j);
@@ -428,7 +422,7 @@ static void rejoin_due(void *ctx)
 	struct join *j = ctx;
 	uint64_t now = hub_now(j->hub);
 
-	if (j->state != JOIN_JOINED || !j->ops->wanted(j) || j->ops->fits(j))
+	if (j->state != JOIN_JOINED || !j->ops->wanted(j) || !j->ops->misfit(j))
 		return;
 	if (!j->rejoin_by_ms)
 		j->rejoin_by_ms = now + REJOIN_OWED_MS;
@@ -506,11 +500,25 @@ static void join_lost(struct join *j, const char *text)
 
 static void join_on_system(struct join *j, const struct phx_msg *msg)
 {
-	struct rtbp_str s;
+	struct rtbp_str s, extension = { "", 0 };
+	bool is_error =
+		rtbp_get_str(rtbp_find(msg->payload, "status", 6), &s) && rtbp_str_is(s, "error");
+	char text[sizeof(j->system_text)] = "";
+	uint64_t ref;
 
-	if (rtbp_get_str(rtbp_find(msg->payload, "status", 6), &s) && rtbp_str_is(s, "error") &&
-	    rtbp_get_str(rtbp_find(msg->payload, "message", 7), &s) && rtbp_utf8_valid(s.p, s.size))
-		hub_copy_text(s, j->system_text, sizeof(j->system_text));
+	if (rtbp_get_str(rtbp_find(msg->payload, "message", 7), &s) && rtbp_utf8_valid(s.p, s.size))
+		hub_copy_text(s, text, sizeof(text));
+	(void)rtbp_get_str(rtbp_find(msg->payload, "extension", 9), &extension);
+	if (!rtbp_str_is(extension, "postgres_changes")) {
+		if (is_error && text[0])
+			memcpy(j->system_text, text, sizeof(text));
+		return;
+	}
+	/* The channel stays, whatever it says. On vsn 1 it does not say which one it is: nothing of
+	 * the new one comes before its reply. */
+	if (j->ops->system && j->state == JOIN_JOINED &&
+	    (!phx_ref(msg->join_ref, &ref) || ref == j->join_ref))
+		j->ops->system(j, !is_error, text);
 }
 
 void join_on_message(struct join *j, const struct phx_msg *msg)

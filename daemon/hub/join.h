@@ -51,6 +51,7 @@ enum {
 	LINK_FRAME_MAX = 5000000,
 };
 
+struct feed;
 struct join;
 struct peer;
 RB_HEAD(join_topic_tree, join);
@@ -67,6 +68,7 @@ struct link {
 	unsigned n_joins;
 	TAILQ_HEAD(, join) queue; /* JOIN_WAITING */
 	unsigned joins_unanswered;
+	bool merging; /* its feeds are being merged, as far as they can be */
 	struct timer idle_timer;
 	int64_t received_wall_ms; /* the last frame */
 };
@@ -86,24 +88,31 @@ enum join_state {
 /* What a channel is joined with, fixed for its life. */
 struct join_config {
 	bool presence;
-	const char *key; /* of presence; "": the server makes one */
+	const char *key;   /* of presence; "": the server makes one */
+	struct feed *feed; /* the database changes it carries; NULL: none */
 };
 
 /* What the owner is asked and told. `changed` is called after each change of state but to LEAVING,
- * before which `lost` is called if the channel had been joined. */
+ * before which `lost` is called if the channel had been joined. `reply` and `system` may be NULL.
+ */
 struct join_ops {
 	bool (*wanted)(const struct join *j);
 	uint32_t (*linger_ms)(const struct join *j);
 	void (*config)(const struct join *j, struct join_config *ret);
-	void (*joining)(struct join *j);    /* the join was sent, with that configuration */
-	bool (*fits)(const struct join *j); /* does what it was joined with still serve? */
+	void (*joining)(struct join *j); /* the join was sent, with that configuration */
+	/* NULL: what it was joined with still serves; else the reason word for joining anew. */
+	const char *(*misfit)(const struct join *j);
 	bool (*owed)(const struct join *j); /* answers of the server are still to come */
 	void (*changed)(struct join *j);
 	/* A rejoin that held things back was called off: they may be given now. */
 	void (*opened)(struct join *j);
 	/* What was given and has no answer will have none. `code`: a reason word. */
 	void (*lost)(struct join *j, const char *code, const char *text);
-	void (*message)(struct join *j, const struct phx_msg *msg); /* presence, broadcasts */
+	void (*message)(struct join *j, const struct phx_msg *msg); /* presence, broadcasts, rows */
+	/* The join succeeded with this response; called before `changed`. */
+	void (*reply)(struct join *j, struct rtbp_val response);
+	/* What the server says about the database changes of the joined channel. */
+	void (*system)(struct join *j, bool ok, const char *text);
 	void (*dead)(struct join *j); /* forget it; freed at the turn's end */
 };
 
@@ -200,13 +209,15 @@ void links_tick(struct hub *hub);
 void join_set_cause(struct join *j, uid_t uid, const char *why);
 /**
  * link_place() - the link that a further join goes to: the lowest that can take it, else a new one
- * @p: whose wish it is
+ * @p: whose wish it is; NULL: the hub's own
  * @why: for the log, should one be opened
  *
  * Return: NULL with @ret_text when there is none.
  */
-struct link *link_place(struct peer *p, struct rtbp_str topic, const char *why,
+struct link *link_place(struct hub *hub, struct peer *p, struct rtbp_str topic, const char *why,
 			const char **ret_text);
+/* Room for one more channel: those that nobody wants any more go first. */
+bool link_has_room(struct link *link);
 /* The join that needs this link longest; NULL: nothing does. */
 const struct join *link_cause(struct link *link);
 /* The join on this link that a frame with this topic belongs to, NULL: none. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The frame that joins a channel. */
+/* The frame that joins a channel, and what its refusal says. */
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -11,17 +11,22 @@ void join_encode(const struct join *j, const struct join_config *config, uint64_
 {
 	const struct secret *key = j->hub->conf.apikey;
 	CLEANUP(secret_wipe_buf) struct rtbp_buf payload = RTBP_BUF_INIT;
+	size_t changes;
 
 	/* Room for all at once: a growing buffer would leave copies of the token behind in freed
 	 * memory. */
-	(void)rtbp_buf_room(&payload, 256 + 6 * sizeof(j->key) + 6 * secret_size(key));
+	changes = config->feed ? feed_encoded_size(config->feed) : 0;
+	(void)rtbp_buf_room(&payload, 256 + 6 * sizeof(j->key) + 6 * secret_size(key) + changes);
 	(void)rtbp_buf_room(out, 512 + 6 * sizeof(j->key) + 6 * strlen(j->wire_topic) +
-					 6 * secret_size(key));
+					 6 * secret_size(key) + changes);
 	rtbp_buf_text(&payload, "{\"config\":{\"broadcast\":{\"ack\":true,\"self\":false},"
 				"\"presence\":{\"enabled\":");
 	rtbp_buf_text(&payload, config->presence ? "true,\"key\":" : "false,\"key\":");
 	rtbp_json_quote(&payload, config->key, strlen(config->key));
-	rtbp_buf_text(&payload, "},\"postgres_changes\":[],\"private\":");
+	rtbp_buf_text(&payload, "},\"postgres_changes\":[");
+	if (config->feed)
+		feed_encode(config->feed, &payload);
+	rtbp_buf_text(&payload, "],\"private\":");
 	rtbp_buf_text(&payload, j->is_private ? "true}" : "false}");
 	/* The server takes the connection's key for an sb_ key in a join; said or not is the same
 	 * then. */
@@ -36,4 +41,16 @@ void join_encode(const struct join *j, const struct join_config *config, uint64_
 			   payload.size, out);
 	else
 		out->error = payload.error;
+}
+
+void join_reply_text(struct rtbp_val response, const char *otherwise, char *text, size_t size)
+{
+	struct rtbp_str s = { NULL, 0 };
+
+	if (!rtbp_get_str(response, &s))
+		(void)rtbp_get_str(rtbp_find(response, "reason", 6), &s);
+	if (!s.p || s.size == 0 || !rtbp_utf8_valid(s.p, s.size))
+		snprintf(text, size, "%s", otherwise);
+	else
+		hub_copy_text(s, text, size);
 }

@@ -242,9 +242,9 @@ void joins_run(struct hub *hub)
 
 /* ---- which one ---- */
 
-/* Room for one more channel: those that nobody wants any more go first, before their time. A
- * channel that is being left still counts at the server for a moment; a few may overlap. */
-static bool link_has_room(struct link *link)
+/* What goes goes before its time. A channel that is being left still counts at the server for a
+ * moment; a few may overlap. */
+bool link_has_room(struct link *link)
 {
 	unsigned max = link->hub->conf.max_channels, n_staying = 0;
 	struct join *j, *idle = NULL;
@@ -301,10 +301,9 @@ const struct join *link_cause(struct link *link)
 	return first;
 }
 
-struct link *link_place(struct peer *p, struct rtbp_str topic, const char *why,
+struct link *link_place(struct hub *hub, struct peer *p, struct rtbp_str topic, const char *why,
 			const char **ret_text)
 {
-	struct hub *hub = p->hub;
 	struct link *link, *unused = NULL;
 	bool topic_everywhere = true;
 
@@ -322,8 +321,12 @@ struct link *link_place(struct peer *p, struct rtbp_str topic, const char *why,
 	}
 	if (unused && link_make_session(unused)) {
 		unused->wanted = true;
-		log_notice("opening link %u: %s (client %" PRIu64 ", uid %u, pid %d, %s)",
-			   unused->number, why, p->session, p->cred.uid, (int)p->cred.pid, p->name);
+		if (p)
+			log_notice("opening link %u: %s (client %" PRIu64 ", uid %u, pid %d, %s)",
+				   unused->number, why, p->session, p->cred.uid, (int)p->cred.pid,
+				   p->name);
+		else
+			log_notice("opening link %u: %s", unused->number, why);
 		session_start(unused->session);
 		return unused;
 	}
@@ -353,7 +356,10 @@ void link_update(struct link *link)
 {
 	struct hub *hub = link->hub;
 
-	if (link->number == 0 || !link->wanted || hub->dying)
+	if (hub->dying)
+		return;
+	feeds_tidy_later(hub);
+	if (link->number == 0 || !link->wanted)
 		return;
 	if (link->n_joins)
 		timer_disarm(&hub->timers, &link->idle_timer);

@@ -174,7 +174,8 @@ static void copy_text(struct rtbp_val v, char *to, size_t size)
 
 static void hello_answer(struct peer *p, uint32_t id)
 {
-	static const char *const features[] = { "broadcast", "sync.upstream", "presence", "gap" };
+	static const char *const features[] = { "broadcast", "sync.upstream", "presence", "gap",
+						"postgres_changes" };
 	struct hub *hub = p->hub;
 	struct rtbp_buf *b = hub_scratch(hub);
 	size_t begin = rtbp_msg_begin_result(b, id);
@@ -187,13 +188,15 @@ static void hello_answer(struct peer *p, uint32_t id)
 	rtbp_pack_field_text(b, RTBP_F_VERSION, RTB_VERSION);
 	rtbp_pack_field_uint(b, RTBP_F_SESSION, p->session);
 	rtbp_pack_field(b, RTBP_F_LIMITS);
-	rtbp_pack_map(b, 8);
+	rtbp_pack_map(b, 10);
 	rtbp_pack_field_uint(b, RTBP_F_FRAME_BYTES, hub->conf.peer_frame_bytes);
 	rtbp_pack_field_uint(b, RTBP_F_QUEUE_BYTES, hub->conf.peer_queue_bytes);
 	rtbp_pack_field_uint(b, RTBP_F_TOPIC_BYTES, RTBP_TOPIC_MAX);
 	rtbp_pack_field_uint(b, RTBP_F_EVENT_BYTES, RTBP_EVENT_MAX);
 	rtbp_pack_field_uint(b, RTBP_F_KEY_BYTES, RTBP_KEY_MAX);
 	rtbp_pack_field_uint(b, RTBP_F_STATE_BYTES, RTBP_STATE_MAX);
+	rtbp_pack_field_uint(b, RTBP_F_BINDING_BYTES, RTBP_BINDING_MAX);
+	rtbp_pack_field_uint(b, RTBP_F_BINDINGS, hub->conf.max_bindings);
 	rtbp_pack_field_uint(b, RTBP_F_DEPTH, 64);
 	rtbp_pack_field_uint(b, RTBP_F_SUBSCRIPTIONS, hub->conf.max_subscriptions);
 	rtbp_pack_field(b, RTBP_F_FEATURES);

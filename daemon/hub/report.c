@@ -221,14 +221,25 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 	}
 }
 
+/* Not those that are only the name of somebody's database changes. */
+static bool is_channel(const struct chan *ch)
+{
+	return ch->join || !TAILQ_EMPTY(&ch->spills);
+}
+
 static void pack_channels(struct hub *hub, struct rtbp_buf *b)
 {
 	struct chan *ch;
+	uint32_t n = 0;
 
-	rtbp_pack_field(b, RTBP_F_CHANNELS);
-	rtbp_pack_array(b, hub->n_chans);
 	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number)
-		pack_channel(ch, b);
+		n += is_channel(ch);
+	rtbp_pack_field(b, RTBP_F_CHANNELS);
+	rtbp_pack_array(b, n);
+	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number) {
+		if (is_channel(ch))
+			pack_channel(ch, b);
+	}
 }
 
 static void pack_counters(struct hub *hub, struct rtbp_buf *b)
@@ -258,7 +269,7 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 	if (!wants_answer)
 		return;
 	begin = rtbp_msg_begin_result(b, id);
-	rtbp_pack_map(b, had_end ? 9 : 8);
+	rtbp_pack_map(b, (had_end ? 9 : 8) + REPORT_CHANGES_MEMBERS);
 	rtbp_pack_field(b, RTBP_F_SERVER);
 	rtbp_pack_map(b, 4);
 	rtbp_pack_field_text(b, RTBP_F_NAME, "rtbridged");
@@ -273,6 +284,7 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 	pack_links(hub, b);
 	pack_clients(hub, b);
 	pack_channels(hub, b);
+	report_pack_changes(hub, b);
 	pack_counters(hub, b);
 	if (had_end) {
 		rtbp_pack_field(b, RTBP_F_LAST_DISCONNECT);

@@ -210,7 +210,7 @@ static bool is_busy(const struct slot *slot)
 /* Else it is about to be joined anew, with another one. */
 static bool has_its_key(const struct join *j)
 {
-	struct join_config wanted = { false, "" };
+	struct join_config wanted = { .key = "" };
 
 	j->ops->config(j, &wanted);
 	return strcmp(j->key, wanted.key) == 0;

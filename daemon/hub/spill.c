@@ -38,11 +38,11 @@ static void spill_joining(struct join *j)
 	(void)j;
 }
 
-static bool spill_fits(const struct join *j)
+static const char *spill_misfit(const struct join *j)
 {
 	const struct spill *sp = j->owner;
 
-	return strcmp(j->key, sp->key) == 0;
+	return strcmp(j->key, sp->key) == 0 ? NULL : "presence";
 }
 
 static bool spill_owed(const struct join *j)
@@ -100,7 +100,7 @@ static const struct join_ops spill_join_ops = {
 	.linger_ms = spill_linger_ms,
 	.config = spill_config,
 	.joining = spill_joining,
-	.fits = spill_fits,
+	.misfit = spill_misfit,
 	.owed = spill_owed,
 	.changed = spill_changed,
 	.opened = spill_opened,
@@ -143,7 +143,7 @@ struct spill *spill_get(struct chan *ch, struct peer *p, const char *key, const 
 	}
 	hub_copy_text(ch->topic, topic, sizeof(topic));
 	snprintf(why, sizeof(why), "one more tracker in channel %s", topic);
-	link = link_place(p, ch->topic, why, ret_text);
+	link = link_place(p->hub, p, ch->topic, why, ret_text);
 	if (!link)
 		return NULL;
 	sp = calloc(1, sizeof(*sp));

@@ -6,29 +6,12 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "hub/impl.h"
-
-/* What a subscribe request says, unpacked. `events` is given to the sub. */
-struct wish {
-	struct rtbp_str topic;
-	bool is_private, self, keep;
-	uint64_t timeout_ms;
-	char **events;
-	unsigned n_events;
-	bool wait_joined, presence;
-	unsigned presence_events;
-	char *presence_key; /* given to the sub, too */
-};
-
-static void events_free(char **events, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		free(events[i]);
-	free(events);
-}
+#include "hub/wish.h"
 
 bool sub_wants(const struct sub *s, struct rtbp_str event)
 {
@@ -68,9 +51,11 @@ void sub_free(struct sub *s)
 	sub_stop_waiting(s);
 	TAILQ_REMOVE(&s->peer->subs, s, in_peer);
 	s->peer->n_subs--;
+	wants_free(s);
 	TAILQ_REMOVE(&ch->subs, s, in_chan);
 	ch->n_subs--;
-	events_free(s->events, s->n_events);
+	ch->n_on_channel -= s->on_channel;
+	wish_events_free(s->events, s->n_events);
 	free(s->presence_key);
 	free(s);
 	chan_update(ch);
@@ -78,20 +63,61 @@ void sub_free(struct sub *s)
 
 /* ---- answers and notices ---- */
 
-/* Broadcasts flow, but who is there is still to come. */
-static bool waits_for_room(const struct sub *s)
+/* How far everything is that the sub asked for. */
+enum progress {
+	PROGRESS_DOWN,   /* the channel, or what carries its changes, is not joined */
+	PROGRESS_JOINED, /* broadcasts flow; who is there, or some changes, are still to come */
+	PROGRESS_READY,
+};
+
+static enum progress sub_progress(const struct sub *s)
 {
-	return s->presence && s->chan->join->state == JOIN_JOINED &&
-	       (s->behind || s->chan->room.state == ROOM_PENDING);
+	enum wants_state wants = wants_state(s);
+
+	if (s->on_channel && s->chan->join->state != JOIN_JOINED)
+		return PROGRESS_DOWN;
+	if (!s->on_channel && wants == WANTS_DOWN)
+		return PROGRESS_DOWN;
+	if (s->presence && (s->behind || s->chan->room.state == ROOM_PENDING))
+		return PROGRESS_JOINED;
+	return wants == WANTS_SETTLED ? PROGRESS_READY : PROGRESS_JOINED;
+}
+
+static bool sub_is_rejected(const struct sub *s)
+{
+	return s->on_channel && s->chan->join->state == JOIN_REJECTED;
+}
+
+/* Whether what a waiting request asked for is there. */
+static bool sub_may_answer(const struct sub *s)
+{
+	return sub_progress(s) >= (s->wait_joined ? PROGRESS_JOINED : PROGRESS_READY);
+}
+
+static const char *state_name(const struct sub *s)
+{
+	switch (sub_progress(s)) {
+	case PROGRESS_READY:
+		return "ready";
+	case PROGRESS_JOINED:
+		return "joined";
+	case PROGRESS_DOWN:
+		break;
+	}
+	if (s->on_channel)
+		return chan_state_name(s->chan);
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		if (s->wants[i].flowed)
+			return "rejoining";
+	}
+	return "joining";
 }
 
 static void pack_state(struct rtbp_buf *b, const struct sub *s)
 {
-	const struct chan *ch = s->chan;
-
-	chan_pack_name(ch, b);
-	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, ch->is_private);
-	rtbp_pack_field_text(b, RTBP_F_STATE, waits_for_room(s) ? "joined" : chan_state_name(ch));
+	chan_pack_name(s->chan, b);
+	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, s->chan->is_private);
+	rtbp_pack_field_text(b, RTBP_F_STATE, state_name(s));
 }
 
 static void sub_answer(struct sub *s)
@@ -108,22 +134,25 @@ static void sub_answer(struct sub *s)
 	if (s->waiting && s->request.wants_answer) {
 		b = hub_scratch(p->hub);
 		begin = rtbp_msg_begin_result(b, s->request.id);
-		rtbp_pack_map(b, s->presence ? 5 : 4);
+		rtbp_pack_map(b, 4 + s->presence + (s->n_wants > 0));
 		pack_state(b, s);
 		if (s->presence) {
 			rtbp_pack_field(b, RTBP_F_PRESENCE);
 			room_pack(s->chan, s->behind, b);
 		}
+		if (s->n_wants)
+			wants_pack(s, true, b);
 		(void)rtbp_msg_end(b, begin);
 		peer_send_scratch(p);
 	}
+	wants_answered(s);
 	sub_stop_waiting(s);
 }
 
 void sub_notice(struct sub *s)
 {
-	struct join *j = s->chan->join;
-	struct hub *hub = j->hub;
+	struct hub *hub = s->peer->hub;
+	const struct join *j = s->on_channel ? s->chan->join : NULL;
 	struct rtbp_buf *b = hub_scratch(hub);
 	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_CHANNEL), map = rtbp_pack_map_begin(b);
 	uint16_t n = 4;
@@ -134,18 +163,23 @@ void sub_notice(struct sub *s)
 				     s->behind ? "pending" : room_state_name(s->chan));
 		n++;
 	}
-	if (j->code[0]) {
+	if (s->n_wants) {
+		wants_pack(s, false, b);
+		n++;
+	}
+	if (j && j->code[0]) {
 		rtbp_pack_field_text(b, RTBP_F_CODE, j->code);
 		rtbp_pack_field_text(b, RTBP_F_TEXT, j->text);
 		n = (uint16_t)(n + 2);
 	}
-	if (j->state == JOIN_WAITING && j->retry_at_ms > hub_now(hub)) {
+	if (j && j->state == JOIN_WAITING && j->retry_at_ms > hub_now(hub)) {
 		rtbp_pack_field_uint(b, RTBP_F_RETRY_IN_MS, j->retry_at_ms - hub_now(hub));
 		n++;
 	}
 	rtbp_pack_map_end(b, map, n);
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(s->peer);
+	wants_answered(s);
 }
 
 /* The channel is back: what may have been missed. */
@@ -187,17 +221,29 @@ void subs_on_chan_state(struct chan *ch)
 
 	for (s = TAILQ_FIRST(&ch->subs); s; s = next) {
 		next = TAILQ_NEXT(s, in_chan);
-		if (s->peer->state != PEER_READY)
+		if (s->peer->state != PEER_READY || !s->on_channel)
 			continue;
 		if (s->answered && j->state == JOIN_JOINED && j->gap_from_wall_ms)
 			sub_gap(s);
 		if (s->answered)
 			sub_notice(s);
-		if (s->waiting && j->state == JOIN_JOINED && (s->wait_joined || !waits_for_room(s)))
+		if (s->waiting && sub_may_answer(s))
 			sub_answer(s);
 		else if (s->waiting && j->state == JOIN_REJECTED)
 			sub_refused(s);
 	}
+}
+
+void sub_on_changes(struct sub *s)
+{
+	if (s->peer->state != PEER_READY)
+		return;
+	if (s->answered) {
+		wants_tell_gaps(s);
+		sub_notice(s);
+	}
+	if (s->waiting && sub_may_answer(s))
+		sub_answer(s);
 }
 
 void subs_on_room_settled(struct chan *ch)
@@ -212,7 +258,7 @@ void subs_on_room_settled(struct chan *ch)
 		if (s->answered)
 			sub_notice(s);
 		/* A rejoin may be on its way: that is waited for. */
-		if (s->waiting && ch->join->state == JOIN_JOINED)
+		if (s->waiting && sub_may_answer(s))
 			sub_answer(s);
 	}
 }
@@ -232,17 +278,20 @@ static void sub_timeout(void *ctx)
 {
 	struct sub *s = ctx;
 	struct request r = s->request;
-	struct join *j = s->chan->join;
-	const char *text = j->text[0] ? j->text : NULL;
+	const struct join *j = s->chan->join;
+	const char *text;
 
-	/* What is joined is kept: only its presence is still to come. */
-	if (s->keep || s->answered || j->state == JOIN_JOINED) {
+	/* What is joined is kept: only parts of it are still to come. */
+	if (s->keep || s->answered || sub_progress(s) >= PROGRESS_JOINED) {
 		sub_answer(s);
 		return;
 	}
+	if (!s->on_channel)
+		j = s->wants[0].binding->feed ? s->wants[0].binding->feed->join : NULL;
+	text = j && j->text[0] ? j->text : NULL;
 	/* The server did answer, and will be asked again at retry_at_ms: no use in asking earlier.
 	 */
-	if (j->refused && j->state == JOIN_WAITING && j->retry_at_ms > hub_now(j->hub))
+	if (j && j->refused && j->state == JOIN_WAITING && j->retry_at_ms > hub_now(j->hub))
 		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, RTBP_E_JOIN_FAILED, text,
 				  (int64_t)(j->retry_at_ms - hub_now(j->hub)));
 	else
@@ -251,122 +300,6 @@ static void sub_timeout(void *ctx)
 }
 
 /* ---- requests ---- */
-
-static const char *wish_events(struct rtbp_val v, struct wish *w, enum rtbp_error *code)
-{
-	struct rtbp_iter it;
-	struct rtbp_val e;
-	struct rtbp_str s;
-	bool all = false;
-
-	if (!v.p || rtbp_is(v, RTBP_NIL))
-		return NULL;
-	if (!rtbp_iter_array(v, &it) || it.left > EVENTS_MAX)
-		return "broadcast.events is an array of at most 64 strings";
-	w->events = calloc(it.left + 1, sizeof(*w->events));
-	if (!w->events) {
-		*code = RTBP_E_BUSY;
-		return "no memory";
-	}
-	while (rtbp_iter_next(&it, &e)) {
-		*code = RTBP_E_BAD_EVENT;
-		if (!rtbp_get_str(e, &s) || !rtbp_event_ok(s))
-			return rtbp_error_sentence(RTBP_E_BAD_EVENT);
-		all |= rtbp_str_is(s, "*");
-		w->events[w->n_events] = strndup(s.p, s.size);
-		if (!w->events[w->n_events]) {
-			*code = RTBP_E_BUSY;
-			return "no memory";
-		}
-		w->n_events++;
-	}
-	if (all) {
-		events_free(w->events, w->n_events);
-		w->events = NULL;
-		w->n_events = 0;
-	}
-	return NULL;
-}
-
-static bool optional_bool(struct rtbp_val v, bool *ret)
-{
-	return !v.p || rtbp_is(v, RTBP_NIL) || rtbp_get_bool(v, ret);
-}
-
-static const char *wish_presence(struct rtbp_val v, struct wish *w, enum rtbp_error *code)
-{
-	static const char *const names[WATCH_N_EVENTS] = { "sync", "join", "leave", "update" };
-	static const char wrong[] =
-		"presence.events is an array of \"sync\", \"join\", \"leave\", \"update\"";
-	struct rtbp_str s;
-	struct rtbp_iter it;
-	struct rtbp_val e;
-	unsigned i;
-
-	if (!v.p || rtbp_is(v, RTBP_NIL))
-		return NULL;
-	*code = RTBP_E_BAD_REQUEST;
-	if (!rtbp_is(v, RTBP_MAP))
-		return "presence is a map";
-	w->presence = true;
-	e = rtbp_field(v, RTBP_F_EVENTS);
-	w->presence_events = !e.p || rtbp_is(e, RTBP_NIL) ? ~0u : 0;
-	if (!w->presence_events && !rtbp_iter_array(e, &it))
-		return wrong;
-	while (!(w->presence_events & 1u << WATCH_N_EVENTS) && rtbp_iter_next(&it, &e)) {
-		if (!rtbp_get_str(e, &s))
-			return wrong;
-		for (i = 0; i < WATCH_N_EVENTS && !rtbp_str_is(s, names[i]);)
-			i++;
-		if (i == WATCH_N_EVENTS)
-			return wrong;
-		w->presence_events |= 1u << i;
-	}
-	e = rtbp_field(v, RTBP_F_KEY);
-	if (!e.p || rtbp_is(e, RTBP_NIL))
-		return NULL;
-	*code = RTBP_E_BAD_KEY;
-	if (!rtbp_get_str(e, &s) || !rtbp_key_ok(s))
-		return rtbp_error_sentence(RTBP_E_BAD_KEY);
-	*code = RTBP_E_BUSY;
-	w->presence_key = strndup(s.p, s.size);
-	return w->presence_key ? NULL : "no memory";
-}
-
-/* Return: NULL and the wish; or what is wrong, with the code. */
-static const char *wish_read(struct rtbp_val params, struct wish *w, enum rtbp_error *code)
-{
-	struct rtbp_val v, broadcast = rtbp_field(params, RTBP_F_BROADCAST);
-	struct rtbp_str wait = { "ready", 5 };
-	const char *wrong;
-
-	*code = RTBP_E_BAD_REQUEST;
-	if (!rtbp_get_str(rtbp_field(params, RTBP_F_TOPIC), &w->topic))
-		return "topic is a string";
-	if (!rtbp_topic_ok(w->topic)) {
-		*code = RTBP_E_BAD_TOPIC;
-		return rtbp_error_sentence(RTBP_E_BAD_TOPIC);
-	}
-	if (!optional_bool(rtbp_field(params, RTBP_F_PRIVATE), &w->is_private))
-		return "private is a boolean";
-	if (!optional_bool(rtbp_field(params, RTBP_F_KEEP), &w->keep))
-		return "keep is a boolean";
-	v = rtbp_field(params, RTBP_F_WAIT);
-	if (v.p && (!rtbp_get_str(v, &wait) ||
-		    !(rtbp_str_is(wait, "ready") || rtbp_str_is(wait, "joined"))))
-		return "wait is \"ready\" or \"joined\"";
-	w->wait_joined = rtbp_str_is(wait, "joined");
-	v = rtbp_field(params, RTBP_F_TIMEOUT_MS);
-	w->timeout_ms = SUBSCRIBE_TIMEOUT_MS;
-	if (v.p && (!rtbp_get_uint(v, &w->timeout_ms) || w->timeout_ms > SUBSCRIBE_TIMEOUT_MAX_MS))
-		return "timeout_ms is an integer from 0 to 300000";
-	if (broadcast.p && !rtbp_is(broadcast, RTBP_MAP))
-		return "broadcast is a map";
-	if (!optional_bool(rtbp_field(broadcast, RTBP_F_SELF), &w->self))
-		return "broadcast.self is a boolean";
-	wrong = wish_events(rtbp_field(broadcast, RTBP_F_EVENTS), w, code);
-	return wrong ? wrong : wish_presence(rtbp_field(params, RTBP_F_PRESENCE), w, code);
-}
 
 static struct sub *sub_new(struct peer *p, struct chan *ch)
 {
@@ -381,7 +314,6 @@ static struct sub *sub_new(struct peer *p, struct chan *ch)
 	p->n_subs++;
 	TAILQ_INSERT_TAIL(&ch->subs, s, in_chan);
 	ch->n_subs++;
-	ch->sender_only = false;
 	return s;
 }
 
@@ -398,11 +330,16 @@ static void claim_key(struct chan *ch, const char *key)
 
 static void wish_put(struct sub *s, struct wish *w)
 {
-	events_free(s->events, s->n_events);
+	wish_events_free(s->events, s->n_events);
 	s->events = w->events;
 	s->n_events = w->n_events;
 	w->events = NULL;
 	w->n_events = 0;
+	s->chan->n_on_channel += w->on_channel;
+	s->chan->n_on_channel -= s->on_channel;
+	s->on_channel = w->on_channel;
+	s->chan->sender_only &= !w->on_channel;
+	s->broadcasts = w->broadcasts;
 	s->self = w->self;
 	s->keep = w->keep;
 	s->wait_joined = w->wait_joined;
@@ -420,22 +357,40 @@ static void wish_put(struct sub *s, struct wish *w)
 /* The wish is put in force; the answer comes now or with the join. */
 static void subscribe_apply(struct peer *p, struct sub *s, const struct request *r, struct wish *w)
 {
-	struct join *j = s->chan->join;
-
 	if (s->waiting)
 		sub_answer(s); /* an earlier request for the same channel: superseded, told how
 				  things stand */
+	if (wants_put(s, &w->changes) < 0) {
+		peer_answer_error(p, r, RTBP_M_SUBSCRIBE, RTBP_E_BUSY,
+				  "no memory, or too many bindings of all clients", -1);
+		if (!s->answered)
+			sub_free(s);
+		return;
+	}
 	wish_put(s, w);
 	peer_request_add(p, &s->request, REQUEST_SUBSCRIBE, r->id, r->wants_answer);
 	s->waiting = true;
-	if (j->state == JOIN_JOINED && (s->wait_joined || !waits_for_room(s))) {
+	if (sub_may_answer(s)) {
 		sub_answer(s);
-	} else if (j->state == JOIN_REJECTED) {
+	} else if (sub_is_rejected(s)) {
 		sub_refused(s);
 	} else {
 		timer_arm(&p->hub->timers, &s->timer, hub_now(p->hub) + w->timeout_ms);
-		join_update(j);
+		if (s->chan->join)
+			join_update(s->chan->join);
 	}
+}
+
+/* Return: NULL, or what is too many. */
+static const char *over_limits(const struct peer *p, const struct sub *s, const struct wish *w)
+{
+	const struct hub_conf *conf = &p->hub->conf;
+
+	if (!s && p->n_subs >= conf->max_subscriptions)
+		return "this client has as many subscriptions as it may";
+	if (p->n_bindings - (s ? s->n_wants : 0) + w->changes.n > conf->max_bindings)
+		return "this client has as many bindings as it may ([limits] bindings)";
+	return NULL;
 }
 
 void subscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params)
@@ -445,11 +400,12 @@ void subscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rt
 	struct chan *ch = NULL;
 	struct sub *s;
 	enum rtbp_error code;
-	const char *text = wish_read(params, &w, &code);
+	char wrong[160];
+	const char *text = wish_read(params, &w, &code, wrong, sizeof(wrong));
 	int r;
 
 	if (!text) {
-		r = chan_get(p, w.topic, w.is_private, &ch, &text);
+		r = chan_get(p, w.topic, w.is_private, w.on_channel, &ch, &text);
 		code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
 		if (r == -ENOMEM)
 			text = "no memory";
@@ -457,18 +413,17 @@ void subscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rt
 	s = ch ? sub_find(p, ch->number) : NULL;
 	if (text) {
 		peer_answer_error(p, &now, RTBP_M_SUBSCRIBE, code, text, -1);
-	} else if (!s && p->n_subs >= p->hub->conf.max_subscriptions) {
-		peer_answer_error(p, &now, RTBP_M_SUBSCRIBE, RTBP_E_TOO_MANY,
-				  "this client has as many subscriptions as it may", -1);
+	} else if ((text = over_limits(p, s, &w))) {
+		peer_answer_error(p, &now, RTBP_M_SUBSCRIBE, RTBP_E_TOO_MANY, text, -1);
 	} else if (!s && !(s = sub_new(p, ch))) {
 		peer_answer_error(p, &now, RTBP_M_SUBSCRIBE, RTBP_E_BUSY, "no memory", -1);
 	} else {
 		subscribe_apply(p, s, &now, &w);
 	}
-	events_free(w.events, w.n_events);
-	free(w.presence_key);
+	wish_done(&w);
 	if (ch)
 		chan_update(ch);
+	wants_tell(p->hub);
 }
 
 void unsubscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params)

@@ -101,8 +101,11 @@ static unsigned links_of(const struct peer *p)
 	const struct sub *s;
 	unsigned links = 1;
 
-	TAILQ_FOREACH(s, &p->subs, in_peer)
-		links |= 1u << s->chan->join->link->number;
+	TAILQ_FOREACH(s, &p->subs, in_peer) {
+		if (s->chan->join)
+			links |= 1u << s->chan->join->link->number;
+		links |= wants_links(s);
+	}
 	TAILQ_FOREACH(t, &p->trackers, in_peer)
 		links |= 1u << t->slot->join->link->number;
 	return links;

@@ -23,7 +23,7 @@ static void check_slot(struct slot *slot, const struct chan *ch, const struct jo
 	MUST(slot->acked_version <= slot->sent_version || !slot->sent_version);
 	MUST(slot->sent_version <= slot->version);
 	/* What is to be shown has been called for, or somebody will see to it. */
-	if (j && join_is_open(j) && j->ops->fits(j) && !slot->in_flight &&
+	if (j && join_is_open(j) && !j->ops->misfit(j) && !slot->in_flight &&
 	    (n ? slot->sent_version != slot->version : slot->shown))
 		MUST(slot->timer.armed);
 }
@@ -107,7 +107,7 @@ static void check_join(struct hub *hub, struct join *j)
 	else if (j->state == JOIN_JOINED || j->state == JOIN_REJECTED)
 		MUST(j->linger_timer.armed);
 	if (wanted && j->state == JOIN_JOINED)
-		MUST(j->ops->fits(j) != j->rejoin_timer.armed);
+		MUST((j->ops->misfit(j) != NULL) == j->rejoin_timer.armed);
 	else
 		MUST(!j->rejoin_timer.armed);
 }

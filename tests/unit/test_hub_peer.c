@@ -18,8 +18,10 @@ START_TEST(hello)
 	peer_ask(a, 2, "hello", "{'protocol':1,'token':'x','client':{'name':'a\\nb','version':7}}");
 	expect(a, "[1,2,null,{'protocol':1,'server':{'name':'rtbridged','version':*},'session':1,"
 		  "'limits':{'frame_bytes':4194304,'queue_bytes':4194304,'topic_bytes':240,"
-		  "'event_bytes':255,'key_bytes':255,'state_bytes':65536,'depth':64,"
-		  "'subscriptions':100},'features':['broadcast','sync.upstream','presence','gap'],"
+		  "'event_bytes':255,'key_bytes':255,'state_bytes':65536,'binding_bytes':8192,'"
+		  "bindings':1000,'depth':64,"
+		  "'subscriptions':100},'features':['broadcast','sync.upstream','presence','gap','"
+		  "postgres_changes'],"
 		  "'connection':{'state':'online','since':*}}]");
 	ck_assert_str_eq(a->peer->name, "a b");
 	ck_assert_str_eq(a->peer->version, "");
@@ -209,7 +211,8 @@ START_TEST(status)
 		      "'channels':[{'chan':1,'topic':'t','private':false,'state':'rejoining',"
 		      "'link':0,'subscribers':1,'queued_sends':0,'trackers':0,'shown':0,'code':'"
 		      "connection','text':"
-		      "*}],'counters':{'reconnects':1,'messages_in':0,'messages_out':0,"
+		      "*}],'feeds':[],'postgres_changes':[],'private_only':false,'counters':{'"
+		      "reconnects':1,'messages_in':0,'messages_out':0,"
 		      "'bytes_in':*,'bytes_out':*,'deliveries':0,'undecoded':0,"
 		      "'slow_consumers':0},'last_disconnect':{'since':*,'reason':'restart',"
 		      "'text':'going away'}}]");

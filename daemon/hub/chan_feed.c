@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * chan_feed: database changes in projects that allow private channels only. A binding rides on the
+ * join of a private channel that one of its wants belongs to.
+ *
+ *   new binding, channel joined:     proof (the same topic, on a further link) --ok--> proven
+ *   proven, or nobody to disturb:    the channel's join is made (anew) with it
+ *
+ * Where there is no further link, bindings are joined unproven; if the server refuses them, it is
+ * tried with one unproven binding after the other.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "hub/impl.h"
+
+static struct feed_item *find_item(struct feed *f, const struct binding *b)
+{
+	for (unsigned i = 0; f && i < f->n_items; i++) {
+		if (f->items[i].binding == b)
+			return &f->items[i];
+	}
+	return NULL;
+}
+
+static bool is_unproven(const struct feed *f, const struct binding *b)
+{
+	return b->n_wants && b->feed == f && !b->proven;
+}
+
+static unsigned count_unproven(const struct feed *f)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < f->n_items; i++)
+		n += is_unproven(f, f->items[i].binding);
+	return n;
+}
+
+bool chan_feed_takes(const struct feed *f, const struct binding *b)
+{
+	if (b->proven)
+		return true;
+	if (f->chan->proof)
+		return false;
+	for (unsigned i = 0; f->is_careful && i < f->n_items; i++) {
+		if (is_unproven(f, f->items[i].binding))
+			return f->items[i].binding == b;
+	}
+	return true;
+}
+
+bool chan_feed_wanted(const struct chan *ch)
+{
+	return ch->feed && feed_live(ch->feed) > 0;
+}
+
+const char *chan_feed_misfit(const struct chan *ch)
+{
+	const struct feed *f = ch->feed;
+	const struct binding *b;
+
+	for (unsigned i = 0; f && i < f->n_items; i++) {
+		b = f->items[i].binding;
+		if (b->n_wants && b->feed == f && !f->items[i].sent && chan_feed_takes(f, b))
+			return "postgres_changes";
+	}
+	return NULL;
+}
+
+/* ---- trying them out ---- */
+
+static void make_proof(struct chan *ch)
+{
+	const char *text;
+	struct link *link = link_place(ch->hub, NULL, ch->topic,
+				       "trying out database changes of a private channel", &text);
+
+	if (link)
+		ch->proof = feed_new(link, ch, true, ch->feed->uid);
+	if (link && !ch->proof)
+		link_update(link);
+}
+
+/* The next ones that are to be tried. */
+static void fill_proof(struct chan *ch)
+{
+	struct feed *f = ch->feed, *proof = ch->proof;
+	struct binding *b;
+
+	for (unsigned i = 0; i < f->n_items && proof->n_items < FEED_BINDINGS; i++) {
+		b = f->items[i].binding;
+		if (is_unproven(f, b) && feed_add(proof, b) < 0)
+			break;
+	}
+}
+
+static void try_more(struct chan *ch)
+{
+	struct feed *proof = ch->proof;
+
+	if (proof->n_items == 0)
+		fill_proof(ch);
+	proof->state = FEED_DOWN;
+	for (unsigned i = 0; i < proof->n_items; i++)
+		proof->items[i].sent = false;
+	proof->join->rejoined_at_ms = 0; /* it disturbs nobody */
+	join_update(proof->join);        /* anew, or away with it */
+}
+
+/* Something about the channel's bindings has changed: the next step. */
+static void run(struct chan *ch)
+{
+	if (!ch->proof && !ch->feed->is_careful && count_unproven(ch->feed) && ch->join->had_joined)
+		make_proof(ch);
+	if (ch->proof && ch->proof->state == FEED_DOWN && ch->proof->n_items == 0)
+		try_more(ch);
+	if (ch->join)
+		join_update(ch->join);
+}
+
+void chan_feed_proved(struct feed *proof)
+{
+	struct chan *ch = proof->chan;
+
+	for (unsigned i = proof->n_items; i-- > 0;) {
+		if (proof->items[i].sent) {
+			proof->items[i].binding->proven = true;
+			feed_remove(proof, i);
+		}
+	}
+	try_more(ch);
+	if (ch->feed)
+		run(ch);
+}
+
+static void refuse(struct feed *f, struct binding *b, const char *code, const char *text)
+{
+	struct feed_item *item;
+
+	binding_refused(b, code, text);
+	item = find_item(f, b);
+	if (item && !item->sent)
+		feed_remove(f, (unsigned)(item - f->items));
+}
+
+/* Half of what was tried is tried next; the rest waits for its turn. */
+static void proof_refused(struct feed *proof, const char *code, const char *text)
+{
+	struct chan *ch = proof->chan;
+	struct binding *b = proof->items[0].binding;
+	unsigned keep = proof->n_items / 2;
+
+	if (proof->n_items == 1) {
+		proof->items[0].sent = false;
+		feed_remove(proof, 0);
+		refuse(ch->feed, b, code, text);
+	}
+	while (proof->n_items > keep)
+		feed_remove(proof, proof->n_items - 1);
+	try_more(ch);
+	if (ch->feed)
+		run(ch);
+}
+
+/* Nobody knows which: the unproven ones, one after the other. */
+static void own_refused(struct feed *f, const char *code, const char *text)
+{
+	struct binding *b, *one = NULL;
+	unsigned n = 0;
+
+	feed_on_lost(f, f->join->link->received_wall_ms, code, false);
+	for (unsigned i = 0; i < f->n_items; i++) {
+		b = f->items[i].binding;
+		if (is_unproven(f, b) && chan_feed_takes(f, b)) {
+			one = b;
+			n++;
+		}
+	}
+	if (n == 1) {
+		refuse(f, one, code, text);
+	} else {
+		for (unsigned i = 0; n == 0 && i < f->n_items; i++)
+			f->items[i].binding->proven = false;
+		f->is_careful = true;
+	}
+	run(f->chan);
+}
+
+void chan_feed_refused(struct feed *f, const char *code, const char *text)
+{
+	if (!f->is_proof)
+		own_refused(f, code, text);
+	else if (f->n_items)
+		proof_refused(f, code, text);
+}
+
+void chan_feed_rejected(struct feed *proof)
+{
+	struct chan *ch = proof->chan;
+	struct binding *b;
+
+	while (proof->n_items) {
+		b = proof->items[0].binding;
+		proof->items[0].sent = false;
+		feed_remove(proof, 0);
+		if (ch->feed && is_unproven(ch->feed, b))
+			refuse(ch->feed, b, proof->join->code, proof->join->text);
+	}
+	proof->state = FEED_OVER;
+	join_update(proof->join);
+}
+
+void chan_feed_ready(struct feed *f)
+{
+	if (count_unproven(f) == 0)
+		f->is_careful = false;
+	run(f->chan);
+}
+
+/* ---- places ---- */
+
+static struct sub *find_home(const struct binding *b)
+{
+	struct sub *found = NULL;
+	struct want *w;
+
+	TAILQ_FOREACH(w, &b->wants, in_binding) {
+		if (!w->sub->chan->is_private || !w->sub->chan->topic.size)
+			continue;
+		if (!found || w->sub->chan->feed)
+			found = w->sub;
+	}
+	return found;
+}
+
+void chan_feed_place(struct binding *b)
+{
+	static const char none[] = "this project allows private channels only: subscribe with "
+				   "private and a topic that the token may read";
+	const char *text = "the daemon is out of memory";
+	struct sub *home = find_home(b);
+	struct chan *ch = home ? home->chan : NULL;
+
+	if (!home) {
+		binding_refused(b, "private_only", none);
+		return;
+	}
+	if (!ch->join && chan_make_join(ch, home->peer, &text) != 0) {
+		binding_refused(b, "too_many", text);
+		return;
+	}
+	if (!ch->feed)
+		ch->feed = feed_new(NULL, ch, false, home->peer->cred.uid);
+	if (ch->feed && ch->feed->n_items >= CHAN_BINDINGS && !find_item(ch->feed, b)) {
+		binding_refused(b, "too_many",
+				"the channel carries as many different bindings as it may");
+		return;
+	}
+	if (!ch->feed || (!find_item(ch->feed, b) && feed_add(ch->feed, b) < 0)) {
+		binding_refused(b, "too_many", "the daemon is out of memory");
+		return;
+	}
+	b->feed = ch->feed;
+	binding_news(b);
+	run(ch);
+}
+
+void chan_feed_left(struct binding *b)
+{
+	struct binding_list list = TAILQ_HEAD_INITIALIZER(list);
+	struct feed *f = b->feed;
+	struct chan *home = f->chan;
+	struct hub *hub = b->hub;
+	struct feed_item *item;
+	struct want *w;
+
+	TAILQ_FOREACH(w, &b->wants, in_binding) {
+		if (w->sub->chan == home)
+			return;
+	}
+	item = find_item(f, b);
+	if (b->n_wants) {
+		/* Others want it, on other channels. */
+		binding_stops(b, f->join ? f->join->link->received_wall_ms : 0, "postgres_changes");
+		b->feed = NULL;
+		TAILQ_INSERT_TAIL(&list, b, entry);
+	}
+	if (item && !item->sent)
+		feed_remove(f, (unsigned)(item - f->items)); /* may be the end of the binding */
+	feeds_place(hub, &list, NULL, f->uid);
+	chan_update(home);
+}
+
+void chan_feed_forget(struct feed *f)
+{
+	if (f->chan && f->chan->feed == f)
+		f->chan->feed = NULL;
+	if (f->chan && f->chan->proof == f) {
+		f->chan->proof = NULL;
+		if (f->chan->feed && !f->hub->dying)
+			run(f->chan);
+		chan_update(f->chan);
+	}
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * feed_merge: small feeds of a link become one, without a hole and without a row twice.
+ *
+ *   plan: the smallest ones that fit into one -> target joined with all their bindings
+ *   system ok -> the bindings are the target's; the sources stay for MERGE_OVERLAP_MS, then leave
+ *
+ * The server looks up who wants a row and then tells them, so a row may still come by a source
+ * alone a moment after the target is ready; most come by both, at the same time. In the overlap
+ * each row is remembered, by binding and a hash of its contents, until its twin has come by the
+ * other feed and was dropped.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "hub/impl.h"
+
+enum {
+	MERGE_SETTLE_MS = 200,
+	MERGES_AT_ONCE = 4, /* of a link: each is a channel more for a moment */
+	MERGE_AGAIN_MS = 300000,
+	MERGE_TWIN_MS = 1000, /* after the last source has gone */
+	TWINS_MAX = 4096,
+};
+
+struct twin {
+	TAILQ_ENTRY(twin) entry;
+	uint64_t binding; /* its id: no pointer, it may go */
+	uint64_t hash;
+	bool by_target;
+};
+
+/* ---- rows in the overlap ---- */
+
+static void twin_free(struct feed *target, struct twin *t)
+{
+	TAILQ_REMOVE(&target->twins, t, entry);
+	target->n_twins--;
+	free(t);
+}
+
+static void twins_free(struct feed *target)
+{
+	while (!TAILQ_EMPTY(&target->twins))
+		twin_free(target, TAILQ_FIRST(&target->twins));
+}
+
+static bool twin_came(struct feed *target, struct binding *b, uint64_t hash, bool by_target)
+{
+	struct twin *t;
+
+	TAILQ_FOREACH(t, &target->twins, entry) {
+		if (t->binding == b->id && t->hash == hash && t->by_target != by_target) {
+			twin_free(target, t);
+			return true;
+		}
+	}
+	t = malloc(sizeof(*t));
+	if (!t)
+		return false; /* twice is better than not at all */
+	*t = (struct twin){ .binding = b->id, .hash = hash, .by_target = by_target };
+	TAILQ_INSERT_TAIL(&target->twins, t, entry);
+	if (++target->n_twins > TWINS_MAX)
+		twin_free(target, TAILQ_FIRST(&target->twins));
+	return false;
+}
+
+bool merge_is_new(struct feed *f, struct binding *b, uint64_t hash)
+{
+	if (f->into && f->into->overlaps)
+		return b->feed == f->into && !twin_came(f->into, b, hash, false);
+	if (b->feed != f)
+		return false; /* a target that is not ready: the source brings it */
+	return !f->overlaps || !twin_came(f, b, hash, true);
+}
+
+/* ---- its course ---- */
+
+void merge_ready(struct feed *target)
+{
+	struct feed *f, *next;
+	struct binding *b;
+
+	target->overlaps = true;
+	for (unsigned i = 0; i < target->n_items; i++) {
+		b = target->items[i].binding;
+		if (target->items[i].sent && b->feed && b->feed->into == target)
+			b->feed = target;
+	}
+	/* They are wanted no longer, and leave after a while. */
+	for (f = TAILQ_FIRST(&target->hub->feeds); f; f = next) {
+		next = TAILQ_NEXT(f, entry);
+		if (f->into == target)
+			join_update(f->join);
+	}
+}
+
+void merge_abandon(struct feed *target)
+{
+	struct feed *f;
+
+	log_info("feeds were not merged: the new one could not be joined");
+	TAILQ_FOREACH(f, &target->hub->feeds, entry) {
+		if (f->into != target)
+			continue;
+		f->into = NULL;
+		f->no_merge_before_ms = hub_now(target->hub) + MERGE_AGAIN_MS;
+	}
+	target->n_sources = 0;
+	target->state = FEED_OVER;
+}
+
+void merge_overlap_over(void *ctx)
+{
+	struct feed *target = ctx;
+
+	target->overlaps = false;
+	twins_free(target);
+	feeds_tidy_later(target->hub);
+}
+
+/* It is freed. */
+void merge_forget(struct feed *f)
+{
+	struct hub *hub = f->hub;
+	struct feed *other;
+
+	if (f->into && --f->into->n_sources == 0) {
+		timer_arm(&hub->timers, &f->into->overlap_timer, hub_now(hub) + MERGE_TWIN_MS);
+		feeds_tidy_later(hub);
+	}
+	TAILQ_FOREACH(other, &hub->feeds, entry) {
+		if (other->into == f)
+			other->into = NULL;
+	}
+	twins_free(f);
+}
+
+/* ---- when, and which ---- */
+
+void feeds_tidy_later(struct hub *hub)
+{
+	if (!hub->tidy_timer.armed && !hub->dying)
+		timer_arm(&hub->timers, &hub->tidy_timer, hub_now(hub) + MERGE_SETTLE_MS);
+}
+
+static bool may_merge(const struct feed *f, const struct link *link)
+{
+	return f->join->link == link && !f->chan && f->state == FEED_READY && !f->into &&
+	       !f->n_sources && !f->overlaps && hub_now(f->hub) >= f->no_merge_before_ms &&
+	       feed_live(f) > 0;
+}
+
+static struct feed *smallest(struct link *link, unsigned at_most, bool pieces_only)
+{
+	struct feed *f, *found = NULL;
+	unsigned n, least = at_most + 1;
+
+	TAILQ_FOREACH(f, &link->hub->feeds, entry) {
+		if (!may_merge(f, link) || f->is_planned || (pieces_only && !f->is_piece))
+			continue;
+		n = feed_live(f);
+		if (n < least) {
+			least = n;
+			found = f;
+		}
+	}
+	return found;
+}
+
+/* Marks what goes into one. Return: how many feeds. */
+static unsigned plan(struct link *link, bool pieces_only)
+{
+	unsigned room = FEED_BINDINGS, n = 0;
+	struct feed *f;
+
+	TAILQ_FOREACH(f, &link->hub->feeds, entry)
+		f->is_planned = false;
+	while ((f = smallest(link, room, pieces_only))) {
+		f->is_planned = true;
+		room -= feed_live(f);
+		n++;
+	}
+	return n;
+}
+
+static bool add_all(struct feed *target, struct feed *source)
+{
+	for (unsigned i = 0; i < source->n_items; i++) {
+		struct binding *b = source->items[i].binding;
+
+		if (b->n_wants && b->feed == source && feed_add(target, b) < 0)
+			return false;
+	}
+	return true;
+}
+
+static void merge(struct link *link)
+{
+	struct feed *f, *target = feed_new(link, NULL, false, 0);
+
+	if (!target)
+		return;
+	TAILQ_FOREACH(f, &link->hub->feeds, entry) {
+		if (f == target || !f->is_planned)
+			continue;
+		if (!add_all(target, f))
+			break;
+		target->uid = f->uid;
+		f->into = target;
+		target->n_sources++;
+	}
+	target->join->uid = target->uid;
+	log_info("merging %u feeds on link %u into one", target->n_sources, link->number);
+	join_update(target->join);
+}
+
+/* A few channels before the link is full; then all that can be is merged, for calm afterwards. */
+static bool is_short(const struct link *link)
+{
+	unsigned max = link->hub->conf.max_channels, margin = max / 10 > 2 ? max / 10 : 2;
+
+	return link->n_joins + margin >= max;
+}
+
+/* The pieces are not known yet. */
+static bool is_halving(const struct link *link)
+{
+	const struct feed *f;
+
+	TAILQ_FOREACH(f, &link->hub->feeds, entry) {
+		if (f->join->link == link && f->is_piece && f->state != FEED_READY &&
+		    f->state != FEED_OVER)
+			return true;
+	}
+	return false;
+}
+
+static void tidy_link(struct link *link)
+{
+	unsigned n_running = 0;
+	struct feed *f;
+	bool pieces_only;
+
+	TAILQ_FOREACH(f, &link->hub->feeds, entry)
+		n_running += f->join->link == link && f->n_sources;
+	link->merging |= is_short(link);
+	if (!link->merging && is_halving(link))
+		return;
+	for (; n_running < MERGES_AT_ONCE; n_running++) {
+		pieces_only = !link->merging;
+		if (plan(link, pieces_only) < 2) {
+			link->merging &= n_running > 0;
+			return;
+		}
+		merge(link);
+	}
+}
+
+void feeds_tidy(void *ctx)
+{
+	struct hub *hub = ctx;
+
+	for (unsigned i = 0; i < hub->conf.max_links; i++) {
+		if (link_is_online(&hub->links[i]))
+			tidy_link(&hub->links[i]);
+	}
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* report_changes: database changes in the answer to `status`. */
+#include <string.h>
+
+#include "hub/impl.h"
+#include "proto/rtbp_json.h"
+
+static void pack_feed(const struct feed *f, struct rtbp_buf *b)
+{
+	const struct join *j = f->join;
+	const char *code = j->code[0] ? j->code : f->code;
+	const char *text = j->code[0] ? j->text : f->text;
+
+	rtbp_pack_map(b, 5 + (f->chan != NULL) + (code[0] ? 2 : 0));
+	rtbp_pack_field_uint(b, RTBP_F_FEED, f->number);
+	rtbp_pack_field_uint(b, RTBP_F_LINK, j->link->number);
+	rtbp_pack_field_text(b, RTBP_F_STATE, feed_state_name(f));
+	rtbp_pack_field_uint(b, RTBP_F_BINDINGS, feed_live(f));
+	rtbp_pack_field_bool(b, RTBP_F_READY, f->state == FEED_READY);
+	if (f->chan)
+		rtbp_pack_field_uint(b, RTBP_F_CHAN, f->chan->number);
+	if (code[0]) {
+		rtbp_pack_field_text(b, RTBP_F_CODE, code);
+		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
+	}
+}
+
+static void pack_binding(const struct binding *bi, struct rtbp_buf *b)
+{
+	const char *code, *text, *state = binding_state(bi, &code, &text);
+	struct rtbp_json_fault fault;
+
+	rtbp_pack_map(b, 5 + (bi->feed != NULL) + (code[0] ? 2 : 0));
+	rtbp_pack_field_uint(b, RTBP_F_ID, bi->id);
+	rtbp_pack_field(b, RTBP_F_BINDING);
+	if (rtbp_json_to_mp(bi->text, bi->size, 4, b, &fault) != 0)
+		rtbp_pack_nil(b); /* not reached: the text is ours */
+	rtbp_pack_field_text(b, RTBP_F_STATE, state);
+	if (bi->feed)
+		rtbp_pack_field_uint(b, RTBP_F_FEED, bi->feed->number);
+	rtbp_pack_field_uint(b, RTBP_F_CLIENTS, bi->n_wants);
+	rtbp_pack_field_uint(b, RTBP_F_ROWS, bi->n_rows);
+	if (code[0]) {
+		rtbp_pack_field_text(b, RTBP_F_CODE, code);
+		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
+	}
+}
+
+void report_pack_changes(struct hub *hub, struct rtbp_buf *b)
+{
+	struct binding *bi;
+	struct feed *f;
+	uint32_t n = 0;
+
+	rtbp_pack_field(b, RTBP_F_FEEDS);
+	rtbp_pack_array(b, hub->n_feeds);
+	TAILQ_FOREACH(f, &hub->feeds, entry)
+		pack_feed(f, b);
+	/* Those that nobody wants any more are there only until what carries them goes. */
+	RB_FOREACH(bi, binding_id_tree, &hub->bindings_by_id)
+		n += bi->n_wants > 0;
+	rtbp_pack_field(b, RTBP_F_POSTGRES_CHANGES);
+	rtbp_pack_array(b, n);
+	RB_FOREACH(bi, binding_id_tree, &hub->bindings_by_id) {
+		if (bi->n_wants)
+			pack_binding(bi, b);
+	}
+	rtbp_pack_field_bool(b, RTBP_F_PRIVATE_ONLY, hub->private_only);
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT */
+/* wants: the bindings of one subscription: taken from a request, told in answers, notices and gaps.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hub/impl.h"
+
+/* ---- what a request says ---- */
+
+const char *changes_wish_read(struct rtbp_val v, struct changes_wish *ret, char *text, size_t size,
+			      bool *ret_no_memory)
+{
+	struct rtbp_iter it;
+	struct rtbp_val e;
+	const char *wrong;
+
+	*ret_no_memory = false;
+	if (!v.p || rtbp_is(v, RTBP_NIL))
+		return NULL;
+	if (!rtbp_iter_array(v, &it))
+		return "postgres_changes is an array of bindings";
+	ret->given = it.left > 0;
+	/* Each takes more than a byte of the frame: the number is bounded by its size. */
+	ret->wishes = calloc(it.left + 1, sizeof(*ret->wishes));
+	if (!ret->wishes) {
+		*ret_no_memory = true;
+		return "no memory";
+	}
+	while (rtbp_iter_next(&it, &e)) {
+		wrong = binding_wish_read(e, &ret->wishes[ret->n], ret_no_memory);
+		if (wrong) {
+			snprintf(text, size, "postgres_changes[%u]: %s", ret->n, wrong);
+			return text;
+		}
+		ret->n++;
+	}
+	return NULL;
+}
+
+/* ---- coming and going ---- */
+
+static struct want *find_old(const struct sub *s, const struct binding *b)
+{
+	struct want *w;
+
+	TAILQ_FOREACH(w, &b->wants, in_binding) {
+		if (w->sub == s)
+			return w;
+	}
+	return NULL;
+}
+
+static void attach(struct sub *s, struct want *w, struct binding *b)
+{
+	const struct want *old = find_old(s, b);
+
+	w->sub = s;
+	w->binding = b;
+	w->is_repeated = b->mark == s->peer->hub->row_mark;
+	if (w->is_repeated)
+		return;
+	b->mark = s->peer->hub->row_mark;
+	w->answered = old && old->answered;
+	w->flowed = old && old->flowed;
+	w->gap = old && old->gap;
+	TAILQ_INSERT_TAIL(&b->wants, w, in_binding);
+	b->n_wants++;
+}
+
+static void detach(struct want *w)
+{
+	struct binding *b = w->binding;
+
+	if (w->is_repeated)
+		return;
+	TAILQ_REMOVE(&b->wants, w, in_binding);
+	b->n_wants--;
+	if (b->feed && b->feed->chan)
+		chan_feed_left(b); /* all of these may end it, and the binding */
+	else if (b->feed && b->n_wants == 0)
+		join_update(b->feed->join);
+	else
+		binding_check(b);
+}
+
+static void detach_all(struct want *wants, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		detach(&wants[i]);
+	free(wants);
+}
+
+/* Gives back what was got and is wanted by nobody. The same one may be there twice. */
+static void give_back(struct hub *hub, struct binding **got, unsigned n)
+{
+	hub->row_mark++;
+	for (unsigned i = 0; i < n; i++) {
+		if (got[i]->mark == hub->row_mark)
+			got[i] = NULL;
+		else
+			got[i]->mark = hub->row_mark;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		if (got[i])
+			binding_check(got[i]);
+	}
+	free(got);
+}
+
+/* Return: the bindings, in the order of the wishes; NULL: nothing was made. */
+static struct binding **get_all(struct hub *hub, struct changes_wish *w)
+{
+	struct binding **got = calloc(w->n + 1, sizeof(struct binding *));
+
+	for (unsigned i = 0; got && i < w->n; i++) {
+		got[i] = binding_get(hub, &w->wishes[i]);
+		if (!got[i]) {
+			give_back(hub, got, i);
+			return NULL;
+		}
+	}
+	return got;
+}
+
+int wants_put(struct sub *s, struct changes_wish *w)
+{
+	struct binding_list list = TAILQ_HEAD_INITIALIZER(list);
+	struct hub *hub = s->peer->hub;
+	struct binding **got = get_all(hub, w);
+	struct want *old = s->wants, *wants = calloc(w->n + 1, sizeof(*wants));
+	unsigned n_old = s->n_wants;
+
+	if (!got || !wants) {
+		if (got)
+			give_back(hub, got, w->n);
+		free(wants);
+		return -ENOMEM;
+	}
+	hub->row_mark++;
+	for (unsigned i = 0; i < w->n; i++) {
+		attach(s, &wants[i], got[i]);
+		if (!wants[i].is_repeated && binding_retry(got[i]))
+			TAILQ_INSERT_TAIL(&list, got[i], entry);
+	}
+	free(got);
+	s->peer->n_bindings += w->n;
+	s->peer->n_bindings -= n_old;
+	s->wants = wants;
+	s->n_wants = w->n;
+	detach_all(old, n_old);
+	feeds_place(hub, &list, s->peer, s->peer->cred.uid);
+	return 0;
+}
+
+void wants_free(struct sub *s)
+{
+	struct want *old = s->wants;
+	unsigned n_old = s->n_wants;
+
+	s->wants = NULL;
+	s->n_wants = 0;
+	s->peer->n_bindings -= n_old;
+	detach_all(old, n_old);
+	if (s->has_news)
+		TAILQ_REMOVE(&s->peer->hub->subs_with_news, s, in_news);
+	s->has_news = false;
+}
+
+/* ---- how they stand ---- */
+
+enum wants_state wants_state(const struct sub *s)
+{
+	enum wants_state state = WANTS_SETTLED;
+	const struct binding *b;
+
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		b = s->wants[i].binding;
+		if (binding_is_settled(b))
+			continue;
+		if (!b->feed || !b->feed->join || b->feed->join->state != JOIN_JOINED)
+			return WANTS_DOWN;
+		state = WANTS_CARRIED;
+	}
+	return state;
+}
+
+unsigned wants_links(const struct sub *s)
+{
+	const struct feed *f;
+	unsigned links = 0;
+
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		f = s->wants[i].binding->feed;
+		if (f && f->join)
+			links |= 1u << f->join->link->number;
+	}
+	return links;
+}
+
+void wants_answered(struct sub *s)
+{
+	const char *code, *text;
+
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		struct want *w = &s->wants[i];
+
+		w->answered = true;
+		w->flowed |= strcmp(binding_state(w->binding, &code, &text), "ready") == 0;
+	}
+}
+
+void wants_pack(const struct sub *s, bool is_answer, struct rtbp_buf *b)
+{
+	const char *state, *code, *text;
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < s->n_wants; i++)
+		n += is_answer || !s->wants[i].is_repeated;
+	rtbp_pack_field(b, RTBP_F_POSTGRES_CHANGES);
+	rtbp_pack_array(b, n);
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		if (s->wants[i].is_repeated && !is_answer)
+			continue;
+		state = binding_state(s->wants[i].binding, &code, &text);
+		rtbp_pack_map(b, code[0] ? 4 : 2);
+		rtbp_pack_field_uint(b, RTBP_F_ID, s->wants[i].binding->id);
+		rtbp_pack_field_text(b, RTBP_F_STATE, state);
+		if (code[0]) {
+			rtbp_pack_field_text(b, RTBP_F_CODE, code);
+			rtbp_pack_field_text(b, RTBP_F_TEXT, text);
+		}
+	}
+}
+
+/* ---- news ---- */
+
+static bool same_gap(const struct want *w, const struct binding *first)
+{
+	return w->gap && w->binding->gap_from_wall_ms == first->gap_from_wall_ms &&
+	       strcmp(w->binding->gap_cause, first->gap_cause) == 0;
+}
+
+/* One notice for all that were interrupted by the same thing. */
+static void tell_gap(struct sub *s, const struct binding *first)
+{
+	struct rtbp_buf *b = hub_scratch(s->peer->hub);
+	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_GAP);
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < s->n_wants; i++)
+		n += same_gap(&s->wants[i], first);
+	rtbp_pack_map(b, 6);
+	chan_pack_name(s->chan, b);
+	rtbp_pack_field_uint(b, RTBP_F_FROM, (uint64_t)first->gap_from_wall_ms);
+	rtbp_pack_field_uint(b, RTBP_F_TO, (uint64_t)clock_wall(s->peer->hub->clock));
+	rtbp_pack_field_text(b, RTBP_F_CAUSE, first->gap_cause);
+	rtbp_pack_field(b, RTBP_F_IDS);
+	rtbp_pack_array(b, n);
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		if (!same_gap(&s->wants[i], first))
+			continue;
+		rtbp_pack_uint(b, s->wants[i].binding->id);
+		s->wants[i].gap = false;
+	}
+	(void)rtbp_msg_end(b, begin);
+	peer_send_scratch(s->peer);
+}
+
+void wants_tell_gaps(struct sub *s)
+{
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		if (s->wants[i].gap)
+			tell_gap(s, s->wants[i].binding);
+	}
+}
+
+/* All of a binding's wants are told in the same round: then its gap is over. */
+static void forget_gaps(struct sub *s)
+{
+	const char *code, *text;
+
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		struct binding *b = s->wants[i].binding;
+
+		s->wants[i].gap = false;
+		if (strcmp(binding_state(b, &code, &text), "ready") == 0)
+			b->gap_from_wall_ms = 0;
+	}
+}
+
+void wants_tell(struct hub *hub)
+{
+	struct sub *s, *next;
+
+	for (s = TAILQ_FIRST(&hub->subs_with_news); s; s = next) {
+		next = TAILQ_NEXT(s, in_news);
+		sub_on_changes(s);
+	}
+	while ((s = TAILQ_FIRST(&hub->subs_with_news))) {
+		TAILQ_REMOVE(&hub->subs_with_news, s, in_news);
+		s->has_news = false;
+		forget_gaps(s);
+	}
+}
