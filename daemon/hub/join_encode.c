@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The frame that joins a channel, and what its refusal says. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
