@@ -12,6 +12,9 @@
 //     {"op":"view","topic":T}    -> {"type":"view","topic":T,"result":"ok","state":PRESENCE_STATE,"raw":[[KEY,REF,S],...]}
 //                                   after everything that the server has sent before: what presenceState() says, and
 //                                   what the frames that came over the socket make, without the client's own fold
+//     {"op":"changes","topic":T,"bindings":[B,...]}   joins with these bindings of database changes; status as for join, and
+//                                   -> {"type":"system","topic":T,"status":"ok","message":M} once they flow
+//     changes: {"type":"change","topic":T,"binding":N,"payload":P}, N from 0
 //     broadcasts: {"type":"broadcast","topic":T,"event":E,"payload":P} or "base64" for bytes
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
@@ -79,6 +82,14 @@ const operations = {
       if (bytes) say({ type: 'broadcast', topic, event: message.event, base64: bytes.toString('base64') })
       else say({ type: 'broadcast', topic, event: message.event, payload: message.payload })
     })
+    channel.subscribe((status, error) => say({ type: 'status', topic, status, error: error && String(error) }))
+    channels.set(topic, channel)
+  },
+  changes({ topic, bindings }) {
+    const channel = client.channel(topic)
+    bindings.forEach((binding, n) =>
+      channel.on('postgres_changes', binding, (payload) => say({ type: 'change', topic, binding: n, payload })))
+    channel.on('system', {}, ({ status, message }) => say({ type: 'system', topic, status, message }))
     channel.subscribe((status, error) => say({ type: 'status', topic, status, error: error && String(error) }))
     channels.set(topic, channel)
   },

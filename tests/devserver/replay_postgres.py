@@ -13,14 +13,14 @@ table has come on a socket of its own, and a heartbeat is answered on each socke
 
 import datetime
 import os
-import random
 import re
 import secrets
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from rtbtest.devserver import DevServer, WsClient  # noqa: E402
+from rtbtest.devserver import DevServer  # noqa: E402
+from rtbtest.markers import NAME as MARKER_TABLE, Markers  # noqa: E402
 from rtbtest.postgres import Postgres  # noqa: E402
 from rtbtest.wait import DEADLINE, Deadline  # noqa: E402
 import replay  # noqa: E402
@@ -28,10 +28,6 @@ from replay import Mismatch, same_message  # noqa: E402
 from replay_sql import SqlNames, canonical  # noqa: E402
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-MARKERS = "markers"
-MARKER_TOPIC = "realtime:markers"
-# The first id where the recorded table was not empty before.
-FIRST_ID = {"34": 5, "40": 4}
 
 
 def is_row(m):
@@ -39,7 +35,7 @@ def is_row(m):
 
 
 def is_marker(m):
-    return is_row(m) and m.payload["data"]["table"] == MARKERS
+    return is_row(m) and m.payload["data"]["table"] == MARKER_TABLE
 
 
 def is_news(m):
@@ -94,29 +90,6 @@ def compare(conn, want, got, ids, stamps):
 
 # ---- the replay ------------------------------------------------------------------------------------------------------
 
-class Markers:
-    """A socket that gets the rows of a table of its own."""
-
-    def __init__(self, server, sql):
-        self.sql = sql
-        self.n = 0
-        sql(f"create schema {MARKERS}; create table {MARKERS}.{MARKERS} (n int8 primary key);"
-            f"alter publication supabase_realtime add table {MARKERS}.{MARKERS}; grant usage on schema {MARKERS} to service_role;"
-            f"grant select on {MARKERS}.{MARKERS} to service_role")
-        self.ws = WsClient(server.url, server.token("service_role"))
-        self.ws.join(MARKER_TOPIC, {"postgres_changes": [{"event": "INSERT", "schema": MARKERS, "table": MARKERS}]})
-        said = self.ws.expect("system", MARKER_TOPIC)[4]
-        if said["status"] != "ok":
-            raise Mismatch(f"no markers: {said}")
-
-    def wait(self):
-        """Until the server has passed on whatever was committed before now."""
-        self.n += 1
-        self.sql(f"insert into {MARKERS}.{MARKERS} values ({self.n})")
-        while self.ws.expect("postgres_changes", MARKER_TOPIC)[4]["data"]["record"]["n"] != self.n:
-            pass
-
-
 class SqlScenario(replay.Scenario):
     def __init__(self, recording, server, rng, strict, sql):
         self.execute, self.stamps, self.sql_done = sql, Stamps(), False
@@ -124,7 +97,7 @@ class SqlScenario(replay.Scenario):
         for step in self.steps:
             if step.get("what") == "sql":
                 step["sql"] = self.names.sql(step["sql"])
-        sql(self.names.schema(FIRST_ID.get(self.name[:2], 1)))
+        sql(self.names.schema())
         self.markers = Markers(server, sql)
 
     def new_names(self, rng):
@@ -171,7 +144,7 @@ class SqlScenario(replay.Scenario):
         self.check()
 
     def abort(self):
-        self.markers.ws.abort()
+        self.markers.close()
         super().abort()
 
 

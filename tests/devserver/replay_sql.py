@@ -58,7 +58,7 @@ class SqlNames(Names):
         # A binding with a table and no schema means the schema public.
         if any("schema" not in binding for step in steps for binding in bindings_of(step)):
             self.sql_names["public"] = "public"
-        self.id_offset = rng.randint(0, 10 ** 6)
+        self.first_id, self.id_offset = first_id(steps), rng.randint(0, 10 ** 6)
         self.prio = rng.randint(1, 50), rng.randint(0, 1000)
         shuffled = "".join(rng.sample(LETTERS, len(LETTERS)))
         self.letters = str.maketrans(LETTERS + LETTERS.upper(), shuffled + shuffled.upper())
@@ -89,9 +89,9 @@ class SqlNames(Names):
 
     # ---- SQL ----
 
-    def schema(self, first_id):
+    def schema(self):
         """The SQL of the tables."""
-        return "".join(self.name(t) for t in TOKEN.findall(SCHEMA.format(start=first_id + self.id_offset)))
+        return "".join(self.name(t) for t in TOKEN.findall(SCHEMA.format(start=self.first_id + self.id_offset)))
 
     def sql(self, text):
         text = text.replace(*CUT)
@@ -117,7 +117,7 @@ class SqlNames(Names):
     def filter(self, text):
         def condition(m):
             column, op, value = m.groups()
-            if op.split(".")[-1] != "is":
+            if op not in ("is", "not.is", "foo"):
                 if column == "prio":
                     value = re.sub(r"\d+", lambda n: self.number(n[0]), value)
                 if column in ("prio", "title"):
@@ -175,6 +175,19 @@ class SqlNames(Names):
             data["columns"] = [{k: self.name(v) for k, v in c.items()} for c in data["columns"]]
             data["schema"], data["table"] = self.name(data["schema"]), self.name(data["table"])
         return payload
+
+
+def first_id(steps):
+    """Of the first row that a recording inserts; without a truncate the table had rows before."""
+    inserts = 0
+    for step in steps:
+        text, m = step.get("sql", ""), step.get("message")
+        if text.startswith("truncate"):
+            return 1
+        inserts += text.startswith("insert")
+        if m is not None and m.event == "postgres_changes" and m.payload["data"].get("record"):
+            return m.payload["data"]["record"]["id"] - inserts + 1
+    return 1
 
 
 def bindings_of(step):

@@ -29,11 +29,12 @@ except ImportError:  # as a program
 BIN = "/usr/lib/postgresql/15/bin"
 WAL2JSON = "/usr/lib/postgresql/15/lib/wal2json.so"
 
-# Nothing here outlives the test, so nothing needs to survive a crash. UTC, as the servers in the field.
+# Nothing here outlives the test, so nothing needs to survive a crash of the machine. But commits are synchronous: what is
+# not written yet is not decoded yet. UTC, as the servers in the field.
 SETTINGS = {
     "listen_addresses": "", "wal_level": "logical", "max_replication_slots": 20, "max_wal_senders": 20,
-    "max_connections": 100, "shared_buffers": "8MB", "fsync": "off", "synchronous_commit": "off",
-    "full_page_writes": "off", "autovacuum": "off", "timezone": "UTC", "log_timezone": "UTC", "jit": "off",
+    "max_connections": 100, "shared_buffers": "32MB", "fsync": "off", "full_page_writes": "off", "autovacuum": "off",
+    "timezone": "UTC", "log_timezone": "UTC", "jit": "off",
     "max_parallel_workers_per_gather": 0, "log_min_messages": "warning",
 }
 
