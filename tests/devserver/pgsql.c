@@ -178,8 +178,8 @@ bool ds_pgsql_wants_write(const struct ds_pgsql *p, enum ds_pgsql_link link)
 /* What was being done is done again when the database is back. */
 static void lose(struct ds_pgsql *p, enum ds_pgsql_link link, int64_t mono_ms)
 {
-	fprintf(stderr, "rtbridge-devserver: --postgres: lost, trying again: %s",
-		PQerrorMessage(p->conn[link]));
+	fprintf(stderr, "rtbridge-devserver: --postgres: lost, trying again: %s\n",
+		pgsql_said(p->conn[link]));
 	close_all(p);
 	p->lost = true;
 	p->retry_ms = mono_ms;
@@ -460,6 +460,7 @@ static void retry(struct ds_pgsql *p, struct ds_core *core, int64_t mono_ms)
 {
 	if (mono_ms < p->retry_ms)
 		return;
+	pgsql_be_quiet(true);
 	if (!open_all(p)) {
 		close_all(p);
 		p->retry_ms = mono_ms + RETRY_MS;

@@ -17,10 +17,16 @@ extern const char pgsql_sql[]; /* pgsql.sql, embedded by the build */
 	"output', 'hex', false), set_config('statement_timeout', '0', false), set_"    \
 	"config('extra_float_digits', '1', false), set_config('lc_monetary', 'C', false)"
 
+static bool quiet;
+
 __attribute__((format(printf, 2, 3))) static PGconn *give_up(PGconn *conn, const char *fmt, ...)
 {
 	va_list ap;
 
+	if (quiet) {
+		PQfinish(conn);
+		return NULL;
+	}
 	fputs("rtbridge-devserver: --postgres: ", stderr);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
@@ -30,14 +36,18 @@ __attribute__((format(printf, 2, 3))) static PGconn *give_up(PGconn *conn, const
 	return NULL;
 }
 
-/* libpq's messages end with a newline. */
-static const char *said(const PGconn *conn)
+const char *pgsql_said(const PGconn *conn)
 {
 	static char text[500];
 
 	snprintf(text, sizeof(text), "%s", PQerrorMessage(conn));
 	text[strcspn(text, "\n")] = 0;
-	return text;
+	return text[0] ? text : "the connection has ended";
+}
+
+void pgsql_be_quiet(bool yes)
+{
+	quiet = yes;
 }
 
 static void on_notice(void *arg, const PGresult *r)
@@ -72,7 +82,7 @@ static PGconn *open_session(const char *conninfo, const char *replication)
 		return give_up(conn,
 			       "%s; it takes a connection string like \"host=/run/postgresql "
 			       "dbname=postgres user=postgres\"",
-			       said(conn));
+			       pgsql_said(conn));
 	PQsetNoticeReceiver(conn, on_notice, NULL);
 	if (strcmp(PQparameterStatus(conn, "server_encoding"), "UTF8") != 0)
 		return give_up(conn,
@@ -80,7 +90,7 @@ static PGconn *open_session(const char *conninfo, const char *replication)
 			       "UTF8 -T template0)",
 			       PQparameterStatus(conn, "server_encoding"));
 	if (!run(conn, SETTINGS))
-		return give_up(conn, "%s", said(conn));
+		return give_up(conn, "%s", pgsql_said(conn));
 	return conn;
 }
 
@@ -106,9 +116,9 @@ PGconn *pgsql_open_query(const char *conninfo)
 		return give_up(conn,
 			       "%s; its user has to be a superuser, or one who may create roles, "
 			       "schemas and publications here",
-			       said(conn));
+			       pgsql_said(conn));
 	if (PQsetnonblocking(conn, 1) != 0)
-		return give_up(conn, "%s", said(conn));
+		return give_up(conn, "%s", pgsql_said(conn));
 	return conn;
 }
 
@@ -132,13 +142,14 @@ PGconn *pgsql_open_stream(const char *conninfo)
 			"%s; needed are the plugin wal2json (Debian: postgresql-15-wal2json), "
 			"a user with REPLICATION, and room within max_replication_slots and "
 			"max_wal_senders",
-			said(conn));
+			pgsql_said(conn));
 	snprintf(sql, sizeof(sql),
 		 "START_REPLICATION SLOT \"%s\" LOGICAL 0/0 (\"format-version\" '2', "
 		 "\"include-timestamp\" 'true', \"include-transaction\" 'false', "
 		 "\"include-types\" 'false', \"actions\" 'insert,update,delete')",
 		 slot);
 	if (!run(conn, sql) || PQsetnonblocking(conn, 1) != 0)
-		return give_up(conn, "%s; the plugin has to be wal2json 2.5 or later", said(conn));
+		return give_up(conn, "%s; the plugin has to be wal2json 2.5 or later",
+			       pgsql_said(conn));
 	return conn;
 }
