@@ -346,6 +346,7 @@ void rtbc_on_hello(struct rtb_client *c, struct rtbp_val result)
 			  &limit) &&
 	    limit <= UINT32_MAX)
 		c->frame_limit = (size_t)limit;
+	rtbc_watches_on_hello(c, result);
 	rtbc_subs_on_attach(c);
 	rtbc_flush_now(c); /* the rest follows as the queue empties */
 	tell_state(c, RTB_ATTACHED, 0);

@@ -20,6 +20,7 @@
 #include "libclient/include/rtbridge/rtbridge.h"
 #include "libclient/presence.h"
 #include "libclient/track.h"
+#include "libclient/watch.h"
 #include "proto/rtbp_frame.h"
 #include "proto/rtbp_msg.h"
 
@@ -72,13 +73,16 @@ TAILQ_HEAD(rtbc_topic_list, rtbc_topic);
 TAILQ_HEAD(rtbc_sub_list, rtb_sub);
 TAILQ_HEAD(rtbc_tracker_list, rtb_tracker);
 
-/* One (topic, private): what the client's subscriptions of it share. */
+/* One (topic, private): what the client's subscriptions and watches of it share. The name "" is for
+ * watches without a topic. */
 struct rtbc_topic {
 	TAILQ_ENTRY(rtbc_topic) link, dirty_link;
 	struct rtbc_topic *name_next, *chan_next; /* hash chains */
 	struct rtb_client *client;
 	struct rtbc_sub_list subs;
-	unsigned n_live;    /* subs that are not dead */
+	struct rtbc_binding_list bindings;
+	size_t n_asked;     /* bindings of the last request */
+	unsigned n_live;    /* subs and watches that are not dead */
 	unsigned n_pending; /* subscribe requests without an answer */
 	bool is_private;
 	bool is_dirty;         /* in client->dirty: the daemon has to be told something */
@@ -154,6 +158,13 @@ struct rtb_client {
 	bool is_report_due; /* some sub has not heard of its state */
 	bool is_reap_due;   /* of topics, subs or trackers */
 
+	/* watches */
+	struct rtbc_binding *by_binding[RTBC_BUCKETS]; /* by the daemon's id */
+	uint64_t n_rows;                               /* changes and gaps that came */
+	size_t binding_limit; /* of the daemon; 0: it offers no database changes */
+	size_t n_asked;       /* bindings of all topics' last requests */
+	bool has_left_out;    /* bindings over the limit */
+
 	/* trackers */
 	struct rtbc_tracker_list trackers; /* oldest first; the dead ones among them */
 	bool is_track_due;                 /* the daemon has to be told something, perhaps */
@@ -162,9 +173,10 @@ struct rtb_client {
 	/* calls */
 	bool in_callback, in_process;
 	int n_callbacks;
-	/* By rtb_wait_ready(), rtb_wait_shown(); cleared when it is ended. */
+	/* By rtb_wait_ready(), rtb_wait_shown(), rtb_wait_watch(); cleared when it is ended. */
 	const struct rtb_sub *waited;
 	const struct rtb_tracker *waited_tracker;
+	const struct rtb_watch *waited_watch;
 	char error_text[RTBC_TEXT_MAX];
 };
 
@@ -223,16 +235,23 @@ int rtbc_protocol_error(struct rtb_client *c, const char *what, size_t offset);
 /* subs.c, subs_wire.c */
 
 enum rtb_channel_state rtbc_sub_state(const struct rtb_sub *sub);
+/* Finds or makes it. NULL: no memory. */
+struct rtbc_topic *rtbc_topic_get(struct rtb_client *c, struct rtbp_str name, bool is_private);
+/* A sub or watch has ended outside process(): what nobody wants any more is forgotten, perhaps the
+ * topic itself. */
+void rtbc_topic_left(struct rtbc_topic *t);
 struct rtbc_topic *rtbc_topic_by_chan(struct rtb_client *c, uint64_t chan);
 void rtbc_topic_set_chan(struct rtbc_topic *t, uint64_t chan);
 /* Changes what is known about a topic; the reports come with rtbc_topic_report(). */
 void rtbc_topic_set(struct rtbc_topic *t, enum rtb_channel_state state, const char *code,
 		    const char *text, int64_t retry_in_ms);
 /* Calls the channel callback of each subscription that has not heard of its state, then the
- * presence callback with SYNC where it is due. */
+ * presence callback with SYNC where it is due; the state callback of each such watch. */
 void rtbc_topic_report(struct rtbc_topic *t);
 void rtbc_sub_report(struct rtb_sub *sub);
 void rtbc_topic_touch(struct rtbc_topic *t);
+/* The next flush asks even if the wishes are the same as before. */
+void rtbc_topic_ask_anew(struct rtbc_topic *t);
 void rtbc_topic_deliver(struct rtbc_topic *t, const struct rtb_broadcast *msg, size_t event_size);
 void rtbc_topic_tell_gap(struct rtbc_topic *t, const struct rtb_gap *gap);
 void rtbc_subs_report(struct rtb_client *c);
@@ -246,7 +265,7 @@ void rtbc_subs_on_attach(struct rtb_client *c);
 void rtbc_subs_on_detach(struct rtb_client *c);
 /* Due retries of single topics. */
 void rtbc_subs_tick(struct rtb_client *c, int64_t now_ms);
-/* Return: 0; -ENOMEM, RTB_E_PROTOCOL: nothing was done. */
+/* Return: 0; -ENOMEM, RTB_E_PROTOCOL: nothing was done; 1: detached. */
 int rtbc_on_subscribed(struct rtbc_topic *t, uint64_t serial, struct rtbp_val result);
 void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_t serial,
 			     const struct rtbp_error_info *e);

@@ -120,6 +120,7 @@ static int on_broadcast(struct rtb_client *c, struct rtbp_val params)
 static int on_gap(struct rtb_client *c, struct rtbp_val params)
 {
 	char cause[RTBC_CODE_MAX];
+	struct rtbp_val ids = rtbp_field(params, RTBP_F_IDS);
 	struct rtb_gap gap = { .cause = cause };
 	struct rtbc_topic *t;
 
@@ -132,7 +133,10 @@ static int on_gap(struct rtb_client *c, struct rtbp_val params)
 	gap.topic = t->name;
 	gap.from_unix_ms = get_ms(params, RTBP_F_FROM);
 	gap.to_unix_ms = get_ms(params, RTBP_F_TO);
-	rtbc_topic_tell_gap(t, &gap);
+	if (rtbp_is(ids, RTBP_ARRAY))
+		rtbc_watches_tell_gap(t, ids, &gap);
+	else
+		rtbc_topic_tell_gap(t, &gap);
 	return 0;
 }
 
@@ -167,6 +171,8 @@ static int on_notice(struct rtb_client *c, const struct rtbp_msg *m)
 		return rtbc_on_presence(c, m->params);
 	case RTBP_N_GAP:
 		return on_gap(c, m->params);
+	case RTBP_N_POSTGRES_CHANGES:
+		return rtbc_on_change(c, m->params);
 	case RTBP_N_CONNECTION:
 		rtbc_tell_connection(c, m->params);
 		return 0;
@@ -211,7 +217,7 @@ static int on_answer(struct rtb_client *c, const struct rtbp_msg *m,
 		r = rtbc_on_subscribed(p->topic, p->serial, m->result);
 		if (r == RTB_E_PROTOCOL)
 			return rtbc_protocol_error(c, "a presence snapshot that is none", 0);
-		if (r < 0)
+		if (r != 0)
 			return r;
 	}
 	rtbc_pending_take(c, p);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Subscriptions and the topics that they share.
+ * Subscriptions and the topics that they share (with watches, watch.c).
  *
  * All rtb_sub of one (topic, private) hang on one rtbc_topic, for which the daemon holds one
  * subscription with the union of their wishes (subs_wire.c). Each rtb_sub filters for itself, and
@@ -45,6 +45,7 @@ static struct rtbc_topic *topic_new(struct rtb_client *c, struct rtbp_str name, 
 	t->state = RTB_CHANNEL_JOINING;
 	RB_INIT(&t->presence.entries);
 	TAILQ_INIT(&t->subs);
+	TAILQ_INIT(&t->bindings);
 	t->name_size = name.size;
 	memcpy(t->name, name.p, name.size);
 	head = &c->by_name[name_bucket(name, is_private)];
@@ -52,6 +53,13 @@ static struct rtbc_topic *topic_new(struct rtb_client *c, struct rtbp_str name, 
 	*head = t;
 	TAILQ_INSERT_TAIL(&c->topics, t, link);
 	return t;
+}
+
+struct rtbc_topic *rtbc_topic_get(struct rtb_client *c, struct rtbp_str name, bool is_private)
+{
+	struct rtbc_topic *t = topic_find(c, name, is_private);
+
+	return t ? t : topic_new(c, name, is_private);
 }
 
 void rtbc_topic_set_chan(struct rtbc_topic *t, uint64_t chan)
@@ -93,6 +101,7 @@ static void topic_free(struct rtbc_topic *t)
 		TAILQ_REMOVE(&t->subs, sub, link);
 		free(sub);
 	}
+	rtbc_watches_free(t);
 	rtbc_topic_set_chan(t, 0);
 	at = &c->by_name[name_bucket((struct rtbp_str){ t->name, t->name_size }, t->is_private)];
 	while (*at != t)
@@ -134,9 +143,24 @@ void rtbc_subs_reap(struct rtb_client *c)
 			}
 		}
 		rtbc_presence_reap(t);
+		rtbc_watches_reap(t);
 		if (is_over(t))
 			topic_free(t);
 	}
+}
+
+void rtbc_topic_left(struct rtbc_topic *t)
+{
+	struct rtb_client *c = t->client;
+
+	rtbc_presence_reap(t);
+	rtbc_watches_reap(t);
+	if (t->n_live == 0 && c->phase != RTBC_ATTACHED && t->is_dirty) {
+		t->is_dirty = false; /* no daemon to tell */
+		TAILQ_REMOVE(&c->dirty, t, dirty_link);
+	}
+	if (is_over(t))
+		topic_free(t);
 }
 
 void rtbc_subs_free(struct rtb_client *c)
@@ -213,10 +237,8 @@ int rtb_subscribe(struct rtb_client *c, const char *topic, const struct rtb_sub_
 	    !rtbp_key_ok((struct rtbp_str){ o.presence_key, strlen(o.presence_key) }))
 		return rtbc_fail(c, RTB_E_KEY, "%s", rtb_strerror(RTB_E_KEY));
 	sub = sub_new(&o, all, events_size);
-	t = topic_find(c, name, o.is_private);
-	if (sub && !t)
-		t = topic_new(c, name, o.is_private);
-	if (!sub || !t) {
+	t = sub ? rtbc_topic_get(c, name, o.is_private) : NULL;
+	if (!t) {
 		free(sub);
 		return rtbc_fail(c, -ENOMEM, "out of memory");
 	}
@@ -254,13 +276,7 @@ struct rtb_sub *rtb_unsubscribe(struct rtb_sub *sub)
 	rtbc_flush_now(c);
 	TAILQ_REMOVE(&t->subs, sub, link);
 	free(sub);
-	rtbc_presence_reap(t);
-	if (t->n_live == 0 && c->phase != RTBC_ATTACHED && t->is_dirty) {
-		t->is_dirty = false; /* no daemon to tell */
-		TAILQ_REMOVE(&c->dirty, t, dirty_link);
-	}
-	if (is_over(t))
-		topic_free(t);
+	rtbc_topic_left(t);
 	return NULL;
 }
 
@@ -344,6 +360,7 @@ void rtbc_topic_report(struct rtbc_topic *t)
 		if (sub == last)
 			break;
 	}
+	rtbc_watches_report(t);
 }
 
 void rtbc_subs_report(struct rtb_client *c)

@@ -51,38 +51,42 @@ static bool wants_presence(const struct rtbc_topic *t, const char **ret_key)
 	return wants;
 }
 
-/* The `presence` part: all events, because the state is kept from them. With it the answer is
- * wanted as soon as broadcasts flow; that the presence is there is told behind it. */
-static void pack_presence(const struct rtbc_topic *t, struct rtbp_buf *b)
+/* The `presence` part: all events, because the state is kept from them. Return: whether there is
+ * one. */
+static bool pack_presence(const struct rtbc_topic *t, struct rtbp_buf *b)
 {
 	const char *key;
 
 	if (!wants_presence(t, &key))
-		return;
+		return false;
 	rtbp_pack_field(b, RTBP_F_PRESENCE);
 	rtbp_pack_map(b, key ? 1 : 0);
 	if (key)
 		rtbp_pack_field_text(b, RTBP_F_KEY, key);
-	rtbp_pack_field_text(b, RTBP_F_WAIT, "joined");
+	return true;
 }
 
-/* The `broadcast` part of a subscribe: the union of the wishes. */
-static void pack_broadcast(struct rtbc_topic *t, struct rtbp_buf *b)
+/* The `broadcast` part of a subscribe: the union of the wishes. Return: whether there is one;
+ * always explicitly, because beside database changes its absence means no events. */
+static bool pack_broadcast(struct rtbc_topic *t, struct rtbp_buf *b)
 {
-	bool all = false, self = false;
+	bool any = false, all = false, self = false;
 	struct rtb_sub *sub;
 	uint32_t n = 0;
 
 	TAILQ_FOREACH(sub, &t->subs, link) {
+		any = any || !sub->is_dead;
 		all = all || (!sub->is_dead && sub->all);
 		self = self || (!sub->is_dead && sub->self);
 	}
+	if (!any)
+		return false;
 	rtbp_pack_field(b, RTBP_F_BROADCAST);
 	rtbp_pack_map(b, (all ? 0 : 1) + (self ? 1 : 0));
 	if (self)
 		rtbp_pack_field_bool(b, RTBP_F_SELF, true);
 	if (all)
-		return;
+		return true;
 	rtbp_pack_field(b, RTBP_F_EVENTS);
 	/* First count, then write. */
 	for (int pass = 0; pass < 2; pass++) {
@@ -101,6 +105,39 @@ static void pack_broadcast(struct rtbc_topic *t, struct rtbp_buf *b)
 		if (pass == 0)
 			rtbp_pack_array(b, n);
 	}
+	return true;
+}
+
+/* What is asked for in one request. */
+struct wishes {
+	struct rtbp_buf bytes; /* pairs of the request's map */
+	uint32_t n;
+	bool presence;
+};
+
+static void pack_wishes(struct rtbc_topic *t, struct wishes *w)
+{
+	bool changes;
+
+	*w = (struct wishes){ .bytes = RTBP_BUF_INIT };
+	w->n += pack_broadcast(t, &w->bytes);
+	w->presence = pack_presence(t, &w->bytes);
+	changes = rtbc_watches_pack(t, &w->bytes);
+	w->n += w->presence;
+	w->n += changes;
+	if (!w->presence && !changes)
+		return;
+	/* The answer is wanted as soon as broadcasts flow, and the ids of bindings are known. That
+	 * the presence is there, or a slow database has made changes flow, is told behind it. */
+	rtbp_pack_field_text(&w->bytes, RTBP_F_WAIT, "joined");
+	w->n++;
+}
+
+void rtbc_topic_ask_anew(struct rtbc_topic *t)
+{
+	free(t->sent);
+	t->sent = NULL;
+	t->sent_size = 0;
 }
 
 static void forget_asked(struct rtbc_topic *t)
@@ -110,9 +147,8 @@ static void forget_asked(struct rtbc_topic *t)
 	t->acked = 0;
 	t->retry_at = -1;
 	rtbc_topic_set_chan(t, 0);
-	free(t->sent);
-	t->sent = NULL;
-	t->sent_size = 0;
+	rtbc_watches_forget(t);
+	rtbc_topic_ask_anew(t);
 }
 
 /* The daemon was told. What was known without hole until here has one from here on. */
@@ -134,9 +170,14 @@ static int send_unsubscribe(struct rtbc_topic *t)
 	p = rtbc_request_begin(c, RTBP_M_UNSUBSCRIBE, RTBC_IGNORE, &begin, &r);
 	if (!p)
 		return r;
-	rtbp_pack_map(&c->out, 2);
-	rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, t->name);
-	rtbp_pack_field_bool(&c->out, RTBP_F_PRIVATE, t->is_private);
+	if (t->name_size == 0 && t->chan) {
+		rtbp_pack_map(&c->out, 1);
+		rtbp_pack_field_uint(&c->out, RTBP_F_CHAN, t->chan);
+	} else {
+		rtbp_pack_map(&c->out, 2);
+		rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, t->name);
+		rtbp_pack_field_bool(&c->out, RTBP_F_PRIVATE, t->is_private);
+	}
 	id = rtbc_request_end(c, p, begin);
 	if (id < 0)
 		return (int)id;
@@ -146,7 +187,7 @@ static int send_unsubscribe(struct rtbc_topic *t)
 }
 
 /* With `keep`, so that the daemon holds on to the wish however long the upstream is down. */
-static int send_subscribe(struct rtbc_topic *t, const struct rtbp_buf *wishes, bool presence)
+static int send_subscribe(struct rtbc_topic *t, const struct wishes *w)
 {
 	struct rtb_client *c = t->client;
 	struct rtbc_pending *p;
@@ -159,10 +200,11 @@ static int send_subscribe(struct rtbc_topic *t, const struct rtbp_buf *wishes, b
 		return r;
 	p->topic = t;
 	p->serial = t->serial + 1;
-	rtbp_pack_map(&c->out, presence ? 6 : 4);
-	rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, t->name);
+	rtbp_pack_map(&c->out, (t->name_size ? 3 : 2) + w->n);
+	if (t->name_size)
+		rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, t->name);
 	rtbp_pack_field_bool(&c->out, RTBP_F_PRIVATE, t->is_private);
-	rtbp_buf_put(&c->out, wishes->data, wishes->size);
+	rtbp_buf_put(&c->out, w->bytes.data, w->bytes.size);
 	rtbp_pack_field_bool(&c->out, RTBP_F_KEEP, true);
 	id = rtbc_request_end(c, p, begin);
 	return id < 0 ? (int)id : 0;
@@ -181,40 +223,41 @@ static void cover_all(struct rtbc_topic *t)
 	}
 }
 
-static int flush_subscribe(struct rtbc_topic *t)
+static void note_sent(struct rtbc_topic *t, struct wishes *w)
 {
-	struct rtbp_buf wishes = RTBP_BUF_INIT;
-	const char *key;
-	bool presence = wants_presence(t, &key);
-	bool is_over = t->state == RTB_CHANNEL_REJECTED || t->state == RTB_CHANNEL_CLOSED;
-	int r;
-
-	pack_broadcast(t, &wishes);
-	pack_presence(t, &wishes);
-	r = wishes.error;
-	if (r == 0 && t->is_asked && !is_over && wishes.size == t->sent_size &&
-	    memcmp(wishes.data, t->sent, wishes.size) == 0) {
-		cover_all(t);
-		rtbp_buf_done(&wishes);
-		return 0;
-	}
-	if (r == 0)
-		r = send_subscribe(t, &wishes, presence);
-	if (r < 0) {
-		rtbp_buf_done(&wishes);
-		return r;
-	}
-	note_withdrawn(t, presence);
+	note_withdrawn(t, w->presence);
 	t->serial++;
 	if (!t->is_asked)
 		t->first_serial = t->serial;
 	t->is_asked = true;
 	t->retry_at = -1;
 	free(t->sent);
-	t->sent = rtbp_buf_take(&wishes, &t->sent_size);
-	if (is_over)
-		rtbc_topic_set(t, RTB_CHANNEL_JOINING, "", "", -1);
-	return 0;
+	t->sent = rtbp_buf_take(&w->bytes, &t->sent_size);
+	rtbc_watches_asked(t, t->serial);
+}
+
+static int flush_subscribe(struct rtbc_topic *t)
+{
+	bool is_over = t->state == RTB_CHANNEL_REJECTED || t->state == RTB_CHANNEL_CLOSED;
+	struct wishes w;
+	int r;
+
+	pack_wishes(t, &w);
+	r = w.bytes.error;
+	if (r == 0 && w.n == 0) { /* nothing but what the daemon would refuse */
+		r = t->is_asked ? send_unsubscribe(t) : 0;
+	} else if (r == 0 && t->is_asked && !is_over && w.bytes.size == t->sent_size &&
+		   memcmp(w.bytes.data, t->sent, t->sent_size) == 0) {
+		cover_all(t);
+	} else if (r == 0) {
+		r = send_subscribe(t, &w);
+		if (r == 0)
+			note_sent(t, &w);
+		if (r == 0 && is_over)
+			rtbc_topic_set(t, RTB_CHANNEL_JOINING, "", "", -1);
+	}
+	rtbp_buf_done(&w.bytes);
+	return r;
 }
 
 int rtbc_subs_flush(struct rtb_client *c)
@@ -230,6 +273,7 @@ int rtbc_subs_flush(struct rtb_client *c)
 			r = send_unsubscribe(t);
 		if (r == RTB_E_TOO_BIG) { /* some 16 000 event names: no later try will help */
 			rtbc_topic_set(t, RTB_CHANNEL_REJECTED, "too_big", c->error_text, -1);
+			rtbc_watches_too_big(t, c->error_text);
 			rtbc_kick(c, 0);
 		} else if (r < 0) {
 			return r;
@@ -281,6 +325,7 @@ void rtbc_subs_on_detach(struct rtb_client *c)
 	TAILQ_FOREACH(t, &c->topics, link) {
 		forget_asked(t);
 		rtbc_topic_set(t, RTB_CHANNEL_JOINING, "detached", c->error_text, -1);
+		rtbc_watches_set(t, RTB_WATCH_PENDING, "detached", c->error_text);
 	}
 	c->is_reap_due = true;
 }
@@ -318,12 +363,16 @@ static bool is_stale(const struct rtbc_topic *t, uint64_t serial)
 
 int rtbc_on_subscribed(struct rtbc_topic *t, uint64_t serial, struct rtbp_val result)
 {
+	struct rtbp_val changes = rtbp_field(result, RTBP_F_POSTGRES_CHANGES);
 	enum rtb_channel_state state = RTB_CHANNEL_JOINING;
 	uint64_t chan = 0;
 	int r;
 
 	if (is_stale(t, serial))
 		return 0;
+	if (!rtbc_watches_fit(t, serial, changes))
+		return rtbc_protocol_error(t->client,
+					   "an answer that does not fit the bindings asked for", 0);
 	r = rtbc_presence_answered(t, rtbp_field(result, RTBP_F_PRESENCE));
 	if (r < 0)
 		return r;
@@ -332,6 +381,7 @@ int rtbc_on_subscribed(struct rtbc_topic *t, uint64_t serial, struct rtbp_val re
 	(void)rtbp_get_uint(rtbp_field(result, RTBP_F_CHAN), &chan);
 	(void)get_state(result, &state);
 	rtbc_topic_set_chan(t, chan);
+	rtbc_watches_answered(t, serial, changes);
 	rtbc_topic_set(t, state, "", "", -1);
 	rtbc_topic_report(t);
 	return 0;
@@ -356,8 +406,10 @@ void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_
 		t->retry_at = rtbc_now_ms() + wait_ms;
 		rtbc_kick(c, wait_ms);
 		rtbc_topic_set(t, RTB_CHANNEL_JOINING, code, text, wait_ms);
+		rtbc_watches_set(t, RTB_WATCH_PENDING, code, text);
 	} else {
 		rtbc_topic_set(t, RTB_CHANNEL_REJECTED, code, text, -1);
+		rtbc_watches_set(t, RTB_WATCH_ERROR, code, text);
 	}
 	rtbc_topic_report(t);
 }
@@ -383,6 +435,7 @@ void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params)
 	rtbc_copy(text, sizeof(text), s);
 	(void)rtbp_get_int(rtbp_field(params, RTBP_F_RETRY_IN_MS), &retry);
 	rtbc_presence_set_state(t, rtbp_field(params, RTBP_F_PRESENCE));
+	rtbc_watches_on_channel(t, rtbp_field(params, RTBP_F_POSTGRES_CHANGES));
 	rtbc_topic_set(t, state, code, text, retry);
 	rtbc_topic_report(t);
 }

@@ -126,6 +126,33 @@ int rtb_wait_shown(struct rtb_tracker *tr, int timeout_ms)
 	}
 }
 
+int rtb_wait_watch(struct rtb_watch *w, int timeout_ms)
+{
+	struct rtb_client *c = rtb_watch_client(w);
+	int64_t end = end_of(timeout_ms);
+	const struct rtbc_binding *b;
+	int r = 0;
+
+	if (c->in_callback)
+		return -EDEADLK;
+	c->waited_watch = w;
+	for (;;) {
+		if (!c->waited_watch) /* a callback has ended it: `w` is gone */
+			return rtbc_fail(c, -ECANCELED, "unwatched");
+		b = w->binding;
+		if (b->state == RTB_WATCH_READY && w->reported == b->n_changes)
+			r = 0;
+		else if (b->state == RTB_WATCH_ERROR)
+			r = rtbc_fail(c, RTB_E_REFUSED, "%s (%s)", b->text, b->code);
+		else if (r == 0) {
+			r = turn(c, end, "database changes");
+			continue;
+		}
+		c->waited_watch = NULL;
+		return r;
+	}
+}
+
 /* ---- requests ---- */
 
 struct answer {

@@ -36,6 +36,13 @@ static const char *own_error(int error)
 	case RTB_E_KEY:
 		return "bad presence key (1 to 255 bytes of UTF-8 without control characters, not "
 		       "starting with \"rtbridge:\")";
+	case RTB_E_BINDING:
+		return "bad binding (a schema or a table, event INSERT, UPDATE, DELETE or *, names "
+		       "up "
+		       "to 255 bytes, at most 100 columns, 8 KiB in all; UTF-8 without control "
+		       "characters)";
+	case RTB_E_TYPE:
+		return "the column's value is of another type, or does not fit";
 	case RTB_E_NOT_DAEMON:
 		return "the socket belongs to a user that is not trusted";
 	default:

@@ -16,7 +16,8 @@ for header in rtbridge libevent; do
 			struct rtb_sub_options sub = RTB_SUB_OPTIONS_INIT;
 			struct rtb_send_options send = RTB_SEND_OPTIONS_INIT;
 			struct rtb_track_options track = RTB_TRACK_OPTIONS_INIT;
-			return (int)(client.size + sub.size + send.size + track.size);
+			struct rtb_watch_options watch = RTB_WATCH_OPTIONS_INIT;
+			return (int)(client.size + sub.size + send.size + track.size + watch.size);
 		}
 	END
 	cp "$dir/$header.c" "$dir/$header.cc"

@@ -33,6 +33,7 @@ struct fake {
 	struct rtbp_reader reader;
 	struct rtbp_buf out; /* what fake_flush() sends */
 	size_t frame_bytes;  /* announced by hello */
+	int bindings;        /* the same; 0: no database changes */
 };
 
 static time_t fake_deadline(void)
@@ -64,7 +65,9 @@ static void fake_listen(struct fake *f)
 
 FAKE_UNUSED static void fake_init(struct fake *f)
 {
-	*f = (struct fake){ .listen_fd = -1, .fd = -1, .frame_bytes = RTBP_FRAME_MAX_UP };
+	*f = (struct fake){
+		.listen_fd = -1, .fd = -1, .frame_bytes = RTBP_FRAME_MAX_UP, .bindings = 500
+	};
 	strcpy(f->dir, "/tmp/rtb-client-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(f->dir));
 	(void)snprintf(f->path, sizeof(f->path), "%s/s", f->dir);
@@ -217,9 +220,10 @@ FAKE_UNUSED static void say_hello(struct fake *f)
 
 	(void)snprintf(json, sizeof(json),
 		       "{\"protocol\":1,\"server\":{\"name\":\"fake\",\"version\":\"1\"},"
-		       "\"session\":1,\"limits\":{\"frame_bytes\":%zu},\"features\":[],"
+		       "\"session\":1,\"limits\":{\"frame_bytes\":%zu,\"bindings\":%d},"
+		       "\"features\":[\"gap\"%s],"
 		       "\"connection\":{\"state\":\"online\",\"since\":1700000000000}}",
-		       f->frame_bytes);
+		       f->frame_bytes, f->bindings, f->bindings ? ",\"postgres_changes\"" : "");
 	say_result(f, 0, json);
 }
 
