@@ -294,8 +294,10 @@ void binding_refused(struct binding *b, const char *code, const char *text)
 {
 	struct hub *hub = b->hub;
 
-	log_notice("database changes %.*s: refused: %s", (int)(b->size < 300 ? b->size : 300),
-		   b->text, text);
+	/* Who asks for thousands does not fill the log. */
+	if (bucket_take(&hub->refusals_bucket, hub_now(hub), 0) == 0)
+		log_notice("database changes %.*s: refused: %s",
+			   (int)(b->size < 300 ? b->size : 300), b->text, text);
 	b->bad = true;
 	b->proven = false;
 	b->feed = NULL;

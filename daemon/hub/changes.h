@@ -89,7 +89,7 @@ struct binding {
 	int64_t gap_from_wall_ms;
 	char gap_cause[BINDING_CODE_MAX];
 	uint64_t n_rows;
-	unsigned mark; /* rows.c: of the row that is being looked at */
+	uint64_t mark; /* rows.c: of the row that is being looked at */
 };
 
 RB_HEAD(binding_text_tree, binding);

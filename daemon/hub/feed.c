@@ -203,6 +203,7 @@ static void feed_ready(struct feed *f)
 void feed_on_system(struct feed *f, bool ok, const char *text)
 {
 	const struct reason *reason;
+	struct hub *hub = f->hub;
 
 	if (f->state == FEED_OVER)
 		return;
@@ -221,7 +222,7 @@ void feed_on_system(struct feed *f, bool ok, const char *text)
 			snprintf(f->text, sizeof(f->text), "%s", text);
 		}
 	}
-	wants_tell(f->hub);
+	wants_tell(hub);
 }
 
 void feed_on_lost(struct feed *f, int64_t from_wall_ms, const char *cause, bool channel_lives)

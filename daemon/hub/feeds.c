@@ -147,7 +147,7 @@ void feeds_go_private(struct hub *hub)
 	struct feed *f, *next;
 	struct binding *b;
 
-	if (hub->private_only)
+	if (hub->private_only || hub->conf.private_only != HUB_PRIVATE_AUTO)
 		return;
 	log_notice("this project allows private channels only: database changes ride on the "
 		   "private channels of those who ask for them");

@@ -71,7 +71,7 @@ struct peer {
 	TAILQ_HEAD(, sub) subs;
 	unsigned n_subs;
 	unsigned n_bindings; /* wants of all subs */
-	unsigned row_mark;   /* of the last row it was given */
+	uint64_t row_mark;   /* of the last row it was given */
 	TAILQ_HEAD(, tracker) trackers;
 	unsigned n_trackers;
 	struct request_list requests;
@@ -209,7 +209,7 @@ struct hub {
 	char feed_prefix[40]; /* of the topics of this start */
 	bool private_only;    /* database changes need private channels: configured, or learned */
 	TAILQ_HEAD(, sub) subs_with_news; /* of their bindings */
-	unsigned row_mark;
+	uint64_t row_mark;
 	uint64_t row_seed;
 	struct timer tidy_timer, bindings_timer;
 	char merge_key[32]; /* under which this daemon shows merged presence */
