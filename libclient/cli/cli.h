@@ -30,6 +30,15 @@ enum {
 	CLI_SIGNAL = 128, /* plus the signal's number */
 };
 
+/* One --pg, and the --select behind it. */
+struct cli_pg {
+	const char *spec; /* as given, borrowed */
+	const char *schema, *table;
+	const char *event, *filter; /* NULL: none given; the filter points into the spec */
+	const char **select;        /* NULL-terminated; NULL: none given */
+	char *names, *columns;      /* what the others point into */
+};
+
 struct cli {
 	/* from the command line */
 	const char *socket; /* NULL: the default */
@@ -39,6 +48,8 @@ struct cli {
 	const char *key;     /* of --key; NULL: none */
 	const char **events; /* of -e, NULL-terminated; NULL: none given */
 	size_t n_events;
+	struct cli_pg *pgs; /* of --pg */
+	size_t n_pgs;
 	uint64_t count;  /* of -C; 0: none */
 	int64_t end_ms;  /* of -W, monotonic; -1: none */
 	double wait_s;   /* the same as given */
@@ -71,6 +82,10 @@ int cli_pub(struct cli *cli);
 int cli_presence_ls(struct cli *cli);
 int cli_presence_watch(struct cli *cli);
 int cli_presence_track(struct cli *cli);
+
+/* help.c */
+
+extern const char cli_help[], cli_help_sub[], cli_help_presence[];
 
 /* run.c */
 
@@ -120,18 +135,38 @@ int cli_child_start(const struct cli *cli, bool no_stdin, pid_t *ret);
  */
 int cli_child_signal(pid_t pid, const struct signalfd_siginfo *info);
 
+/* pg.c: which database changes */
+
+/* Both fill `error` when they return -EINVAL: with the position of what is wrong and what would be
+ * right. Also -ENOMEM. A failed parse has freed what it filled in, cli_pg_free() frees the rest. */
+int cli_pg_parse(struct cli_pg *pg, const char *spec, char *error, size_t error_size);
+int cli_pg_select(struct cli_pg *pg, const char *list, char *error, size_t error_size);
+void cli_pg_free(struct cli_pg *pg);
+
+/* rows.c: database changes */
+
+void cli_put_change(const char *spec, const struct rtb_change *change, bool json);
+
 /* notice.c: what is wrong, and when that is over. */
 
+struct cli_notice {
+	const char *type;
+	const char *topic, *pg; /* what it is about; NULL: neither */
+	const char *state, *code, *text;
+	int64_t retry_in_ms; /* -1: none */
+};
 /* In JSON they are lines of their own type on stdout; for people they go to stderr. Empty texts are
- * left out. retry_ms -1: none. */
-void cli_notice(const struct cli *cli, const char *type, const char *topic, const char *state,
-		const char *code, const char *text, int64_t retry_ms);
+ * left out. */
+void cli_notice(const struct cli *cli, const struct cli_notice *notice);
 /* For cli->on_state and cli->on_connection: trouble and its end; with -v everything. */
 void cli_notice_state(struct cli *cli, enum rtb_state state, int why);
 void cli_notice_connection(struct cli *cli, const struct rtb_connection *conn);
-void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap);
+/* pg: the --pg that it is about; NULL: a topic. */
+void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap, const char *pg);
 /* A channel that will not be joined, on stderr whatever stdout carries. Return: the exit code. */
 int cli_tell_rejected(const struct rtb_channel *ch);
+/* The same for a --pg that the server does not take. */
+int cli_tell_refused(const char *pg, const struct rtb_watch_status *status);
 
 /* there.c: who is there */
 
@@ -177,9 +212,12 @@ struct mp {
 	size_t size;
 };
 struct mp mp_find(struct mp map, const char *key);
-/* The elements of an array, one after the other: start with mp_first(), p NULL is the end. */
-struct mp mp_first(struct mp array);
+/* The elements of an array, one after the other: start with mp_first(), p NULL is the end. Those of
+ * a map are its keys and values in turn. `size` of an element reaches to the end of all. */
+struct mp mp_first(struct mp container);
 struct mp mp_next(struct mp element);
+/* The element alone. */
+struct mp mp_alone(struct mp element);
 size_t mp_count(struct mp array);
 bool mp_is_map(struct mp v);
 bool mp_is_bin(struct mp v, const void **ret, size_t *ret_size);

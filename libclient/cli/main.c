@@ -9,55 +9,6 @@
 
 #include "cli.h"
 
-static const char help[] =
-	"usage: rtbridge [-s SOCKET] [--json] COMMAND\n"
-	"  status                        how the daemon and its connection are (default)\n"
-	"  sub TOPIC...                  print messages; JSON Lines unless on a terminal\n"
-	"    -e, --event EVENT           only these events (repeatable)\n"
-	"    --presence                  also who is there, and its changes; -e filters none\n"
-	"    -C, --count N               end after N messages or changes of who is there\n"
-	"    -E, --exit-ready            end once all topics are ready\n"
-	"    --self                      also what this process sends\n"
-	"    -v, --verbose               all notices, not only those of trouble\n"
-	"  pub TOPIC EVENT [JSON]        send JSON (default {}), print the outcome\n"
-	"    -l, --lines                 one payload per line of stdin, in order\n"
-	"    --ttl TIME                  how long it may wait for the channel: 2s, 500ms\n"
-	"    -q, --quiet                 print no outcome\n"
-	"  presence TOPIC ls|watch|track who is there, and being there: rtbridge presence --help\n"
-	"  for all but status: --private a private channel\n"
-	"  for all: -s, --socket PATH    the daemon's socket; else $RTBRIDGE_SOCKET, else\n"
-	"                                $XDG_RUNTIME_DIR/rtbridge/rtbridge.sock if it exists,\n"
-	"                                else /run/rtbridge/rtbridge.sock\n"
-	"           -W, --wait SECONDS   give up then (27); sub without -C: 0 if something came\n"
-	"           --json               JSON output        -h, --help        --version\n"
-	"exit: 0 ok, 1 error, 2 usage, 3 daemon not running, 4 daemon up but not connected,\n"
-	"  5 denied or rejected, 6 refused (size, limit, busy, bad payload), 7 outcome unknown,\n"
-	"  27 time over, 128+n signal n. pub exits by its outcome, -l by its worst.\n";
-
-static const char presence_help[] =
-	"usage: rtbridge presence TOPIC COMMAND\n"
-	"  ls                            who is there, once that is known\n"
-	"  watch                         who is there, then each change, until stopped\n"
-	"    -C, --count N               end after N changes\n"
-	"    -v, --verbose               all notices, not only those of trouble\n"
-	"  track [JSON]                  be there with this state (default {}) until SIGINT or\n"
-	"                                SIGTERM; tells when it is shown, throttled or refused\n"
-	"    --key KEY                   under this key, else under one that the daemon makes\n"
-	"    -, --stdin                  each line of stdin is a new state, the first one, too,\n"
-	"                                if there is no JSON; ends once the last one is shown\n"
-	"  track [JSON] -- CMD ARG...    be there while CMD runs. It starts at once, presence\n"
-	"                                follows when it can, even without a daemon at first;\n"
-	"                                signals go to CMD, the exit code is its own (126 cannot\n"
-	"                                be run, 127 not found), its stdin is /dev/null with -.\n"
-	"                                Once refused, it is not tried again before a new state\n"
-	"                                comes. SIGKILL of track leaves CMD without presence.\n"
-	"  for all: --private, -s, -W and --json as `rtbridge --help` says. JSON Lines unless on\n"
-	"  a terminal. With -W, watch exits by 0 if who is there came in time (with -C: N\n"
-	"  changes), else by 27; track is there for that long; a CMD takes no -W.\n"
-	"exit: as `rtbridge --help` says; 2 also a bad key, 5 the server's policies do not show\n"
-	"  it, or do not let this be shown, 6 a bad state, or refused by the daemon\n"
-	"  (presence_taken, a limit)\n";
-
 /* Options that only some verbs take, as bits. */
 enum {
 	VERB_STATUS = 1,
@@ -78,6 +29,8 @@ enum {
 	OPT_PRESENCE,
 	OPT_KEY,
 	OPT_STDIN,
+	OPT_PG,
+	OPT_SELECT,
 };
 
 static const char short_options[] = "hs:W:ve:C:Elq";
@@ -99,6 +52,8 @@ static const struct option long_options[] = {
 	{ "presence", no_argument, NULL, OPT_PRESENCE },
 	{ "key", required_argument, NULL, OPT_KEY },
 	{ "stdin", no_argument, NULL, OPT_STDIN },
+	{ "pg", required_argument, NULL, OPT_PG },
+	{ "select", required_argument, NULL, OPT_SELECT },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -109,6 +64,8 @@ static int verbs_of(int option)
 	case 'E':
 	case OPT_SELF:
 	case OPT_PRESENCE:
+	case OPT_PG:
+	case OPT_SELECT:
 		return VERB_SUB;
 	case 'C':
 		return VERB_SUB | VERB_WATCH;
@@ -237,6 +194,39 @@ static int take_flag(struct cli *cli, int option)
 	return -1;
 }
 
+/* Return: -1 go on, else the exit code. */
+static int take_pg(struct cli *cli, const char *value)
+{
+	char error[256];
+	int r = cli_pg_parse(&cli->pgs[cli->n_pgs], value, error, sizeof(error));
+
+	if (r == 0) {
+		cli->n_pgs++;
+		return -1;
+	}
+	if (r == -EINVAL)
+		cli_error("cannot use --pg %s: %s; see `rtbridge sub --help`", value, error);
+	else
+		cli_error("%s", rtb_strerror(r));
+	return r == -EINVAL ? CLI_USAGE : CLI_ERROR;
+}
+
+static int take_select(struct cli *cli, const char *value)
+{
+	struct cli_pg *pg = cli->n_pgs ? &cli->pgs[cli->n_pgs - 1] : NULL;
+	char error[256];
+	int r;
+
+	if (!pg || pg->select)
+		return bad_value("--select", value, "for the --pg before it, once for each");
+	r = cli_pg_select(pg, value, error, sizeof(error));
+	if (r == -EINVAL)
+		cli_error("cannot use --select %s: %s; see `rtbridge sub --help`", value, error);
+	else if (r < 0)
+		cli_error("%s", rtb_strerror(r));
+	return r == 0 ? -1 : r == -EINVAL ? CLI_USAGE : CLI_ERROR;
+}
+
 static int take_option(struct cli *cli, int option, const char *value)
 {
 	switch (option) {
@@ -249,6 +239,10 @@ static int take_option(struct cli *cli, int option, const char *value)
 	case OPT_KEY:
 		cli->key = value;
 		return -1;
+	case OPT_PG:
+		return take_pg(cli, value);
+	case OPT_SELECT:
+		return take_select(cli, value);
 	case 'C':
 		return parse_count(value, &cli->count) ? -1
 						       : bad_value("-C", value, "a number from 1");
@@ -275,6 +269,8 @@ static const char *option_name(int option)
 
 static const char *help_of(const char *command)
 {
+	if (strcmp(command, "sub") == 0)
+		return "`rtbridge sub --help`";
 	return strcmp(command, "presence") == 0 ? "`rtbridge presence --help`"
 						: "`rtbridge --help`";
 }
@@ -376,7 +372,9 @@ static int run(struct cli *cli, char **operands, int n, int n_tail, int allowed,
 	bool is_presence = n > 0 && strcmp(operands[0], "presence") == 0;
 
 	if (cli->help) {
-		fputs(is_presence ? presence_help : help, stdout);
+		bool is_sub = n > 0 && strcmp(operands[0], "sub") == 0;
+
+		fputs(is_presence ? cli_help_presence : is_sub ? cli_help_sub : cli_help, stdout);
 		return CLI_OK;
 	}
 	if (is_presence && n_tail == 0 && n > 2 && strcmp(operands[2], "track") == 0) {
@@ -396,9 +394,10 @@ int main(int argc, char **argv)
 	int option, code = -1, allowed = VERB_ANY, culprit = 0, n_tail = count_tail(argc, argv);
 	const char **events = calloc((size_t)argc + 1, sizeof(*events));
 
-	if (!events)
-		return CLI_ERROR;
 	cli.events = events;
+	cli.pgs = calloc((size_t)argc, sizeof(*cli.pgs));
+	if (!events || !cli.pgs)
+		code = CLI_ERROR;
 	/* getopt_long() permutes: options may stand before and behind the operands. */
 	while (code < 0 &&
 	       (option = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
@@ -417,6 +416,9 @@ int main(int argc, char **argv)
 	if (cli.signal_fd >= 0)
 		(void)close(cli.signal_fd);
 	free(events);
+	for (size_t i = 0; i < cli.n_pgs; i++)
+		cli_pg_free(&cli.pgs[i]);
+	free(cli.pgs);
 	if (fflush(stdout) != 0 && code == CLI_OK)
 		code = CLI_ERROR;
 	return code;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Just enough MessagePack to walk the daemon's status. The library has checked the bytes; sizes are
- * checked here all the same.
+ * Just enough MessagePack to walk the daemon's status, and the columns of a row. The library has
+ * checked the bytes; sizes are checked here all the same.
  */
 #include <string.h>
 
@@ -78,18 +78,24 @@ static size_t value_size(struct mp v)
 	return at;
 }
 
-/* `size` of an element reaches to the end of its container: mp_next() finds the following one. */
-struct mp mp_first(struct mp array)
+struct mp mp_first(struct mp container)
 {
 	struct mp none = { NULL, 0 };
 	struct head h;
 
-	if (!read_head(array, &h) || !h.is_array || h.values == 0)
+	if (!read_head(container, &h) || !(h.is_array || h.is_map) || h.values == 0)
 		return none;
-	array.size = value_size(array);
-	if (!array.size)
+	container.size = value_size(container);
+	if (!container.size)
 		return none;
-	return (struct mp){ array.p + h.size, array.size - h.size };
+	return (struct mp){ container.p + h.size, container.size - h.size };
+}
+
+struct mp mp_alone(struct mp element)
+{
+	size_t n = value_size(element);
+
+	return (struct mp){ n ? element.p : NULL, n };
 }
 
 struct mp mp_next(struct mp element)

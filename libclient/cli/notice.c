@@ -5,40 +5,46 @@
 
 #include "cli.h"
 
-static void notice_plain(const char *type, const char *topic, const char *state, const char *code,
-			 const char *text, int64_t retry_ms)
+static void notice_plain(const struct cli_notice *n)
 {
 	fflush(stdout);
 	cli_put_time(stderr);
-	fprintf(stderr, "-- %s ", type);
-	if (*topic) {
-		cli_put_plain(stderr, topic);
+	fprintf(stderr, "-- %s ", n->type);
+	if (n->topic || n->pg) {
+		cli_put_plain(stderr, n->topic ? n->topic : n->pg);
 		fputc(' ', stderr);
 	}
-	fputs(state, stderr);
-	if (*code || *text) {
+	fputs(n->state, stderr);
+	if (*n->code || *n->text) {
 		fputs(": ", stderr);
-		cli_put_plain(stderr, *text ? text : code);
+		cli_put_plain(stderr, *n->text ? n->text : n->code);
 	}
-	if (retry_ms >= 0)
-		fprintf(stderr, "; next try in %.1f s", (double)retry_ms / 1000);
+	if (n->retry_in_ms >= 0)
+		fprintf(stderr, "; next try in %.1f s", (double)n->retry_in_ms / 1000);
 	fputc('\n', stderr);
 }
 
-void cli_notice(const struct cli *cli, const char *type, const char *topic, const char *state,
-		const char *code, const char *text, int64_t retry_ms)
+static void put_about(const char *topic, const char *pg)
+{
+	if (topic)
+		cli_put_json_field(stdout, "topic", topic);
+	if (pg)
+		cli_put_json_field(stdout, "pg", pg);
+}
+
+void cli_notice(const struct cli *cli, const struct cli_notice *n)
 {
 	if (!cli->notices_in_json) {
-		notice_plain(type, topic, state, code, text, retry_ms);
+		notice_plain(n);
 		return;
 	}
-	printf("{\"type\":\"%s\"", type);
-	cli_put_json_field(stdout, "topic", topic);
-	cli_put_json_field(stdout, "state", state);
-	cli_put_json_field(stdout, "code", code);
-	cli_put_json_field(stdout, "text", text);
-	if (retry_ms >= 0)
-		printf(",\"retry_in_ms\":%lld", (long long)retry_ms);
+	printf("{\"type\":\"%s\"", n->type);
+	put_about(n->topic, n->pg);
+	cli_put_json_field(stdout, "state", n->state);
+	cli_put_json_field(stdout, "code", n->code);
+	cli_put_json_field(stdout, "text", n->text);
+	if (n->retry_in_ms >= 0)
+		printf(",\"retry_in_ms\":%lld", (long long)n->retry_in_ms);
 	printf("}\n");
 }
 
@@ -48,8 +54,12 @@ void cli_notice_state(struct cli *cli, enum rtb_state state, int why)
 
 	/* One line when it goes, one when it is back; the attempts between only with -v. */
 	if (cli->verbose || is_detached != cli->is_detached)
-		cli_notice(cli, "state", "", is_detached ? "attaching" : "attached", "",
-			   why ? rtb_client_error_text(cli->client) : "", -1);
+		cli_notice(cli, &(struct cli_notice){
+					.type = "state",
+					.state = is_detached ? "attaching" : "attached",
+					.code = "",
+					.text = why ? rtb_client_error_text(cli->client) : "",
+					.retry_in_ms = -1 });
 	cli->is_detached = is_detached;
 }
 
@@ -59,8 +69,11 @@ void cli_notice_connection(struct cli *cli, const struct rtb_connection *conn)
 	bool is_bad = !is_well && strcmp(conn->state, "connecting") != 0;
 
 	if (cli->verbose || is_bad || (is_well && cli->is_upstream_troubled))
-		cli_notice(cli, "connection", "", conn->state, conn->reason, conn->text,
-			   conn->next_try_ms);
+		cli_notice(cli, &(struct cli_notice){ .type = "connection",
+						      .state = conn->state,
+						      .code = conn->reason,
+						      .text = conn->text,
+						      .retry_in_ms = conn->next_try_ms });
 	cli->is_upstream_troubled = is_bad || (cli->is_upstream_troubled && !is_well);
 }
 
@@ -76,11 +89,11 @@ static void put_clock(FILE *f, int64_t unix_ms)
 }
 
 /* Nobody has asked for a gap: it is trouble, and told always. */
-void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap)
+void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap, const char *pg)
 {
 	if (cli->notices_in_json) {
 		printf("{\"type\":\"gap\"");
-		cli_put_json_field(stdout, "topic", gap->topic);
+		put_about(pg ? NULL : gap->topic, pg);
 		printf(",\"from\":%lld,\"to\":%lld", (long long)gap->from_unix_ms,
 		       (long long)gap->to_unix_ms);
 		cli_put_json_field(stdout, "cause", gap->cause);
@@ -90,8 +103,8 @@ void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap)
 	fflush(stdout);
 	cli_put_time(stderr);
 	fputs("-- gap ", stderr);
-	cli_put_plain(stderr, gap->topic);
-	fputs(": messages may have been missed from ", stderr);
+	cli_put_plain(stderr, pg ? pg : gap->topic);
+	fprintf(stderr, ": %s may have been missed from ", pg ? "changes" : "messages");
 	put_clock(stderr, gap->from_unix_ms);
 	fputs(" to ", stderr);
 	put_clock(stderr, gap->to_unix_ms);
@@ -118,4 +131,32 @@ int cli_tell_rejected(const struct rtb_channel *ch)
 	}
 	cli_error("cannot join %s: %s (%s)%s", ch->topic, ch->text, ch->code, advice);
 	return code;
+}
+
+/* Words of the server about a --pg, and what to do. */
+static const struct refusal {
+	const char *code, *advice;
+} refusals[] = {
+	{ "binding_refused", "is the table in the publication supabase_realtime, are the columns "
+			     "there, and does the value of the filter fit its column?" },
+	{ "bad_filter", "a filter is column=operator.value, like prio=gt.3" },
+	{ "bad_select", "--select needs columns of one table, by its name" },
+	{ "bad_binding", "see `rtbridge sub --help`" },
+	{ "rejected", "see the policies of the project" },
+	{ "unauthorized", "see the policies of the project" },
+	{ "private_only", "the project needs one TOPIC that the token may read, with --private" },
+	{ "topic_required", "the project needs one TOPIC that the token may read, with --private" },
+};
+
+int cli_tell_refused(const char *pg, const struct rtb_watch_status *status)
+{
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++) {
+		if (strcmp(status->code, refusals[i].code) == 0) {
+			cli_error("cannot watch %s: %s (%s); %s", pg, status->text, status->code,
+				  refusals[i].advice);
+			return CLI_DENIED;
+		}
+	}
+	cli_error("cannot watch %s: %s (%s)", pg, status->text, status->code);
+	return CLI_REFUSED;
 }

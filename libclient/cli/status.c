@@ -60,6 +60,8 @@ static void print_head(struct mp v, const char *state)
 	cli_put_plain(stdout, url[0] ? url : "-");
 	printf(" channels=%zu clients=%zu", mp_count(mp_find(v, "channels")),
 	       mp_count(mp_find(v, "clients")));
+	if (mp_count(mp_find(v, "postgres_changes")))
+		printf(" bindings=%zu", mp_count(mp_find(v, "postgres_changes")));
 	if (rtt >= 0)
 		printf(" rtt=%lldms", (long long)rtt);
 	putchar('\n');
@@ -120,6 +122,16 @@ static void cell_trackers(struct cli_table *t, struct mp channel)
 		cell_int(t, channel, "trackers");
 }
 
+/* Why it is not well: "too_many: no connection has room". */
+static void cell_reason(struct cli_table *t, struct mp map)
+{
+	char code[64], text[512];
+
+	mp_text(mp_find(map, "code"), code, sizeof(code));
+	mp_text(mp_find(map, "text"), text, sizeof(text));
+	cli_table_cell(t, "%s%s%s", code, code[0] && text[0] ? ": " : "", text);
+}
+
 static void head_cells(struct cli_table *t, const char *const *names)
 {
 	for (t->n_columns = 0; names[t->n_columns]; t->n_columns++)
@@ -155,7 +167,6 @@ static void print_channels(struct mp channels)
 					     "LINK",   "SUBSCRIBERS", "PRESENCE", "TRACKERS",
 					     "QUEUED", "REASON",      NULL };
 	struct cli_table t = { 0 };
-	char code[64], text[512];
 
 	if (!mp_count(channels))
 		return;
@@ -171,9 +182,86 @@ static void print_channels(struct mp channels)
 		cell_presence(&t, c);
 		cell_trackers(&t, c);
 		cell_int(&t, c, "queued_sends");
-		mp_text(mp_find(c, "code"), code, sizeof(code));
-		mp_text(mp_find(c, "text"), text, sizeof(text));
-		cli_table_cell(&t, "%s%s%s", code, code[0] && text[0] ? ": " : "", text);
+		cell_reason(&t, c);
+	}
+	cli_table_print(&t, stdout);
+}
+
+/* "public.todos"; what is not said is all. */
+static void cell_table(struct cli_table *t, struct mp binding)
+{
+	char schema[256], table[256];
+
+	mp_text(mp_find(binding, "schema"), schema, sizeof(schema));
+	mp_text(mp_find(binding, "table"), table, sizeof(table));
+	cli_table_cell(t, "%s.%s", schema[0] ? schema : "*", table[0] ? table : "*");
+}
+
+static void cell_names(struct cli_table *t, struct mp names)
+{
+	char buf[512] = "";
+	size_t n = 0;
+
+	for (struct mp name = mp_first(names); name.p && n + 1 < sizeof(buf);
+	     name = mp_next(name)) {
+		if (n > 0)
+			buf[n++] = ',';
+		n += strlen(mp_text(name, buf + n, sizeof(buf) - n));
+	}
+	cli_table_cell(t, "%s", n > 0 ? buf : "-");
+}
+
+static void print_bindings(struct mp bindings)
+{
+	static const char *const names[] = { "BINDING", "EVENT",  "TABLE", "FILTER",
+					     "COLUMNS", "STATE",  "FEED",  "CLIENTS",
+					     "ROWS",    "REASON", NULL };
+	struct cli_table t = { 0 };
+
+	if (!mp_count(bindings))
+		return;
+	putchar('\n');
+	head_cells(&t, names);
+	for (struct mp b = mp_first(bindings); b.p; b = mp_next(b)) {
+		struct mp binding = mp_find(b, "binding");
+		char event[32];
+
+		mp_text(mp_find(binding, "event"), event, sizeof(event));
+		cell_int(&t, b, "id");
+		cli_table_cell(&t, "%s", event[0] ? event : "*");
+		cell_table(&t, binding);
+		cell_text(&t, binding, "filter");
+		cell_names(&t, mp_find(binding, "select"));
+		cell_text(&t, b, "state");
+		cell_int(&t, b, "feed");
+		cell_int(&t, b, "clients");
+		cell_int(&t, b, "rows");
+		cell_reason(&t, b);
+	}
+	cli_table_print(&t, stdout);
+}
+
+/* What carries the bindings. */
+static void print_feeds(struct mp feeds, bool private_only)
+{
+	static const char *const names[] = { "FEED",     "LINK",  "STATE",  "CHAN",
+					     "BINDINGS", "READY", "REASON", NULL };
+	struct cli_table t = { 0 };
+
+	if (private_only)
+		printf("\ndatabase changes need private channels here ([upstream] private_only)\n");
+	if (!mp_count(feeds))
+		return;
+	putchar('\n');
+	head_cells(&t, names);
+	for (struct mp f = mp_first(feeds); f.p; f = mp_next(f)) {
+		cell_int(&t, f, "feed");
+		cell_int(&t, f, "link");
+		cell_text(&t, f, "state");
+		cell_int(&t, f, "chan");
+		cell_int(&t, f, "bindings");
+		cli_table_cell(&t, "%s", mp_bool(mp_find(f, "ready")) ? "yes" : "no");
+		cell_reason(&t, f);
 	}
 	cli_table_print(&t, stdout);
 }
@@ -236,6 +324,8 @@ static void on_status(struct rtb_client *c, int error, const char *error_text, c
 		print_head(v, state);
 		print_links(mp_find(v, "links"));
 		print_channels(mp_find(v, "channels"));
+		print_bindings(mp_find(v, "postgres_changes"));
+		print_feeds(mp_find(v, "feeds"), mp_bool(mp_find(v, "private_only")));
 		print_clients(mp_find(v, "clients"));
 	}
 	cli_finish(cli, code != CLI_OK ? code : is_well(state) ? CLI_OK : CLI_OFFLINE);

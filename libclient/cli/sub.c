@@ -2,9 +2,9 @@
 /*
  * `rtbridge sub`: prints what comes. `rtbridge presence TOPIC watch`: the same without broadcasts.
  *
- * In the normal course of events stdout carries messages and nothing else. Notices (the daemon or
- * the upstream went away, a channel was rejected, and when that is over) come only when something
- * is wrong; -v asks for all of them.
+ * In the normal course of events stdout carries messages and rows, and nothing else. Notices (the
+ * daemon or the upstream went away, a channel was rejected, and when that is over) come only when
+ * something is wrong; -v asks for all of them.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,11 +13,13 @@
 
 #include "cli.h"
 
-struct topic {
+/* What is asked for: a topic, or a --pg. */
+struct wish {
 	struct sub *all;
-	struct rtb_sub *sub;
+	const char *spec; /* of the --pg; NULL: a topic */
 	bool is_ready, is_troubled;
-	int rejected;                      /* 0, or the exit code for it */
+	int refused; /* 0, or the exit code for it */
+	struct rtb_sub *sub;
 	enum rtb_presence_status presence; /* as told last */
 };
 
@@ -26,14 +28,19 @@ struct sub {
 	bool json, is_watch;
 	bool has_snapshot;
 	uint64_t n_messages;
-	int n_topics;
-	struct topic *topics;
+	size_t n_wishes;
+	struct wish *wishes;
 };
 
 static const char *const channel_states[] = {
 	[RTB_CHANNEL_JOINING] = "joining",   [RTB_CHANNEL_JOINED] = "joined",
 	[RTB_CHANNEL_READY] = "ready",       [RTB_CHANNEL_REJOINING] = "rejoining",
 	[RTB_CHANNEL_REJECTED] = "rejected", [RTB_CHANNEL_CLOSED] = "closed",
+};
+static const char *const binding_states[] = {
+	[RTB_WATCH_PENDING] = "pending",
+	[RTB_WATCH_READY] = "ready",
+	[RTB_WATCH_ERROR] = "error",
 };
 
 /* ---- messages ---- */
@@ -71,8 +78,8 @@ static void print_plain(const struct rtb_broadcast *msg)
 
 static void on_broadcast(struct rtb_sub *rtb_sub, const struct rtb_broadcast *msg, void *user)
 {
-	struct topic *t = user;
-	struct sub *s = t->all;
+	struct wish *w = user;
+	struct sub *s = w->all;
 
 	(void)rtb_sub;
 	if (s->cli->is_done)
@@ -85,14 +92,27 @@ static void on_broadcast(struct rtb_sub *rtb_sub, const struct rtb_broadcast *ms
 		cli_finish(s->cli, CLI_OK);
 }
 
+static void on_change(struct rtb_watch *watch, const struct rtb_change *change, void *user)
+{
+	struct wish *w = user;
+	struct sub *s = w->all;
+
+	(void)watch;
+	if (s->cli->is_done)
+		return;
+	cli_put_change(w->spec, change, s->json);
+	if (++s->n_messages == s->cli->count)
+		cli_finish(s->cli, CLI_OK);
+}
+
 static void on_presence(struct rtb_sub *rtb_sub, const struct rtb_presence *change, void *user)
 {
-	struct topic *t = user;
-	struct sub *s = t->all;
+	struct wish *w = user;
+	struct sub *s = w->all;
 
 	if (s->cli->is_done)
 		return;
-	t->presence = RTB_PRESENCE_OK;
+	w->presence = RTB_PRESENCE_OK;
 	cli_put_presence(rtb_sub, change, s->json);
 	/* Who is there already is no message. */
 	if (change->event == RTB_PRESENCE_SYNC)
@@ -105,78 +125,117 @@ static void on_presence(struct rtb_sub *rtb_sub, const struct rtb_presence *chan
 
 static void on_gap(struct rtb_sub *rtb_sub, const struct rtb_gap *gap, void *user)
 {
-	struct topic *t = user;
+	struct wish *w = user;
 
 	(void)rtb_sub;
-	cli_notice_gap(t->all->cli, gap);
+	cli_notice_gap(w->all->cli, gap, NULL);
+}
+
+static void on_rows_gap(struct rtb_watch *watch, const struct rtb_gap *gap, void *user)
+{
+	const struct wish *w = user;
+
+	(void)watch;
+	cli_notice_gap(w->all->cli, gap, w->spec);
 }
 
 /* Whatever may be told, the exit may be due. */
 static void check_all(struct sub *s)
 {
-	int n_ready = 0, n_rejected = 0, code = CLI_OK;
+	size_t n_ready = 0, n_refused = 0;
+	int code = CLI_OK;
 
-	for (int i = 0; i < s->n_topics; i++) {
-		n_ready += s->topics[i].is_ready;
-		n_rejected += s->topics[i].rejected != 0;
-		if (s->topics[i].rejected && code != CLI_DENIED)
-			code = s->topics[i].rejected;
+	for (size_t i = 0; i < s->n_wishes; i++) {
+		const struct wish *w = &s->wishes[i];
+
+		n_ready += w->is_ready;
+		n_refused += w->refused != 0;
+		if (w->refused && code != CLI_DENIED)
+			code = w->refused;
 	}
-	if (n_rejected == s->n_topics)
+	if (n_refused == s->n_wishes)
 		cli_finish(s->cli, code);
-	else if (s->cli->until_ready && n_ready + n_rejected == s->n_topics)
+	else if (s->cli->until_ready && n_ready + n_refused == s->n_wishes)
 		cli_finish(s->cli, code);
 }
 
 /* That there will be nothing to tell about who is there. */
-static void check_presence(struct topic *t)
+static void check_presence(struct wish *w)
 {
-	enum rtb_presence_status status = rtb_sub_presence(t->sub);
+	enum rtb_presence_status status = rtb_sub_presence(w->sub);
 	bool is_denied = status == RTB_PRESENCE_DENIED;
-	struct cli *cli = t->all->cli;
-	const char *topic = rtb_sub_topic(t->sub);
+	struct cli *cli = w->all->cli;
+	const char *topic = rtb_sub_topic(w->sub);
 
-	if (status == t->presence || (!is_denied && status != RTB_PRESENCE_OVERFLOW))
+	if (status == w->presence || (!is_denied && status != RTB_PRESENCE_OVERFLOW))
 		return;
-	t->presence = status;
-	if (t->all->json) {
+	w->presence = status;
+	if (w->all->json) {
 		printf("{\"type\":\"presence\"");
 		cli_put_json_field(stdout, "topic", topic);
 		printf(",\"event\":\"%s\"}\n", is_denied ? "denied" : "overflow");
 	}
 	/* What ends the run is said in every mode. */
-	if (is_denied && (!t->all->json || t->all->is_watch)) {
+	if (is_denied && (!w->all->json || w->all->is_watch)) {
 		cli_error("cannot see who is in %s: denied; see the policies of the project",
 			  topic);
-	} else if (!t->all->json) {
+	} else if (!w->all->json) {
 		cli_error("cannot see who is in %s: it is more than the daemon keeps ([limits] "
 			  "presence)",
 			  topic);
 	}
-	if (is_denied && t->all->is_watch)
+	if (is_denied && w->all->is_watch)
 		cli_finish(cli, CLI_DENIED);
 }
 
 static void on_channel(struct rtb_sub *rtb_sub, const struct rtb_channel *ch, void *user)
 {
-	struct topic *t = user;
-	struct sub *s = t->all;
+	struct wish *w = user;
+	struct sub *s = w->all;
 	/* What the loss of the daemon does to each topic is said once, by on_state(). */
 	bool is_detached = strcmp(ch->code, "detached") == 0;
 	bool is_bad = ch->state != RTB_CHANNEL_READY && ch->state != RTB_CHANNEL_JOINED &&
 		      (ch->state != RTB_CHANNEL_JOINING || ch->code[0]) && !is_detached;
 
 	(void)rtb_sub;
-	t->is_ready = ch->state == RTB_CHANNEL_READY;
-	t->rejected = 0;
-	if (s->cli->verbose || is_bad || (t->is_ready && t->is_troubled))
-		cli_notice(s->cli, "channel", ch->topic, channel_states[ch->state], ch->code,
-			   ch->text, ch->retry_in_ms);
-	if (is_bad || t->is_ready)
-		t->is_troubled = is_bad;
+	w->is_ready = ch->state == RTB_CHANNEL_READY;
+	w->refused = 0;
+	if (s->cli->verbose || is_bad || (w->is_ready && w->is_troubled))
+		cli_notice(s->cli, &(struct cli_notice){ .type = "channel",
+							 .topic = ch->topic,
+							 .state = channel_states[ch->state],
+							 .code = ch->code,
+							 .text = ch->text,
+							 .retry_in_ms = ch->retry_in_ms });
+	if (is_bad || w->is_ready)
+		w->is_troubled = is_bad;
 	if (ch->state == RTB_CHANNEL_REJECTED || ch->state == RTB_CHANNEL_CLOSED)
-		t->rejected = cli_tell_rejected(ch);
-	check_presence(t);
+		w->refused = cli_tell_rejected(ch);
+	check_presence(w);
+	check_all(s);
+}
+
+static void on_binding(struct rtb_watch *watch, const struct rtb_watch_status *status, void *user)
+{
+	struct wish *w = user;
+	struct sub *s = w->all;
+	bool is_detached = strcmp(status->code, "detached") == 0;
+	bool is_bad = status->state != RTB_WATCH_READY && status->code[0] && !is_detached;
+
+	(void)watch;
+	w->is_ready = status->state == RTB_WATCH_READY;
+	w->refused = 0;
+	if (s->cli->verbose || is_bad || (w->is_ready && w->is_troubled))
+		cli_notice(s->cli, &(struct cli_notice){ .type = "binding",
+							 .pg = w->spec,
+							 .state = binding_states[status->state],
+							 .code = status->code,
+							 .text = status->text,
+							 .retry_in_ms = -1 });
+	if (is_bad || w->is_ready)
+		w->is_troubled = is_bad;
+	if (status->state == RTB_WATCH_ERROR)
+		w->refused = cli_tell_refused(w->spec, status);
 	check_all(s);
 }
 
@@ -205,18 +264,55 @@ static int subscribe_all(struct cli *cli, struct sub *s)
 	o.handlers.presence = on_presence;
 	o.handlers.gap = on_gap;
 	for (int i = 0; i < cli->n_operands; i++) {
-		struct topic *t = &s->topics[s->n_topics];
+		struct wish *w = &s->wishes[s->n_wishes];
 
 		if (is_repeated(cli->operands, i))
 			continue;
-		t->all = s;
-		o.user = t;
-		r = rtb_subscribe(cli->client, cli->operands[i], &o, &t->sub);
+		w->all = s;
+		o.user = w;
+		r = rtb_subscribe(cli->client, cli->operands[i], &o, &w->sub);
 		if (r < 0) {
 			cli_error("cannot subscribe to %s: %s", cli->operands[i], rtb_strerror(r));
 			return r == RTB_E_TOPIC || r == RTB_E_EVENT ? CLI_USAGE : CLI_ERROR;
 		}
-		s->n_topics++;
+		s->n_wishes++;
+	}
+	return 0;
+}
+
+/* Where private channels alone are allowed, changes need one; of several none is better than the
+ * others. */
+static int watch_all(struct cli *cli, struct sub *s)
+{
+	struct rtb_watch_options o = RTB_WATCH_OPTIONS_INIT;
+	struct rtb_watch *watch;
+	int r;
+
+	if (s->n_wishes == 1) {
+		o.topic = cli->operands[0];
+		o.is_private = cli->is_private;
+	}
+	o.change = on_change;
+	o.state = on_binding;
+	o.gap = on_rows_gap;
+	for (size_t i = 0; i < cli->n_pgs; i++) {
+		const struct cli_pg *pg = &cli->pgs[i];
+		struct wish *w = &s->wishes[s->n_wishes];
+
+		w->all = s;
+		w->spec = pg->spec;
+		o.event = pg->event;
+		o.schema = pg->schema;
+		o.table = pg->table;
+		o.filter = pg->filter;
+		o.select = pg->select;
+		o.user = w;
+		r = rtb_watch(cli->client, &o, &watch);
+		if (r < 0) {
+			cli_error("cannot watch %s: %s", pg->spec, rtb_strerror(r));
+			return r == RTB_E_BINDING ? CLI_USAGE : CLI_ERROR;
+		}
+		s->n_wishes++;
 	}
 	return 0;
 }
@@ -224,11 +320,13 @@ static int subscribe_all(struct cli *cli, struct sub *s)
 static void explain_timeout(const struct cli *cli, const struct sub *s)
 {
 	if (cli->until_ready)
-		cli_error("not all topics were ready within %g s; see `rtbridge status`",
-			  cli->wait_s);
+		cli_error("not all was ready within %g s; see `rtbridge status`", cli->wait_s);
 	else
 		cli_error("%llu %s came within %g s", (unsigned long long)s->n_messages,
-			  s->is_watch ? "changes" : "messages", cli->wait_s);
+			  s->is_watch  ? "changes"
+			  : cli->n_pgs ? "messages or rows"
+				       : "messages",
+			  cli->wait_s);
 }
 
 static int run(struct cli *cli, bool is_watch)
@@ -238,8 +336,8 @@ static int run(struct cli *cli, bool is_watch)
 			 .is_watch = is_watch };
 	int r;
 
-	s.topics = calloc((size_t)cli->n_operands, sizeof(*s.topics));
-	if (!s.topics) {
+	s.wishes = calloc((size_t)cli->n_operands + cli->n_pgs, sizeof(*s.wishes));
+	if (!s.wishes) {
 		cli_error("out of memory");
 		return CLI_ERROR;
 	}
@@ -247,9 +345,15 @@ static int run(struct cli *cli, bool is_watch)
 	cli->on_state = cli_notice_state;
 	cli->on_connection = cli_notice_connection;
 	cli->notices_in_json = s.json;
-	r = cli_attach(cli);
+	/* What is wrong with a wish needs no daemon to be found, and all of them are asked for
+	 * together. */
+	r = cli_start(cli);
 	if (r == 0)
 		r = subscribe_all(cli, &s);
+	if (r == 0)
+		r = watch_all(cli, &s);
+	if (r == 0)
+		r = cli_wait_attached(cli);
 	while (r == 0 && !cli->is_done)
 		cli_turn(cli, NULL);
 	if (r == 0)
@@ -262,14 +366,24 @@ static int run(struct cli *cli, bool is_watch)
 		explain_timeout(cli, &s);
 	/* The callbacks refer to `s`. */
 	cli->client = rtb_client_free(cli->client);
-	free(s.topics);
+	free(s.wishes);
 	return r;
 }
 
 int cli_sub(struct cli *cli)
 {
-	if (cli->n_operands < 1) {
-		cli_error("sub needs a TOPIC; see `rtbridge --help`");
+	const char *of_topics = cli->presence     ? "--presence"
+				: cli->is_private ? "--private"
+				: cli->self       ? "--self"
+				: cli->n_events   ? "--event"
+						  : NULL;
+
+	if (cli->n_operands < 1 && of_topics) {
+		cli_error("%s needs a TOPIC; see `rtbridge sub --help`", of_topics);
+		return CLI_USAGE;
+	}
+	if (cli->n_operands < 1 && !cli->n_pgs) {
+		cli_error("sub needs a TOPIC or a --pg; see `rtbridge sub --help`");
 		return CLI_USAGE;
 	}
 	return run(cli, false);

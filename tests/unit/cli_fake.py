@@ -70,6 +70,13 @@ class Connection:
             self.daemon.gone.put(self)
 
 
+def number(known, thing):
+    """Its number from 1 on, the same whenever it comes."""
+    if thing not in known:
+        known.append(thing)
+    return known.index(thing) + 1
+
+
 class Daemon:
     def __init__(self):
         self.dir = tempfile.TemporaryDirectory(prefix="rtb-cli-")
@@ -86,6 +93,9 @@ class Daemon:
             "untrack": lambda c, id, p: {},
         }
         self.presence = {"state": "ok", "snapshot": []}  # of who subscribes with presence
+        self.bindings = []  # each that was asked for, as it was; an id is the place in it
+        self.binding = lambda binding: {"state": "ready"}  # how one is
+        self.chans = []  # (topic, private), the same way
         self.listener = None
         self.listen()
 
@@ -96,15 +106,21 @@ class Daemon:
                 "protocol": 1,
                 "server": {"name": "fake", "version": "1"},
                 "session": 1,
-                "limits": {"frame_bytes": 4194304},
-                "features": ["broadcast", "presence", "gap"],
+                "limits": {"frame_bytes": 4194304, "bindings": 1000},
+                "features": ["broadcast", "presence", "gap", "postgres_changes"],
                 "connection": self.connection,
             },
         )
         self.connections.put(connection)
 
     def subscribe(self, connection, id, params):
-        result = {"chan": 1, "topic": params["topic"], "private": params["private"], "state": "ready"}
+        topic, private = params.get("topic", ""), params.get("private", False)
+        chan = number(self.chans, (topic, private))
+        result = {"chan": chan, "topic": topic, "private": private, "state": "ready"}
+        if params.get("postgres_changes") is not None:
+            result["postgres_changes"] = [
+                {"id": number(self.bindings, b), **self.binding(b)} for b in params["postgres_changes"]
+            ]
         if params.get("presence") is not None:
             result["presence"] = self.presence
         return result

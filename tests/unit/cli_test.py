@@ -23,6 +23,7 @@ class Usage(Case):
     def test_help_fits_a_screen(self):
         for args, usage in (
             (["--help"], "rtbridge [-s SOCKET]"),
+            (["sub", "--help"], "rtbridge sub [TOPIC...]"),
             (["presence", "--help"], "rtbridge presence TOPIC"),
             (["presence", "t", "track", "-h"], "rtbridge presence TOPIC"),
         ):
@@ -55,9 +56,18 @@ class Usage(Case):
             ["status", "--private"],
             ["sub", "t", "--key", "k"],
             ["pub", "t", "e", "--presence"],
+            ["pub", "t", "e", "--pg", "a.b"],
+            ["presence", "t", "watch", "--pg", "a.b"],
+            ["sub", "t", "--select", "c"],
+            ["sub", "--pg", "a.b", "--select", "c", "--select", "d"],
+            ["sub", "--pg", "a.b", "--select", ","],
+            ["sub", "--private", "--pg", "a.b"],
+            ["sub", "--pg", "a.b", "-e", "x"],
+            ["sub", "--pg", "a.b", "--presence"],
+            ["sub", "--pg", "a.b", "--self"],
         ):
             with self.subTest(args):
-                self.check(2, args, stderr=r"(see|Try) `rtbridge --help`|cannot use")
+                self.check(2, args, stderr=r"(see|Try) `rtbridge( sub| presence)? --help`|cannot use")
 
     def test_wrong_use_of_presence(self):
         for args in (
@@ -417,6 +427,20 @@ STATUS = {
         {"chan": 4, "topic": "room:4", "private": False, "state": "ready", "link": 1, "subscribers": 1, "queued_sends": 0,
          "presence": "ok", "entries": 1, "trackers": 1},
     ],
+    "feeds": [
+        {"feed": 1, "link": 0, "state": "joined", "bindings": 2, "ready": True},
+        {"feed": 2, "link": 1, "state": "joining", "bindings": 1, "ready": False, "chan": 3,
+         "code": "database_connections", "text": "no c\x1bonnection left"},
+    ],
+    "postgres_changes": [
+        {"id": 7, "binding": {"event": "INSERT", "schema": "public", "table": "todos", "filter": "prio=gt.3",
+                              "select": ["id", "title"]}, "state": "ready", "feed": 1, "clients": 16, "rows": 1234},
+        {"id": 8, "binding": {"schema": "pu\x1bblic"}, "state": "pending", "feed": 2, "clients": 1, "rows": 0,
+         "code": "database_connections", "text": "no connection left"},
+        {"id": 9, "binding": {"event": "*", "table": "nosuch"}, "state": "error", "clients": 2, "rows": 0,
+         "code": "binding_refused", "text": "Unable to subscribe"},
+    ],
+    "private_only": False,
     "counters": {"reconnects": 0},
 }  # fmt: skip
 
@@ -429,7 +453,7 @@ class Status(Case):
     def test_for_people(self):
         code, lines, errors = self.status()
         self.assertEqual((code, errors), (0, ""))
-        self.assertRegex(lines[0], r"^online \d+d\d+h wss://host/realtime/v1/websocket channels=4 clients=2 rtt=41ms$")
+        self.assertRegex(lines[0], r"^online \d+d\d+h wss://host/realtime/v1/websocket channels=4 clients=2 bindings=3 rtt=41ms$")
         text = "\n".join(lines)
         self.assertRegex(text, r"LINK +STATE.*\n0 +online +\d+d\d+h +2 +41 +- +shared\n")
         self.assertRegex(text, r"\n1 +connecting +\d+d\d+h +1 +- +1000 +one more tracker\n")
@@ -437,6 +461,13 @@ class Status(Case):
         self.assertRegex(text, r"\n3     room:3  public   ready +0 +1 +denied +2 of 3 +0 *\n")
         self.assertRegex(text, r"\n4     room:4  public   ready +1 +1 +ok, 1 there +1 +0 *\n")
         self.assertRegex(text, r"\n2     räum    private  rejected .* rejected: Unauthorized\n")
+        self.assertRegex(text, r"\nBINDING +EVENT +TABLE +FILTER +COLUMNS +STATE +FEED +CLIENTS +ROWS +REASON\n")
+        self.assertRegex(text, r"\n7 +INSERT +public\.todos +prio=gt\.3 +id,title +ready +1 +16 +1234 *\n")
+        self.assertRegex(text, r"\n8 +\* +pu\?blic\.\* +- +- +pending +2 +1 +0 +database_connections: no connection left\n")
+        self.assertRegex(text, r"\n9 +\* +\*\.nosuch +- +- +error +- +2 +0 +binding_refused: Unable to subscribe\n")
+        self.assertRegex(text, r"\nFEED +LINK +STATE +CHAN +BINDINGS +READY +REASON\n1 +0 +joined +- +2 +yes *\n")
+        self.assertRegex(text, r"\n2 +1 +joining +3 +1 +no +database_connections: no c\?onnection left\n")
+        self.assertNotIn("private_only", text)
         self.assertRegex(text, r"\n3 +1000 +77 +worker +2 +1 +4 +123\n")
         self.assertRegex(text, r"\n70000 +0 +78 +ev\?il +- +0 +- +0$")
         self.assertNotIn("\x1b", text)
@@ -448,6 +479,16 @@ class Status(Case):
         self.assertTrue(lines[0].startswith("backoff "))
         self.assertEqual(lines[1], "  dns: no such host; next try in 3.2 s")
         self.assertEqual(self.status(connection={"state": "idle"}, clients=[], links=[], channels=[])[0], 0)
+
+    def test_without_database_changes(self):
+        code, lines, _ = self.status(feeds=[], postgres_changes=[])
+        self.assertEqual(code, 0)
+        self.assertRegex(lines[0], r" clients=2 rtt=41ms$")
+        self.assertNotIn("FEED", "\n".join(lines))
+        self.assertNotIn("BINDING", "\n".join(lines))
+
+    def test_private_only(self):
+        self.assertIn("database changes need private channels here", "\n".join(self.status(private_only=True)[1]))
 
     def test_json(self):
         code, lines, errors = self.status("status", "--json")
