@@ -56,8 +56,8 @@ static void on_notice(void *arg, const PGresult *r)
 
 	(void)arg;
 	if (severity && strcmp(severity, "NOTICE") != 0)
-		fprintf(stderr, "rtbridge-devserver: PostgreSQL: %s",
-			PQresultVerboseErrorMessage(r, PQERRORS_TERSE, PQSHOW_CONTEXT_NEVER));
+		fprintf(stderr, "rtbridge-devserver: PostgreSQL: %s: %s\n", severity,
+			PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY));
 }
 
 static bool run(PGconn *conn, const char *sql)
