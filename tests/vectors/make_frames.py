@@ -63,6 +63,23 @@ STATUS = {
         {"chan": 2, "topic": "room:2", "private": True, "state": "rejected", "link": 0, "subscribers": 1,
          "queued_sends": 3, "trackers": 0, "shown": 0, "code": "rejected", "text": "Unauthorized"},
     ],
+    "feeds": [
+        {"feed": 1, "link": 0, "state": "ready", "bindings": 2, "ready": True},
+        {"feed": 2, "link": 0, "state": "joined", "bindings": 1, "ready": False, "chan": 2,
+         "code": "database_unreachable", "text": "Unable to connect to the project database"},
+    ],
+    "postgres_changes": [
+        {"id": 1, "binding": {"event": "*", "schema": "public", "table": "todos"}, "state": "ready", "feed": 1,
+         "clients": 2, "rows": 65536},
+        {"id": 2, "binding": {"event": "INSERT", "schema": "public", "table": "todos", "filter": "prio=gt.3",
+                              "select": ["id", "title"]}, "state": "ready", "feed": 1, "clients": 1, "rows": 0},
+        {"id": 3, "binding": {"event": "*", "schema": "app", "table": "*"}, "state": "pending", "feed": 2,
+         "clients": 1, "rows": 0, "code": "database_unreachable",
+         "text": "Unable to connect to the project database"},
+        {"id": 4, "binding": {"event": "*", "schema": "public", "table": "no_such_table"}, "state": "error",
+         "clients": 1, "rows": 0, "code": "binding_refused", "text": SENTENCE},
+    ],
+    "private_only": False,
     "counters": {"reconnects": 1, "messages_in": 256, "messages_out": 255, "bytes_in": 65536, "bytes_out": 65535,
                  "deliveries": 4294967296, "undecoded": 0, "slow_consumers": 127},
     "last_disconnect": {"since": 1700000000001, "reason": "lost", "text": "Connection reset by peer"},
@@ -70,8 +87,9 @@ STATUS = {
 
 HELLO = {"protocol": 1, "server": {"name": "rtbridged", "version": "0.1.0"}, "session": 3,
          "limits": {"frame_bytes": 4194304, "queue_bytes": 8388608, "topic_bytes": 240, "event_bytes": 255,
-                    "key_bytes": 255, "state_bytes": 65536, "depth": 64, "subscriptions": 1000},
-         "features": ["broadcast", "sync.upstream", "presence", "gap"], "connection": CONNECTION}
+                    "key_bytes": 255, "state_bytes": 65536, "binding_bytes": 8192, "bindings": 1000, "depth": 64,
+                    "subscriptions": 1000},
+         "features": ["broadcast", "sync.upstream", "presence", "gap", "postgres_changes"], "connection": CONNECTION}
 
 ALICE = {"key": "alice", "ref": "GHlA1fShRjMmZhnL", "state": {"n": 1}}
 # A second client under the same key; its state is its own business.
@@ -84,6 +102,42 @@ CAROL = {"key": "carol", "ref": "rtbridge:0c8e3a", "state": {"n": number("0.10")
 def watched(name, presence, snapshot, state="ready"):
     return result(name, 12, {"chan": 3, "topic": "room:3", "private": False, "state": state,
                              "presence": {"state": presence, "snapshot": snapshot}})
+
+
+# Every kind of binding. The last two are the first one, said in other words.
+BINDINGS = [
+    {"event": "*", "schema": "public", "table": "todos"},
+    {"event": "insert", "schema": "public", "table": "todos", "filter": "prio=gt.3,title=not.in.(a,\"b,c\")",
+     "select": ["id", "title"]},
+    {"event": "UPDATE", "schema": "public", "table": "no_such_table"},
+    {"event": "DELETE", "schema": "app"},
+    {"schema": "*", "table": "*"},
+    {"schema": "public", "table": "todos"},
+    {"event": "*", "schema": "public", "table": "todos", "filter": "", "select": []},
+]
+REFUSED = {"id": 3, "state": "error", "code": "binding_refused", "text": SENTENCE}
+SLOW = {"id": 4, "state": "pending", "code": "database_unreachable", "text": SENTENCE}
+# Distinct bindings in the order asked.
+STANDS = [{"id": 1, "state": "ready"}, {"id": 2, "state": "ready"}, REFUSED, SLOW, {"id": 5, "state": "pending"}]
+
+COLUMNS = [{"name": "id", "type": "int8"}, {"name": "title", "type": "text"}, {"name": "price", "type": "numeric"},
+           {"name": "tags", "type": "_text"}, {"name": "more", "type": "jsonb"}, {"name": "done", "type": "bool"}]
+ROW = {"id": 9007199254740993, "title": "gr\u00fc\u00df dich", "price": number("12.50"), "tags": ["a", "b"],
+       "more": {"n": [1, None]}, "done": False}
+
+
+def bound(name, id_, states, state="ready", topic=""):
+    return result(name, id_, {"chan": 4, "topic": topic, "private": False, "state": state, "postgres_changes": states})
+
+
+def row(name, ids, type_, record=None, old_record=None, columns=None, errors=None, timestamp="2025-11-19T00:22:40.877Z"):
+    data = {"schema": "public", "table": "todos", "type": type_, "commit_timestamp": timestamp,
+            "columns": COLUMNS if columns is None else columns}
+    if record is not None:
+        data["record"] = record
+    if old_record is not None:
+        data["old_record"] = old_record
+    return notice(name, "postgres_changes", {"ids": ids, "data": {**data, "errors": errors}})
 
 
 def tracked(outcome, **more):
@@ -135,6 +189,23 @@ FRAMES = [
     watched("subscribe answered with presence denied", "denied", []),
     watched("subscribe answered with presence overflowed", "overflow", []),
     error("subscribe refused: bad_key", 12, 209, "bad_key"),
+
+    request("subscribe with postgres_changes, without a topic", 14, "subscribe",
+            {"wait": "joined", "keep": True, "postgres_changes": BINDINGS[:1]}),
+    request("subscribe with postgres_changes, the topic empty, every kind of binding", 15, "subscribe",
+            {"topic": "", "private": False, "postgres_changes": BINDINGS}),
+    request("subscribe with postgres_changes, everything said", 16, "subscribe",
+            {"topic": "room:4", "private": True, "broadcast": {"events": ["message"]}, "presence": {"key": "alice"},
+             "postgres_changes": BINDINGS[:2], "wait": "joined", "timeout_ms": 5000, "keep": True}),
+    request("subscribe with postgres_changes nil, as if absent", 17, "subscribe",
+            {"topic": "room:1", "postgres_changes": None}),
+    bound("subscribe answered with bindings", 14, STANDS[:1]),
+    bound("subscribe answered with bindings ready, refused, pending, and repeated", 15,
+          [*STANDS, STANDS[0], STANDS[0]], "joined"),
+    result("subscribe answered with everything", 16,
+           {"chan": 5, "topic": "room:4", "private": True, "state": "joined",
+            "presence": {"state": "pending", "snapshot": []}, "postgres_changes": STANDS[:2]}),
+    error("subscribe refused: too_many bindings", 15, 207, "too_many"),
 
     request("unsubscribe by chan", 3, "unsubscribe", {"chan": 1}),
     request("unsubscribe by topic", 3, "unsubscribe", {"topic": "room:2", "private": True}),
@@ -191,7 +262,8 @@ FRAMES = [
     result("status answered", 65536, STATUS),
     result("status answered while there is no connection", 65536,
            {**{k: v for k, v in STATUS.items() if k != "last_disconnect"}, "connection": BACKOFF, "clients": [],
-            "channels": [], "links": [{**STATUS["links"][0], "state": "backoff", "joins": 0, "rtt_ms": None}]}),
+            "channels": [], "feeds": [], "postgres_changes": [],
+            "links": [{**STATUS["links"][0], "state": "backoff", "joins": 0, "rtt_ms": None}]}),
     error("status refused: hello_first", 65536, 208, "hello_first"),
 
     request("sync", 4294967295, "sync", {}),
@@ -231,6 +303,23 @@ FRAMES = [
     notice("channel rejoining, for presence", "channel",
            {"chan": 3, "topic": "room:3", "private": False, "state": "rejoining", "code": "presence", "text": SENTENCE}),
 
+    notice("channel joined, its bindings in all states", "channel",
+           {"chan": 4, "topic": "", "private": False, "state": "joined", "postgres_changes": STANDS}),
+    notice("channel rejoining, for database changes", "channel",
+           {"chan": 5, "topic": "room:4", "private": True, "state": "rejoining", "code": "postgres_changes",
+            "text": SENTENCE, "presence": "ok",
+            "postgres_changes": [{"id": 1, "state": "pending", "code": "connection", "text": SENTENCE}]}),
+
+    row("a row inserted", [1, 2], "INSERT", record=ROW),
+    row("a row updated", [1], "UPDATE", record={**ROW, "done": True, "price": number("0.10")},
+        old_record={"id": 9007199254740993}),
+    row("a row deleted", [1, 65536], "DELETE", old_record={"id": 46}),
+    row("a row too large for the server", [1], "INSERT", record={"id": 46}, errors=["Error 413: Payload Too Large"]),
+    row("a row of a table without a primary key", [1], "UPDATE", record={}, old_record={}, columns=[], timestamp=None,
+        errors=["Error 400: Bad Request, no primary key"]),
+    row("a row that the token may not read", [1], "DELETE", old_record={}, columns=[], timestamp=None,
+        errors=["Error 401: Unauthorized"]),
+
     notice("presence, all of it", "presence", {"chan": 3, "topic": "room:3", "sync": [ALICE, CAROL]}),
     notice("presence, a leave", "presence", {"chan": 3, "topic": "room:3", "leave": [ALICE]}),
     notice("presence, every kind of change", "presence",
@@ -239,6 +328,9 @@ FRAMES = [
                        {"key": "bob", "prev": BOB["ref"], "ref": "GHlA1hXvRjMmZhnP", "state": {"n": 3}}]}),
     notice("a gap", "gap",
            {"chan": 3, "topic": "room:3", "from": 1700000000123, "to": 1700000004567, "cause": "connection"}),
+    notice("a gap of two bindings", "gap",
+           {"chan": 4, "topic": "", "from": 1700000000123, "to": 1700000004567, "cause": "undecodable",
+            "ids": [1, 4]}),
 
     notice("track, not shown any more", "track",
            {"chan": 3, "topic": "room:3", "private": False, "key": "alice", "outcome": "queued", "text": SENTENCE}),
