@@ -29,7 +29,6 @@ struct rtbc_topic;
 
 enum {
 	RTBC_SELECT_MAX = 100,
-	RTBC_BINDINGS = 500, /* of a client, unless the daemon names another number */
 	RTBC_WATCH_CODE_MAX = 32,
 	RTBC_WATCH_TEXT_MAX = 512,
 };

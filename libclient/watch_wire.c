@@ -137,7 +137,7 @@ void rtbc_watches_on_hello(struct rtb_client *c, struct rtbp_val result)
 {
 	struct rtbp_val limits = rtbp_field(result, RTBP_F_LIMITS), v;
 	const char *feature = rtbp_notice_name(RTBP_N_POSTGRES_CHANGES);
-	uint64_t limit = RTBC_BINDINGS;
+	uint64_t limit = UINT32_MAX;
 	struct rtbp_iter it;
 	struct rtbp_str s;
 
