@@ -81,6 +81,8 @@ static int armed_wait(struct rtb_client *c, int timeout_ms)
 /* What callbacks saw; they run armed, hence without the assertions of Check, which allocate. */
 struct ear {
 	int n_messages, n_ready, n_results, n_replies, n_syncs, n_changes, n_shown;
+	int n_rows, n_errors, n_flowing, n_gaps;
+	int64_t sum;
 	size_t n_present;
 	size_t event_size;
 };
@@ -138,6 +140,35 @@ static void on_track(struct rtb_tracker *tracker, const struct rtb_track *track,
 
 	(void)tracker;
 	ear->n_shown += track->state == RTB_TRACK_SHOWN;
+}
+
+static void on_row(struct rtb_watch *watch, const struct rtb_change *change, void *user)
+{
+	struct ear *ear = user;
+	int64_t id = 0;
+
+	(void)watch;
+	ear->n_rows++;
+	ear->sum += rtb_change_int(change, RTB_NEW, "id", &id) == 0 ? id : 0;
+	for (const char *const *e = change->errors; e && *e; e++)
+		ear->n_errors++;
+}
+
+static void on_status(struct rtb_watch *watch, const struct rtb_watch_status *status, void *user)
+{
+	struct ear *ear = user;
+
+	(void)watch;
+	ear->n_flowing += status->state == RTB_WATCH_READY;
+}
+
+static void on_row_gap(struct rtb_watch *watch, const struct rtb_gap *gap, void *user)
+{
+	struct ear *ear = user;
+
+	(void)watch;
+	(void)gap;
+	ear->n_gaps++;
 }
 
 /* `ref` names the one who is there. */
@@ -246,6 +277,91 @@ static struct rtb_tracker *show(struct fake *f, struct rtb_client *c, struct ear
 	return tracker;
 }
 
+static struct rtb_watch *watch(struct rtb_client *c, struct ear *ear, const char *table)
+{
+	static const char *const columns[] = { "id", "title", NULL };
+	struct rtb_watch_options o = RTB_WATCH_OPTIONS_INIT;
+	struct rtb_watch *w;
+	int r;
+
+	o.schema = "public";
+	o.table = table;
+	o.filter = "id=gt.3";
+	o.select = columns;
+	o.change = on_row;
+	o.state = on_status;
+	o.gap = on_row_gap;
+	o.user = ear;
+	TRY(r, rtb_watch(c, &o, &w));
+	ck_assert_int_eq(r, 0);
+	return w;
+}
+
+static void answer_watches(struct fake *f, struct rtb_client *c)
+{
+	struct rtbp_msg m = fake_expect(f, c, RTBP_M_SUBSCRIBE);
+
+	ck_assert_str_eq(field_json(m.params, RTBP_F_BROADCAST), "absent");
+	say_result(f, m.id,
+		   "{\"chan\":7,\"state\":\"ready\",\"postgres_changes\":["
+		   "{\"id\":1,\"state\":\"ready\"},{\"id\":2,\"state\":\"ready\"}]}");
+	fake_flush(f, c);
+}
+
+/* More words than fit where they go without an allocation. */
+static void say_row(struct fake *f)
+{
+	char json[1000] = "{\"ids\":[1,2],\"data\":{\"type\":\"INSERT\",\"schema\":\"public\","
+			  "\"table\":\"a\",\"record\":{\"id\":1.50e2},\"errors\":[";
+
+	for (int i = 0; i < 50; i++)
+		(void)strcat(json, i ? ",\"error\"" : "\"error\"");
+	(void)strcat(json, "]}}");
+	say_notice(f, RTBP_N_POSTGRES_CHANGES, json);
+}
+
+static void a_life_with_changes(struct fake *f)
+{
+	struct rtb_options o = RTB_OPTIONS_INIT;
+	struct ear ear = { 0 }, again = { 0 };
+	struct rtb_watch *a;
+	struct rtb_client *c;
+	int r;
+
+	o.socket_path = f->path;
+	TRY(r, rtb_client_new(&o, &c));
+	ck_assert_int_eq(r, 0);
+	a = watch(c, &ear, "a");
+	fake_attach(f, c);
+	(void)watch(c, &ear, "b");
+	(void)fake_expect(f, c, RTBP_M_SUBSCRIBE);
+	fake_hang_up(f);
+	UNTIL(c, rtb_client_state(c) == RTB_ATTACHING);
+	fake_attach(f, c);
+	answer_watches(f, c);
+	UNTIL(c, ear.n_flowing == 2);
+	(void)watch(c, &again, "b");
+	UNTIL(c, again.n_flowing == 1);
+	say_row(f);
+	say_notice(f, RTBP_N_GAP, "{\"chan\":7,\"from\":1,\"to\":2,\"cause\":\"x\",\"ids\":[2]}");
+	fake_flush(f, c);
+	UNTIL(c, again.n_gaps == 1);
+	ck_assert_int_eq(ear.n_rows, 2);
+	ck_assert_int_eq(ear.sum, 300);
+	ck_assert_int_eq(ear.n_errors, 100);
+	ck_assert_int_eq(ear.n_gaps, 1);
+	ck_assert_int_eq(again.n_rows, 1);
+	chaos.armed = true;
+	a = rtb_unwatch(a);
+	chaos.armed = false;
+	ck_assert_ptr_null(a);
+	(void)fake_expect(f, c, RTBP_M_SUBSCRIBE);
+	chaos.armed = true;
+	rtb_client_free(c);
+	chaos.armed = false;
+	fake_hang_up(f);
+}
+
 static void one_life(struct fake *f)
 {
 	static const char *const all[] = { "a", "*", NULL };
@@ -290,7 +406,7 @@ static void one_life(struct fake *f)
 	fake_hang_up(f);
 }
 
-static void each_allocation(int n_in_a_row)
+static void each_allocation(int n_in_a_row, void (*life)(struct fake *f))
 {
 	struct fake f;
 
@@ -299,7 +415,7 @@ static void each_allocation(int n_in_a_row)
 		chaos.n = chaos.n_failed = 0;
 		chaos.fail_from = n;
 		chaos.fail_to = n + n_in_a_row - 1;
-		one_life(&f);
+		life(&f);
 		if (!chaos.n_failed)
 			break;
 		ck_assert_int_lt(n, 1000);
@@ -311,13 +427,47 @@ static void each_allocation(int n_in_a_row)
 
 START_TEST(one_fails)
 {
-	each_allocation(1);
+	each_allocation(1, one_life);
+	each_allocation(1, a_life_with_changes);
 }
 END_TEST
 
 START_TEST(several_in_a_row_fail)
 {
-	each_allocation(4);
+	each_allocation(4, one_life);
+	each_allocation(4, a_life_with_changes);
+}
+END_TEST
+
+START_TEST(values_of_columns)
+{
+	static const char json[] = "{\"text\":\"x\",\"json\":[1,{\"a\":1.50}]}";
+	struct rtb_change change = { 0 };
+	char *text;
+	size_t size;
+	void *mp;
+	int r;
+
+	ck_assert_int_eq(rtb_json_to_msgpack(json, strlen(json), &mp, &size, NULL, 0), 0);
+	change.record = mp;
+	change.record_size = size;
+	for (long n = 1; n < 100; n++) {
+		chaos.n = chaos.n_failed = 0;
+		chaos.fail_from = chaos.fail_to = n;
+		TRY(r, rtb_change_text(&change, RTB_NEW, "text", &text));
+		ck_assert_int_eq(r, 0);
+		ck_assert_str_eq(text, "x");
+		rtb_free(text);
+		TRY(r, rtb_change_text(&change, RTB_NEW, "json", &text));
+		ck_assert_int_eq(r, 0);
+		ck_assert_str_eq(text, "[1,{\"a\":1.50}]");
+		rtb_free(text);
+		if (!chaos.n_failed)
+			break;
+	}
+	ck_assert_int_eq(chaos.n_failed, 0);
+	ck_assert_int_gt(chaos.n, 1);
+	rtb_free(mp);
 }
 END_TEST
 
@@ -357,6 +507,7 @@ int main(void)
 	tcase_add_test(t, one_fails);
 	tcase_add_test(t, several_in_a_row_fail);
 	tcase_add_test(t, payloads);
+	tcase_add_test(t, values_of_columns);
 	suite_add_tcase(suite, t);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
