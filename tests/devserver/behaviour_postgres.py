@@ -331,6 +331,31 @@ class Order(WithDatabase):
         self.assertEqual(self.rows(leaver, "realtime:other"), [["INSERT", {"id": 1, "a": None, "t": None}]], ref)
         self.assertEqual(len(self.rows(stayer)), 1)
 
+    def test_a_join_that_replaces_another(self):
+        ws, _ = self.feed(dict(NOTES, event="INSERT"))
+        self.assertEqual(ws.join(T, {"postgres_changes": [dict(NOTES, event="DELETE")]})["status"], "ok")
+        self.assertEqual(self.said(ws), "ok")
+        self.sql("insert into notes values (1); delete from notes")
+        self.assertEqual(self.rows(ws), [["DELETE", {"id": 1}]])
+
+    def test_an_ended_channel(self):
+        ws, _ = self.feed()
+        ws.push(T, "access_token", {"access_token": "nonsense"})
+        ws.expect("phx_close", T)
+        self.sql("insert into notes values (1)")
+        self.assertEqual(self.rows(ws), [])
+
+    def test_a_join_of_the_old_form(self):
+        ws = self.client()
+        topic = "realtime:public:notes:a=eq.1"
+        ws.push(topic, "phx_join", {"access_token": self.server.token()}, ref="1", join_ref="1")
+        self.assertEqual(ws.expect("phx_reply", topic)[4]["status"], "ok")
+        self.assertEqual(ws.expect("system", topic)[4]["status"], "ok")
+        self.sql("insert into notes values (1, 1), (2, 2); update notes set t = 'x'")
+        got = self.came(ws)
+        self.assertEqual([(m[:4], m[4]["type"], m[4]["record"]["id"]) for m in got],
+                         [([None, None, topic, "INSERT"], "INSERT", 1), ([None, None, topic, "UPDATE"], "UPDATE", 1)])
+
     def test_what_was_before_the_join_is_not_told(self):
         self.sql("insert into notes values (1)")
         self.markers.wait()
