@@ -170,14 +170,9 @@ static int send_unsubscribe(struct rtbc_topic *t)
 	p = rtbc_request_begin(c, RTBP_M_UNSUBSCRIBE, RTBC_IGNORE, &begin, &r);
 	if (!p)
 		return r;
-	if (t->name_size == 0 && t->chan) {
-		rtbp_pack_map(&c->out, 1);
-		rtbp_pack_field_uint(&c->out, RTBP_F_CHAN, t->chan);
-	} else {
-		rtbp_pack_map(&c->out, 2);
-		rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, t->name);
-		rtbp_pack_field_bool(&c->out, RTBP_F_PRIVATE, t->is_private);
-	}
+	rtbp_pack_map(&c->out, 2);
+	rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, t->name);
+	rtbp_pack_field_bool(&c->out, RTBP_F_PRIVATE, t->is_private);
 	id = rtbc_request_end(c, p, begin);
 	if (id < 0)
 		return (int)id;

@@ -39,7 +39,8 @@ START_TEST(one)
 	ck_assert_ptr_null(rtb_unwatch(eye.watch));
 	ck_assert_ptr_null(rtb_unwatch(NULL));
 	m = fake_expect(&f, c, RTBP_M_UNSUBSCRIBE);
-	ck_assert_str_eq(field_json(m.params, RTBP_F_CHAN), "7");
+	ck_assert_str_eq(field_json(m.params, RTBP_F_TOPIC), "\"\"");
+	ck_assert_str_eq(field_json(m.params, RTBP_F_PRIVATE), "false");
 	end(&f, c);
 }
 END_TEST

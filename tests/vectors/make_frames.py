@@ -130,7 +130,8 @@ def bound(name, id_, states, state="ready", topic=""):
     return result(name, id_, {"chan": 4, "topic": topic, "private": False, "state": state, "postgres_changes": states})
 
 
-def row(name, ids, type_, record=None, old_record=None, columns=None, errors=None, timestamp="2025-11-19T00:22:40.877Z"):
+def row(name, ids, type_, record=None, old_record=None, columns=None, errors=None,
+        timestamp="2025-11-19T00:22:40.877Z"):
     data = {"schema": "public", "table": "todos", "type": type_, "commit_timestamp": timestamp,
             "columns": COLUMNS if columns is None else columns}
     if record is not None:
@@ -210,6 +211,7 @@ FRAMES = [
     request("unsubscribe by chan", 3, "unsubscribe", {"chan": 1}),
     request("unsubscribe by topic", 3, "unsubscribe", {"topic": "room:2", "private": True}),
     request("unsubscribe from all", 3, "unsubscribe", {"all": True}),
+    request("unsubscribe from what has no topic", 3, "unsubscribe", {"topic": "", "private": False}),
     result("unsubscribe answered", 3, {}),
     error("unsubscribe refused: not_subscribed", 3, 206, "not_subscribed"),
 
