@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a daemon may say to librtbridge, and what a program does meanwhile. The input is lines:
+ *
+ *     [2,"channel",{...}]   a message of the daemon, as JSON
+ *     wA, wAt               watch table A, without a topic or in "t"
+ *     u3                    end the fourth watch
+ *     s3, x                 subscribe to "t" with presence, end that
+ *     aLINE                 one of these in the next callback
+ *     d                     the daemon hangs up, the next one answers hello
+ *
+ * Whatever comes: no callback of what has ended, all strings end, what is sent is a message, and
+ * the bindings asked for add up.
+ */
+#include "fuzz.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "libclient/client.h"
+#include "proto/rtbp_json.h"
+
+enum { N_HANDLES = 16, LINE_MAX_BYTES = 16384 };
+
+static struct {
+	struct rtb_client *c;
+	int fd; /* the daemon's end */
+	struct rtb_watch *watches[N_HANDLES];
+	struct rtb_sub *subs[N_HANDLES];
+	const char *armed; /* what the next callback does */
+	size_t armed_size;
+	struct rtbp_reader reader;
+	size_t touched;
+} world;
+
+static void act(const char *line, size_t size);
+
+static void use(const char *text)
+{
+	world.touched += strlen(text);
+}
+
+static void in_callback(void)
+{
+	const char *line = world.armed;
+
+	world.armed = NULL;
+	if (line)
+		act(line, world.armed_size);
+}
+
+/* ---- callbacks ---- */
+
+/* `user` is the place of the handle, which is empty once that has ended. */
+static void on_change(struct rtb_watch *w, const struct rtb_change *ch, void *user)
+{
+	struct rtb_watch **at = user;
+	const char *s;
+	char *text;
+	int64_t i;
+	double d;
+	size_t n;
+
+	FUZZ_CHECK(*at == w);
+	use(ch->type);
+	use(ch->schema);
+	use(ch->table);
+	use(ch->commit_timestamp);
+	for (const char *const *e = ch->errors; e && *e; e++)
+		use(*e);
+	for (int row = RTB_NEW; row <= RTB_OLD; row++) {
+		(void)!rtb_change_int(ch, (enum rtb_row)row, "id", &i);
+		(void)!rtb_change_double(ch, (enum rtb_row)row, "id", &d);
+		if (rtb_change_str(ch, (enum rtb_row)row, "id", &s, &n) == 0 && n > 0)
+			world.touched += (size_t)(s[0] + s[n - 1]);
+		if (rtb_change_text(ch, (enum rtb_row)row, "id", &text) == 0) {
+			use(text);
+			rtb_free(text);
+		}
+	}
+	in_callback();
+}
+
+static void on_state(struct rtb_watch *w, const struct rtb_watch_status *status, void *user)
+{
+	struct rtb_watch **at = user;
+
+	FUZZ_CHECK(*at == w && status->state == rtb_watch_state(w));
+	in_callback();
+	use(status->code);
+	use(status->text);
+}
+
+static void on_gap(struct rtb_watch *w, const struct rtb_gap *gap, void *user)
+{
+	struct rtb_watch **at = user;
+
+	FUZZ_CHECK(*at == w);
+	in_callback();
+	use(gap->cause);
+	use(gap->topic);
+}
+
+static void on_broadcast(struct rtb_sub *sub, const struct rtb_broadcast *msg, void *user)
+{
+	struct rtb_sub **at = user;
+
+	FUZZ_CHECK(*at == sub && msg->payload_size > 0);
+	in_callback();
+	use(msg->event);
+	use(msg->topic);
+}
+
+static void on_channel(struct rtb_sub *sub, const struct rtb_channel *ch, void *user)
+{
+	struct rtb_sub **at = user;
+
+	FUZZ_CHECK(*at == sub);
+	use(ch->code);
+	use(ch->text);
+	in_callback();
+}
+
+static void on_presence(struct rtb_sub *sub, const struct rtb_presence *p, void *user)
+{
+	const struct rtb_presence_entry *e = NULL;
+	struct rtb_sub **at = user;
+	size_t n = 0;
+
+	FUZZ_CHECK(*at == sub && (p->event == RTB_PRESENCE_SYNC) == !p->entry);
+	while ((e = rtb_presence_next(sub, e))) {
+		use(e->key);
+		use(e->ref);
+		n++;
+	}
+	FUZZ_CHECK(n == rtb_presence_count(sub));
+	in_callback();
+}
+
+static void on_sub_gap(struct rtb_sub *sub, const struct rtb_gap *gap, void *user)
+{
+	struct rtb_sub **at = user;
+
+	FUZZ_CHECK(*at == sub);
+	use(gap->cause);
+	in_callback();
+}
+
+/* ---- what the program does ---- */
+
+static void watch(const char *line, size_t size)
+{
+	struct rtb_watch_options o = RTB_WATCH_OPTIONS_INIT;
+	char table[] = { size > 1 ? line[1] : 'a', '\0' };
+	size_t i = 0;
+	int r;
+
+	while (i < N_HANDLES && world.watches[i])
+		i++;
+	if (i == N_HANDLES)
+		return;
+	o.schema = "public";
+	o.table = table;
+	o.topic = size > 2 && line[2] == 't' ? "t" : NULL;
+	o.change = on_change;
+	o.state = on_state;
+	o.gap = on_gap;
+	o.user = &world.watches[i];
+	r = rtb_watch(world.c, &o, &world.watches[i]);
+	FUZZ_CHECK(r == 0 || r == RTB_E_BINDING || r == RTB_E_FAILED);
+}
+
+static void subscribe(void)
+{
+	struct rtb_sub_options o = RTB_SUB_OPTIONS_INIT;
+	size_t i = 0;
+	int r;
+
+	while (i < N_HANDLES && world.subs[i])
+		i++;
+	if (i == N_HANDLES)
+		return;
+	o.presence = true;
+	o.handlers.broadcast = on_broadcast;
+	o.handlers.channel = on_channel;
+	o.handlers.presence = on_presence;
+	o.handlers.gap = on_sub_gap;
+	o.user = &world.subs[i];
+	r = rtb_subscribe(world.c, "t", &o, &world.subs[i]);
+	FUZZ_CHECK(r == 0 || r == RTB_E_FAILED);
+}
+
+static void act(const char *line, size_t size)
+{
+	size_t i = size > 1 ? (unsigned char)line[1] % N_HANDLES : 0;
+	void *gone;
+
+	switch (size ? line[0] : 0) {
+	case 'w':
+		watch(line, size);
+		break;
+	case 'u':
+		gone = world.watches[i];
+		world.watches[i] = NULL;
+		FUZZ_CHECK(!rtb_unwatch(gone));
+		break;
+	case 's':
+		subscribe();
+		break;
+	case 'x':
+		gone = world.subs[i];
+		world.subs[i] = NULL;
+		FUZZ_CHECK(!rtb_unsubscribe(gone));
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- the daemon ---- */
+
+static void check_asked(void)
+{
+	const struct rtbc_topic *t;
+	size_t n = 0;
+
+	TAILQ_FOREACH(t, &world.c->topics, link)
+		n += t->n_asked;
+	FUZZ_CHECK(n == world.c->n_asked);
+	FUZZ_CHECK(n <= 8 || world.c->phase != RTBC_ATTACHED);
+}
+
+static void read_client(void)
+{
+	struct rtbp_fault fault;
+	struct rtbp_msg m;
+	const uint8_t *body;
+	size_t room, size;
+	uint8_t *at;
+	ssize_t n;
+
+	for (;;) {
+		at = rtbp_reader_room(&world.reader, 65536, &room);
+		FUZZ_CHECK(at);
+		n = recv(world.fd, at, room, MSG_DONTWAIT);
+		if (n <= 0)
+			break;
+		rtbp_reader_add(&world.reader, (size_t)n);
+		while (rtbp_reader_next(&world.reader, &body, &size) == RTBP_FRAME_ONE)
+			FUZZ_CHECK(rtbp_msg_parse(body, size, &m, &fault) == 0);
+	}
+}
+
+static void turn(void)
+{
+	FUZZ_CHECK(rtb_client_process(world.c) != -ENOMEM);
+	check_asked();
+	if (world.c->phase == RTBC_WAITING)
+		world.c->attach_at = INT64_MAX / 2; /* only when the input says so */
+	read_client();
+}
+
+static void say(const char *json, size_t size)
+{
+	static const uint8_t length[RTBP_HEADER_BYTES];
+	struct rtbp_buf b = RTBP_BUF_INIT;
+
+	rtbp_buf_put(&b, length, sizeof(length));
+	if (rtbp_json_to_mp(json, size, RTBP_DEPTH_MAX, &b, NULL) == 0) {
+		rtbp_put_length(b.data, b.size - RTBP_HEADER_BYTES);
+		(void)!send(world.fd, b.data, b.size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
+	rtbp_buf_done(&b);
+	turn();
+}
+
+/* As rtbc_connect() leaves it. */
+static void attach(void)
+{
+	static const char hello[] =
+		"[1,0,null,{\"protocol\":1,\"limits\":{\"bindings\":8},\"features\":"
+		"[\"postgres_changes\"],\"connection\":{\"state\":\"online\",\"since\":1}}]";
+	struct epoll_event ev = { .events = EPOLLIN };
+	int fds[2];
+
+	if (world.c->phase != RTBC_WAITING)
+		return;
+	FUZZ_CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds));
+	FUZZ_CHECK(!epoll_ctl(world.c->epoll_fd, EPOLL_CTL_ADD, fds[0], &ev));
+	if (world.fd >= 0)
+		close(world.fd);
+	rtbp_reader_done(&world.reader);
+	world.fd = fds[1];
+	world.c->fd = fds[0];
+	world.c->wants_write = world.c->is_write_dead = false;
+	world.c->phase = RTBC_HELLO;
+	world.c->hello_by = INT64_MAX / 2;
+	say(hello, sizeof(hello) - 1);
+}
+
+static void line(const char *p, size_t size)
+{
+	switch (size ? p[0] : 0) {
+	case '[':
+		say(p, size);
+		return;
+	case 'a':
+		world.armed = p + 1;
+		world.armed_size = size - 1;
+		return;
+	case 'd':
+		(void)shutdown(world.fd, SHUT_RDWR);
+		turn();
+		attach();
+		return;
+	default:
+		act(p, size);
+		turn();
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct rtb_options o = RTB_OPTIONS_INIT;
+	const char *p = (const char *)data, *end = p + size, *nl;
+
+	memset(&world, 0, sizeof(world));
+	world.fd = -1;
+	rtbp_reader_init(&world.reader, RTBP_FRAME_MAX_UP);
+	o.socket_path = "/nonexistent/s";
+	o.name = "fuzz";
+	FUZZ_CHECK(rtb_client_new(&o, &world.c) == 0);
+	attach();
+	for (; p < end; p = nl + 1) {
+		nl = memchr(p, '\n', (size_t)(end - p));
+		nl = nl ? nl : end;
+		if (nl - p < LINE_MAX_BYTES)
+			line(p, (size_t)(nl - p));
+	}
+	world.armed = NULL;
+	FUZZ_CHECK(!rtb_client_free(world.c));
+	if (world.fd >= 0)
+		close(world.fd);
+	rtbp_reader_done(&world.reader);
+	return 0;
+}
