@@ -139,6 +139,7 @@ class Watch(Peer):
         self.chan = None
         self.pending = {}  # request: what it wants
         self.frames = 0
+        self.stopped = []  # notices that a binding which was ready is not, or was not
         super().__init__(path, name=name)
 
     # ---- requests ----
@@ -177,6 +178,10 @@ class Watch(Peer):
         else:
             if message[1] == "gap" and "ids" in message[2]:
                 self.gap(message[2])
+                self.stopped.append(message[2])
+            if message[1] == "channel" and message[2]["chan"] == self.chan:
+                if any(e["id"] in self.streams and e["state"] != "ready" for e in message[2].get("postgres_changes", [])):
+                    self.stopped.append(message[2])
             self.notices.append((message[1], message[2]))
 
     def row(self, notice):
