@@ -316,8 +316,7 @@ void binding_refused(struct binding *b, const char *code, const char *text)
 bool binding_retry(struct binding *b)
 {
 	if (b->feed) {
-		join_retry(b->feed->join);
-		join_update(b->feed->join);
+		feed_retry(b->feed);
 		return false;
 	}
 	if (b->bad && hub_now(b->hub) - b->bad_at_ms < BINDING_BAD_MS)

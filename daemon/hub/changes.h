@@ -224,6 +224,8 @@ void feed_remove(struct feed *f, unsigned i);
 unsigned feed_live(const struct feed *f);
 /* It is needed no longer: left without lingering. May be freed by it. */
 void feed_end(struct feed *f);
+/* Somebody wants what it carries: stays, or is asked for again after a refusal. */
+void feed_retry(struct feed *f);
 /* Of the join's owner. */
 void feed_trim(struct feed *f);
 size_t feed_encoded_size(const struct feed *f);

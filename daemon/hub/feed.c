@@ -153,6 +153,16 @@ static void feed_news(struct feed *f)
 		binding_news(f->items[i].binding);
 }
 
+void feed_retry(struct feed *f)
+{
+	bool was_rejected = f->join->state == JOIN_REJECTED;
+
+	join_retry(f->join);
+	if (was_rejected && f->join->state != JOIN_REJECTED)
+		feed_news(f);
+	join_update(f->join);
+}
+
 static bool sent_any(const struct feed *f)
 {
 	for (unsigned i = 0; i < f->n_items; i++) {
