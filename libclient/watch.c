@@ -280,8 +280,6 @@ void rtbc_watches_reap(struct rtbc_topic *t)
 				free(w);
 			}
 		}
-		if (!b->is_known)
-			rtbc_binding_unhash(b);
 		if (is_over(b))
 			binding_free(b);
 	}

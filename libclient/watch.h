@@ -46,7 +46,7 @@ struct rtbc_binding {
 				 still wanted */
 	bool is_left_out;     /* over the limit: not asked for */
 	bool is_known;        /* a request with it was answered: its id means something */
-	bool is_hashed;
+	bool is_hashed;       /* under its id, known or not any more */
 	uint64_t id;
 	uint64_t row; /* the last row (client->n_rows) or gap that was told to its watches */
 	enum rtb_binding_state state;

@@ -52,6 +52,8 @@ START_TEST(names)
 	ck_assert_int_eq(try(c, &o), RTB_E_BINDING);
 	o.schema = "*";
 	ck_assert_int_eq(try(c, &o), 0);
+	ck_assert_ptr_nonnull(strstr(rtb_strerror(RTB_E_BINDING), "a schema or a table"));
+	ck_assert_ptr_nonnull(strstr(rtb_strerror(RTB_E_TYPE), "another type"));
 	end(&f, c);
 }
 END_TEST

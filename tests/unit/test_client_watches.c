@@ -384,7 +384,7 @@ static void wait_inside(struct eye *eye)
 
 START_TEST(waiting)
 {
-	struct eye a = { 0 }, b = { 0 };
+	struct eye a = { 0 }, b = { 0 }, again = { 0 };
 	struct rtb_client *c;
 	struct fake f;
 	uint32_t id;
@@ -404,6 +404,10 @@ START_TEST(waiting)
 	say_row(&f, "1", 1);
 	fake_flush(&f, c);
 	HEARD(&a, "ready +1 ");
+	/* Ready before it was made; not before it was told, however. */
+	watch_table(c, &again, "a");
+	ck_assert_int_eq(rtb_wait_watch(again.watch, 60000), 0);
+	ck_assert_str_eq(again.heard, "ready ");
 	/* Refused, with the server's words. */
 	watch_table(c, &b, "b");
 	id = expect_bindings(&f, c, "[" TABLE("a") "," TABLE("b") "]");
