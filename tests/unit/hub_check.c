@@ -2,6 +2,8 @@
 /* What must be true of a hub whenever a turn has ended. */
 #include "hub_fixture.h"
 
+#include <string.h>
+
 static void check_slot(struct slot *slot, const struct chan *ch, const struct join *j)
 {
 	struct tracker *t;
@@ -30,11 +32,14 @@ static void check_slot(struct slot *slot, const struct chan *ch, const struct jo
 
 static void check_subs(struct chan *ch)
 {
+	unsigned n = 0, n_on_channel = 0;
 	struct sub *s;
-	unsigned n = 0;
 
 	TAILQ_FOREACH(s, &ch->subs, in_chan) {
 		MUST(s->chan == ch);
+		MUST(s->on_channel || (!s->broadcasts && !s->presence && s->n_wants));
+		MUST(!s->has_news);
+		n_on_channel += s->on_channel;
 		MUST(s->peer->state == PEER_READY);
 		MUST(s->answered || s->waiting);
 		MUST(s->waiting == s->timer.armed);
@@ -43,6 +48,7 @@ static void check_subs(struct chan *ch)
 		n++;
 	}
 	MUST(n == ch->n_subs);
+	MUST(n_on_channel == ch->n_on_channel);
 }
 
 static void check_sends(struct chan *ch)
@@ -72,8 +78,10 @@ static void check_chan(struct hub *hub, struct chan *ch)
 
 	MUST(!ch->dead);
 	MUST(chan_find(hub, ch->topic, ch->is_private) == ch);
-	MUST(j || !TAILQ_EMPTY(&ch->spills));
-	MUST(j || (!ch->n_subs && !ch->n_sends && !ch->slot.n_trackers && !ch->room.fold));
+	MUST(j || ch->n_subs || ch->proof || !TAILQ_EMPTY(&ch->spills));
+	MUST(j || (!ch->n_on_channel && !ch->n_sends && !ch->slot.n_trackers && !ch->room.fold));
+	MUST(!ch->feed || (ch->feed->chan == ch && !ch->feed->is_proof && ch->feed->join == j));
+	MUST(!ch->proof || (ch->proof->chan == ch && ch->proof->is_proof));
 	MUST(!j || j->owner == ch);
 	check_subs(ch);
 	check_sends(ch);
@@ -110,6 +118,135 @@ static void check_join(struct hub *hub, struct join *j)
 		MUST((j->ops->misfit(j) != NULL) == j->rejoin_timer.armed);
 	else
 		MUST(!j->rejoin_timer.armed);
+}
+
+/* ---- database changes ---- */
+
+static bool has_item(const struct feed *f, const struct binding *b)
+{
+	for (unsigned i = 0; i < f->n_items; i++) {
+		if (f->items[i].binding == b)
+			return true;
+	}
+	return false;
+}
+
+static void check_items(struct hub *hub, const struct feed *f)
+{
+	unsigned max = f->chan && !f->is_proof ? CHAN_BINDINGS : FEED_BINDINGS;
+
+	MUST(f->n_items <= max);
+	for (unsigned i = 0; i < f->n_items; i++) {
+		const struct feed_item *item = &f->items[i];
+		struct binding *b = item->binding;
+
+		MUST(RB_FIND(binding_id_tree, &hub->bindings_by_id, b) == b);
+		MUST(!item->sent || f->join->state == JOIN_JOINED || f->join->live ||
+		     f->state == FEED_OVER);
+		for (unsigned k = 0; k < i; k++)
+			MUST(f->items[k].binding != b);
+		/* What it says it delivers the server's channel has. */
+		if (f->state == FEED_READY && b->feed == f && b->n_wants && !f->chan)
+			MUST(item->sent);
+	}
+}
+
+static void check_feed(struct hub *hub, struct feed *f)
+{
+	unsigned n_sources = 0;
+	struct feed *other;
+
+	MUST(f->join);
+	if (!f->chan || f->is_proof)
+		MUST(f->join->owner == f);
+	else
+		MUST(f->chan->feed == f);
+	if (f->is_proof)
+		MUST(f->chan->proof == f);
+	if (f->state == FEED_READY || f->state == FEED_PENDING)
+		MUST(f->join->state == JOIN_JOINED);
+	check_items(hub, f);
+	TAILQ_FOREACH(other, &hub->feeds, entry) {
+		n_sources += other->into == f;
+		if (f->into == other)
+			MUST(other->state != FEED_OVER);
+	}
+	MUST(n_sources == f->n_sources);
+	MUST(!f->into || !f->n_sources);
+	MUST(!f->overlaps || (f->state == FEED_READY && (f->n_sources || f->overlap_timer.armed)));
+	MUST(TAILQ_EMPTY(&f->twins) == (f->n_twins == 0)); /* the element is feed_merge.c's own */
+	MUST(!f->n_twins || f->overlaps || f->n_sources);
+}
+
+static void check_binding(struct hub *hub, struct binding *b)
+{
+	unsigned n_wants = 0, n_items = 0;
+	const char *code, *text;
+	struct feed *f;
+	struct want *w;
+
+	MUST(b->n_wants || b->n_items);
+	MUST(RB_FIND(binding_text_tree, &hub->bindings, b) == b);
+	TAILQ_FOREACH(w, &b->wants, in_binding) {
+		MUST(w->binding == b);
+		MUST(!w->is_repeated);
+		MUST(!w->gap); /* told by now */
+		MUST(w->sub->peer->state == PEER_READY);
+		MUST(!w->flowed || w->answered);
+		n_wants++;
+	}
+	TAILQ_FOREACH(f, &hub->feeds, entry)
+		n_items += has_item(f, b);
+	MUST(n_wants == b->n_wants);
+	MUST(n_items == b->n_items);
+	MUST(!b->feed || (has_item(b->feed, b) && b->feed->state != FEED_OVER && !b->bad));
+	MUST(!b->n_wants || b->feed || b->bad);
+	if (b->n_wants && b->bad)
+		MUST(hub->bindings_timer.armed && hub->bindings_timer.at_ms >= hub_now(hub));
+	if (strcmp(binding_state(b, &code, &text), "ready") == 0)
+		MUST(!b->gap_from_wall_ms);
+}
+
+static void check_wants(struct peer *p)
+{
+	struct sub *s;
+	struct want *w;
+	unsigned n = 0;
+
+	TAILQ_FOREACH(s, &p->subs, in_peer) {
+		n += s->n_wants;
+		for (unsigned i = 0; i < s->n_wants; i++) {
+			bool found = false;
+
+			TAILQ_FOREACH(w, &s->wants[i].binding->wants, in_binding)
+				found |= w->sub == s;
+			MUST(found);
+			MUST(s->wants[i].sub == s);
+		}
+	}
+	MUST(n == p->n_bindings);
+	MUST(n <= p->hub->conf.max_bindings);
+}
+
+static void check_changes(struct hub *hub)
+{
+	unsigned n_bindings = 0, n_texts = 0, n_feeds = 0;
+	struct binding *b;
+	struct feed *f;
+
+	MUST(TAILQ_EMPTY(&hub->subs_with_news));
+	TAILQ_FOREACH(f, &hub->feeds, entry) {
+		check_feed(hub, f);
+		n_feeds++;
+	}
+	MUST(n_feeds == hub->n_feeds);
+	RB_FOREACH(b, binding_id_tree, &hub->bindings_by_id) {
+		check_binding(hub, b);
+		n_bindings++;
+	}
+	RB_FOREACH(b, binding_text_tree, &hub->bindings)
+		n_texts++;
+	MUST(n_bindings == hub->n_bindings && n_texts == n_bindings);
 }
 
 static void check_link(struct hub *hub, struct link *link)
@@ -157,6 +294,7 @@ static void check_peer(struct hub *hub, struct peer *p)
 		n_sends += r->kind == REQUEST_SEND;
 	}
 	MUST(n_subs == p->n_subs);
+	check_wants(p);
 	MUST(n_sends == p->queued.n + p->given.n);
 	MUST(p->queued.n || !p->queued.bytes);
 	MUST(p->given.n || !p->given.bytes);
@@ -206,6 +344,7 @@ void hub_check(struct hub *hub)
 	}
 	MUST(n_peers == hub->n_peers);
 	check_chans(hub);
+	check_changes(hub);
 	RB_FOREACH(j, join_id_tree, &hub->joins) {
 		check_join(hub, j);
 		n_joins++;

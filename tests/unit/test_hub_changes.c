@@ -1,0 +1,924 @@
+/* SPDX-License-Identifier: MIT */
+/* Stories about one feed of database changes: asking, answers, what the server says, rows, gaps. */
+#include "hub_changes_server.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define T(table)       "{'schema':'public','table':'" table "'}"
+#define ON(table)      "{'event':'*','schema':'public','table':'" table "'}"
+#define ASK(bindings)  "{'postgres_changes':[" bindings "]}"
+#define ROW(type, n)   "{'type':'" type "','record':{'n':" n "}}"
+#define TOLD(ids, row) "[2,'postgres_changes',{'ids':[" ids "],'data':" row "}]"
+#define HEAD           "'chan':1,'topic':'','private':false,"
+#define READY(id)      "{'id':" id ",'state':'ready'}"
+#define PENDING(id)    "{'id':" id ",'state':'pending'}"
+#define CHANNEL(state, bindings) \
+	"[2,'channel',{" HEAD "'state':'" state "','postgres_changes':[" bindings "]}]"
+#define ANSWER(id, state, bindings) \
+	"[1," id ",null,{" HEAD "'state':'" state "','postgres_changes':[" bindings "]}]"
+#define SUBSCRIBED   "Subscribed to PostgreSQL"
+#define TROUBLE      "{:error, \\'Too many database timeouts\\'}"
+#define TROUBLE_CODE "unknown"
+
+static struct fake_peer *a, *b;
+
+static void setup(void)
+{
+	rig_setup_online();
+	a = peer_ready();
+	b = peer_ready();
+}
+
+/* a has the binding 1 to table t, with the server's id 11. */
+static struct line flowing(void)
+{
+	struct line join;
+
+	peer_ask(a, 1, "subscribe", ASK(T("t")));
+	join = server_feed(ON("t"), "11");
+	expect(a, ANSWER("1", "ready", READY("1")));
+	return join;
+}
+
+static void row(const struct line *join, const char *ids, unsigned n)
+{
+	char data[100];
+
+	snprintf(data, sizeof(data), ROW("INSERT", "%u"), n);
+	server_row(join, ids, data);
+}
+
+START_TEST(from_asking_to_the_end)
+{
+	struct line join;
+
+	peer_ask(a, 1, "subscribe", ASK(T("t")));
+	join = expect_feed(ON("t"));
+	expect_nothing(a);
+	server_takes(&join, "11");
+	/* Nothing was promised before the server says that they flow. */
+	row(&join, "11", 0);
+	expect_nothing(a);
+	server_system(&join, true, SUBSCRIBED);
+	expect(a, ANSWER("1", "ready", READY("1")));
+	row(&join, "11", 1);
+	expect(a, TOLD("1", ROW("INSERT", "1")));
+	server_row(&join, "11", "{'type':'DELETE','old_record':{'id':5}}");
+	expect(a, TOLD("1", "{'type':'DELETE','old_record':{'id':5}}"));
+	expect_nothing(b);
+	/* Said again, after a change of the token: no news. */
+	server_system(&join, true, SUBSCRIBED);
+	expect_nothing(a);
+	peer_ask(a, 2, "unsubscribe", "{'chan':1}");
+	expect(a, "[1,2,null,{}]");
+	row(&join, "11", 2);
+	expect_nothing(a);
+	advance(1999);
+	expect_no_frame();
+	advance(1);
+	server_left(&join);
+	ck_assert_uint_eq(rig.hub->n_feeds, 0);
+	ck_assert_uint_eq(rig.hub->n_bindings, 0);
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(answered_when_joined)
+{
+	struct line join;
+
+	peer_ask(a, 1, "subscribe",
+		 "{'topic':'name','wait':'joined','postgres_changes':[" T("t") "]}");
+	join = expect_feed(ON("t"));
+	expect_nothing(a);
+	server_takes(&join, "11");
+	expect(a, "[1,1,null,{'chan':1,'topic':'name','private':false,'state':'joined',"
+		  "'postgres_changes':[" PENDING("1") "]}]");
+	row(&join, "11", 1);
+	expect_nothing(a);
+	server_system(&join, true, SUBSCRIBED);
+	/* What never flowed was never interrupted: no gap. */
+	expect(a, "[2,'channel',{'chan':1,'topic':'name','private':false,'state':'ready',"
+		  "'postgres_changes':[" READY("1") "]}]");
+	expect_nothing(a);
+	row(&join, "11", 2);
+	expect(a, TOLD("1", ROW("INSERT", "2")));
+}
+END_TEST
+
+/* Said in many ways, it is the same. */
+START_TEST(equal_bindings)
+{
+	struct line join;
+
+	peer_ask(a, 1, "subscribe",
+		 "{'postgres_changes':[{'event':'insert','schema':'public','table':'t'},"
+		 "{'table':'t','schema':'public','filter':'','select':[],'event':'INSERT'},"
+		 "{'schema':'public','table':'t','event':'InSeRt','filter':null,'select':null},"
+		 "{'schema':'*'}]}");
+	join = server_feed("{'event':'INSERT','schema':'public','table':'t'},"
+			   "{'event':'*','schema':'*'}",
+			   "11,12");
+	expect(a, ANSWER("1", "ready", READY("1") "," READY("1") "," READY("1") "," READY("2")));
+	row(&join, "12,11,11,12", 1);
+	expect(a, TOLD("2,1", ROW("INSERT", "1")));
+	expect_nothing(a);
+	/* And another client's is the same. */
+	peer_ask(b, 1, "subscribe", ASK("{'schema':'public','table':'t','event':'iNSERT'}"));
+	expect(b, "[1,1,null,{'chan':1,*'state':'ready','postgres_changes':[" READY("1") "]}]");
+	expect_no_frame();
+	row(&join, "11", 2);
+	expect(a, TOLD("1", ROW("INSERT", "2")));
+	expect(b, TOLD("1", ROW("INSERT", "2")));
+	server_ends(&join);
+	/* Told once, though asked three times. */
+	expect(a, "[2,'channel',{*'postgres_changes':[{'id':1,*},{'id':2,*}]}]");
+}
+END_TEST
+
+/* All that a binding may have goes to the server as it was said. */
+START_TEST(what_is_sent)
+{
+	peer_ask(a, 1, "subscribe",
+		 ASK("{'event':'update','schema':'public','table':'t','filter':'a=eq.x,b=in.(1,2)',"
+		     "'select':['id','a'],'later':1}"));
+	expect_feed("{'event':'UPDATE','schema':'public','table':'t','filter':'a=eq.x,b=in.(1,2)',"
+		    "'select':['id','a']}");
+	peer_ask(a, 2, "subscribe", "{'topic':'x','postgres_changes':[{'table':'*'}]}");
+	expect_feed("{'event':'*','table':'*'}");
+	/* As if absent. */
+	peer_ask(a, 3, "subscribe", "{'topic':'y','postgres_changes':[]}");
+	expect_frame("[*,*,'realtime:y','phx_join',{*'postgres_changes':[],*");
+	peer_ask(a, 4, "subscribe", "{'topic':'z','postgres_changes':null}");
+	expect_frame("[*,*,'realtime:z','phx_join',{*'postgres_changes':[],*");
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(wrong_requests)
+{
+	static const char *const cases[][2] = {
+		{ "1", "postgres_changes is an array*" },
+		{ "{}", "postgres_changes is an array*" },
+		{ "[1]", "postgres_changes[0]: a binding is a map" },
+		{ "[{'table':'t'},[]]", "postgres_changes[1]: a binding is a map" },
+		{ "[{}]", "postgres_changes[0]: a schema or a table is missing" },
+		{ "[{'table':''}]", "postgres_changes[0]: table is 1 to 255 bytes*" },
+		{ "[{'table':7}]", "postgres_changes[0]: table is 1 to 255 bytes*" },
+		{ "[{'table':'a\\u0007b'}]", "postgres_changes[0]: table is*" },
+		{ "[{'table':'t'},{'table':'t'},{'schema':[]}]",
+		  "postgres_changes[2]: schema is*" },
+		{ "[{'schema':'s','filter':'a=eq.1'}]", "postgres_changes[0]: a filter needs a*" },
+		{ "[{'table':'t','filter':1}]", "postgres_changes[0]: filter is a string*" },
+		{ "[{'table':'t','filter':'a\\nb'}]", "postgres_changes[0]: filter is a string*" },
+		{ "[{'table':'t','event':'TRUNCATE'}]", "postgres_changes[0]: event is*" },
+		{ "[{'table':'t','event':''}]", "postgres_changes[0]: event is*" },
+		{ "[{'table':'t','event':1}]", "postgres_changes[0]: event is a string" },
+		{ "[{'table':'t','select':'id'}]", "postgres_changes[0]: select is an array*" },
+		{ "[{'table':'t','select':[1]}]", "postgres_changes[0]: a column's name*" },
+		{ "[{'table':'t','select':['']}]", "postgres_changes[0]: a column's name*" },
+	};
+	char params[200], answer[300];
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		snprintf(params, sizeof(params), "{'postgres_changes':%s}", cases[i][0]);
+		peer_ask(a, i, "subscribe", params);
+		snprintf(answer, sizeof(answer), "[1,%u,[200,'bad_request','%s',null],null]", i,
+			 cases[i][1]);
+		expect(a, answer);
+	}
+	peer_ask(a, 100, "subscribe", "{'postgres_changes':[]}");
+	expect(a, "[1,100,[200,'bad_request','topic is a string',null],null]");
+	peer_ask(a, 101, "subscribe", "{'broadcast':{},'postgres_changes':[{'table':'t'}]}");
+	expect(a, "[1,101,[200,'bad_request','topic is a string',null],null]");
+	peer_ask(a, 102, "subscribe", "{'topic':7,'postgres_changes':[{'table':'t'}]}");
+	expect(a, "[1,102,[200,'bad_request','topic is a string',null],null]");
+	peer_ask(a, 103, "subscribe", "{'topic':'rtbridge:1','postgres_changes':[{'table':'t'}]}");
+	expect(a, "[1,103,[201,'bad_topic',*");
+	peer_ask(a, 104, "subscribe",
+		 "{'topic':'','presence':{},'postgres_changes':[{'table':'t'}]}");
+	expect(a, "[1,104,[201,'bad_topic',*");
+	expect_no_frame();
+	ck_assert_uint_eq(rig.hub->n_bindings, 0);
+}
+END_TEST
+
+static void binding_of_size(char *params, size_t size, size_t filter)
+{
+	int n = snprintf(params, size, "{'postgres_changes':[{'table':'t','filter':'a=eq.");
+
+	memset(params + n, 'x', filter);
+	snprintf(params + (size_t)n + filter, size - (size_t)n - filter, "'}]}");
+}
+
+START_TEST(sizes)
+{
+	/* {"event":"*","table":"t","filter":"a=eq."} */
+	static const size_t around = 42;
+	char params[10000];
+	size_t n;
+
+	binding_of_size(params, sizeof(params), 8192 - around);
+	peer_ask(a, 1, "subscribe", params);
+	expect_frame("[*,'phx_join',*");
+	binding_of_size(params, sizeof(params), 8192 - around + 1);
+	peer_ask(a, 2, "subscribe", params);
+	expect(a, "[1,2,[200,'bad_request','postgres_changes[0]: *8 KiB*',null],null]");
+	for (unsigned columns = 100; columns <= 101; columns++) {
+		n = (size_t)snprintf(params, sizeof(params),
+				     "{'topic':'c','postgres_changes':[{'schema':'s','table':'t',"
+				     "'select':[");
+		for (unsigned i = 0; i < columns; i++)
+			n += (size_t)snprintf(params + n, sizeof(params) - n, "%s'c%u'",
+					      i ? "," : "", i);
+		snprintf(params + n, sizeof(params) - n, "]}]}");
+		peer_ask(a, columns, "subscribe", params);
+	}
+	expect(a, "[1,101,[200,'bad_request','postgres_changes[0]: select is*100*',null],null]");
+	expect_feed("*'c99']}");
+	expect_no_frame();
+}
+END_TEST
+
+/* Everything that was asked for, of the channel and of the database. */
+START_TEST(with_a_channel)
+{
+	struct line join, feed;
+
+	peer_ask(a, 1, "subscribe", "{'topic':'t','broadcast':{},'postgres_changes':[" T("t") "]}");
+	feed = expect_feed(ON("t"));
+	join = *expect_frame("[*,*,'realtime:t','phx_join',{*'postgres_changes':[],*");
+	server_takes(&feed, "11");
+	server_system(&feed, true, SUBSCRIBED);
+	expect_nothing(a);
+	server_reply(&join, true, "{'postgres_changes':[]}");
+	expect(a, "[1,1,null,{'chan':1,'topic':'t','private':false,'state':'ready',"
+		  "'postgres_changes':[" READY("1") "]}]");
+	server_broadcast("t", "e", "1");
+	row(&feed, "11", 1);
+	expect(a, "[2,'broadcast',*");
+	expect(a, TOLD("1", ROW("INSERT", "1")));
+	/* The channel's end is none of the feed's, and the other way round. */
+	server_ends(&join);
+	expect(a,
+	       "[2,'channel',{*'state':'rejoining','postgres_changes':[" READY("1") "],'code':*");
+	row(&feed, "11", 2);
+	expect(a, TOLD("1", ROW("INSERT", "2")));
+	advance(5000);
+	server_join("t");
+	expect(a, "[2,'gap',{'chan':1,'topic':'t','from':*,'to':*,'cause':*'}]");
+	expect(a, "[2,'channel',{*'state':'ready','postgres_changes':[" READY("1") "]}]");
+	server_ends(&feed);
+	expect(a,
+	       "[2,'channel',{*'state':'joined','postgres_changes':[{'id':1,'state':'pending',*");
+	server_broadcast("t", "e", "1");
+	expect(a, "[2,'broadcast',*");
+	/* Changed to the changes alone: the channel goes. */
+	peer_ask(a, 2, "subscribe", "{'topic':'t','postgres_changes':[" T("t") "]}");
+	server_broadcast("t", "e", "2");
+	expect_nothing(a);
+	advance(10000);
+	expect_frame("[*,'" FEED_TOPIC "','phx_join',*");
+}
+END_TEST
+
+/* What comes between two moments of the story is missed, and told as such. */
+static void expect_gap(struct fake_peer *p, const char *ids, int64_t from, int64_t to,
+		       const char *cause)
+{
+	char pattern[400];
+
+	snprintf(pattern, sizeof(pattern),
+		 "[2,'gap',{'chan':1,'topic':'','from':%" PRId64 ",'to':%" PRId64
+		 ",'cause':'%s','ids':[%s]}]",
+		 from, to, cause, ids);
+	expect(p, pattern);
+}
+
+START_TEST(connection_lost)
+{
+	struct line join = flowing();
+	int64_t from;
+
+	row(&join, "11", 1);
+	expect(a, TOLD("1", ROW("INSERT", "1")));
+	from = clock_wall(&rig.clock);
+	advance(3000);
+	server_drop(SESSION_FAULT_LOST, "lost");
+	expect(a, "[2,'channel',{" HEAD "'state':'rejoining','postgres_changes':[{'id':1,"
+		  "'state':'pending','code':'connection','text':*}]}]");
+	expect(a, "[2,'connection',*");
+	advance(1500);
+	server_open();
+	expect(a, "[2,'connection',*");
+	join = expect_feed(ON("t"));
+	server_takes(&join, "12");
+	expect(a, CHANNEL("joined", PENDING("1")));
+	row(&join, "12", 2);
+	expect_nothing(a);
+	advance(700);
+	server_system(&join, true, SUBSCRIBED);
+	expect_gap(a, "1", from, clock_wall(&rig.clock), "connection");
+	expect(a, CHANNEL("ready", READY("1")));
+	row(&join, "12", 3);
+	expect(a, TOLD("1", ROW("INSERT", "3")));
+	expect_nothing(a);
+}
+END_TEST
+
+START_TEST(channel_closed)
+{
+	struct line join = flowing();
+	int64_t from = clock_wall(&rig.clock);
+
+	peer_ask(b, 1, "subscribe", ASK(T("t") "," T("t")));
+	expect(b, "[1,1,null,*");
+	server_ends(&join);
+	expect(a, "[2,'channel',{" HEAD "'state':'rejoining',*'pending','code':'unknown','text':"
+		  "'the server closed the channel'}]}]");
+	expect(b, "[2,'channel',{*");
+	row(&join, "11", 1);
+	expect_nothing(a);
+	advance(5000);
+	join = server_feed(ON("t"), "11");
+	expect(a, CHANNEL("joined", PENDING("1")));
+	expect_gap(a, "1", from, clock_wall(&rig.clock), "unknown");
+	expect(a, CHANNEL("ready", READY("1")));
+	expect(b, CHANNEL("joined", PENDING("1")));
+	expect_gap(b, "1", from, clock_wall(&rig.clock), "unknown");
+	expect(b, CHANNEL("ready", READY("1")));
+	/* Who comes now misses nothing. */
+	peer_ask(a, 2, "subscribe", "{'topic':'x','postgres_changes':[" T("t") "]}");
+	expect(a, "[1,2,null,{'chan':2,*'ready',*");
+	row(&join, "11", 2);
+	expect(a, TOLD("1", ROW("INSERT", "2")));
+	expect_nothing(a);
+}
+END_TEST
+
+/* The server's own trouble: it tries again by itself, and what comes until then is missed. */
+START_TEST(trouble_that_passes)
+{
+	struct line join;
+	int64_t from;
+
+	peer_ask(a, 1, "subscribe", ASK(T("t")));
+	join = expect_feed(ON("t"));
+	server_takes(&join, "11");
+	server_system(&join, false, TROUBLE);
+	expect_nothing(a);
+	advance(5000);
+	server_system(&join, true, SUBSCRIBED);
+	expect(a, ANSWER("1", "ready", READY("1")));
+	from = clock_wall(&rig.clock);
+	advance(1000);
+	from = clock_wall(&rig.clock);
+	server_system(&join, false, TROUBLE);
+	expect(a, "[2,'channel',{" HEAD "'state':'joined','postgres_changes':[{'id':1,'state':"
+		  "'pending','code':'" TROUBLE_CODE "','text':'{:error, *timeouts*}'}]}]");
+	row(&join, "11", 1);
+	expect_nothing(a);
+	server_system(&join, false, TROUBLE);
+	advance(5000);
+	expect(a, "[2,'channel',{*'pending','code':'" TROUBLE_CODE "',*");
+	expect_no_frame();
+	server_system(&join, true, SUBSCRIBED);
+	expect_gap(a, "1", from, clock_wall(&rig.clock), TROUBLE_CODE);
+	expect(a, CHANNEL("ready", READY("1")));
+	row(&join, "11", 2);
+	expect(a, TOLD("1", ROW("INSERT", "2")));
+	expect_nothing(a);
+}
+END_TEST
+
+START_TEST(refused)
+{
+	struct line join;
+
+	peer_ask(a, 1, "subscribe", ASK(T("bad")));
+	join = expect_feed(ON("bad"));
+	server_takes(&join, "11");
+	server_system(&join, false, BAD_TEXT);
+	expect(a, "[1,1,null,{" HEAD "'state':'ready','postgres_changes':[{'id':1,'state':'error',"
+		  "'code':'binding_refused','text':'Unable to subscribe to changes*'}]}]");
+	server_left(&join);
+	/* The refusal answers for a while. */
+	advance(9000);
+	peer_ask(b, 1, "subscribe", ASK(T("bad")));
+	expect(b, "[1,1,null,{*'error','code':'binding_refused',*");
+	expect_no_frame();
+	advance(1000);
+	peer_ask(b, 2, "subscribe", "{'topic':'x','postgres_changes':[" T("bad") "]}");
+	expect(a, CHANNEL("joining", PENDING("1")));
+	join = expect_feed(ON("bad"));
+	server_takes(&join, "11");
+	server_system(&join, true, SUBSCRIBED);
+	expect(a, CHANNEL("joined", PENDING("1")));
+	/* Nobody was ever told that they flow: no gap. */
+	expect(a, CHANNEL("ready", READY("1")));
+	expect(b, "[2,'channel',{'chan':1,*'joining',*");
+	expect(b, "[2,'channel',{'chan':1,*'joined',*");
+	expect(b, "[2,'channel',{'chan':1,*'ready',*");
+	expect(b, "[1,2,null,{'chan':2,*'ready',*");
+	row(&join, "11", 1);
+	expect(a, TOLD("1", ROW("INSERT", "1")));
+	expect(b, TOLD("1", ROW("INSERT", "1")));
+}
+END_TEST
+
+/* The table may be there one day: tried by itself, ever more seldom. */
+START_TEST(refused_and_tried_again)
+{
+	static const unsigned pauses[] = { 60000, 120000, 240000, 480000, 600000, 600000 };
+	struct line join;
+
+	peer_ask(a, 1, "subscribe", ASK(T("bad")));
+	for (unsigned i = 0; i < sizeof(pauses) / sizeof(*pauses); i++) {
+		join = expect_feed(ON("bad"));
+		server_takes(&join, "11");
+		server_system(&join, false, BAD_TEXT);
+		server_left(&join);
+		advance(pauses[i] - 1);
+		expect_no_frame();
+		advance(1);
+	}
+	join = server_feed(ON("bad"), "11");
+	/* Then it is closed, and refused, and begins anew. */
+	server_system(&join, false, BAD_TEXT);
+	server_left(&join);
+	advance(59999);
+	expect_no_frame();
+	advance(1);
+	expect_feed(ON("bad"));
+}
+END_TEST
+
+/* Somebody who had it ready, until the table left the publication. */
+START_TEST(refused_later)
+{
+	struct line join = flowing();
+	int64_t from;
+
+	advance(1000);
+	from = clock_wall(&rig.clock);
+	server_system(&join, false, BAD_TEXT);
+	expect(a, "[2,'channel',{" HEAD "'state':'ready','postgres_changes':[{'id':1,'state':"
+		  "'error','code':'binding_refused',*");
+	server_left(&join);
+	row(&join, "11", 1);
+	advance(60000);
+	join = expect_feed(ON("t"));
+	expect(a,
+	       "[2,'channel',{" HEAD "'state':'rejoining','postgres_changes':[" PENDING("1") "]}]");
+	server_takes(&join, "11");
+	expect(a, CHANNEL("joined", PENDING("1")));
+	server_system(&join, true, SUBSCRIBED);
+	expect_gap(a, "1", from, clock_wall(&rig.clock), "binding_refused");
+	expect(a, CHANNEL("ready", READY("1")));
+	expect_nothing(a);
+}
+END_TEST
+
+/* What stays flows on while the rest changes. */
+START_TEST(changed_without_a_hole)
+{
+	struct line first = flowing(), second;
+
+	peer_ask(a, 2, "subscribe", ASK(T("u") "," T("t")));
+	expect(a, CHANNEL("rejoining", PENDING("2") "," READY("1")));
+	row(&first, "11", 1);
+	expect(a, TOLD("1", ROW("INSERT", "1")));
+	second = expect_feed(ON("u"));
+	server_takes(&second, "21");
+	row(&first, "11", 2);
+	expect(a, "[2,'channel',{*'joined','postgres_changes':[{'id':2,'state':'pending'}," READY(
+			  "1") "]}]");
+	expect(a, TOLD("1", ROW("INSERT", "2")));
+	server_system(&second, true, SUBSCRIBED);
+	expect(a, "[2,'channel',*'ready','postgres_changes':[" READY("2") "," READY("1") "]}]");
+	expect(a, ANSWER("2", "ready", READY("2") "," READY("1")));
+	row(&first, "11", 3);
+	expect(a, TOLD("1", ROW("INSERT", "3")));
+	/* And away with the first one. */
+	peer_ask(a, 3, "subscribe", ASK(T("u")));
+	expect(a, ANSWER("3", "ready", READY("2")));
+	row(&first, "11", 4);
+	row(&second, "21", 5);
+	expect(a, TOLD("2", ROW("INSERT", "5")));
+	advance(1000);
+	/* Back in time: it flows still. */
+	peer_ask(a, 4, "subscribe", ASK(T("t")));
+	expect(a, ANSWER("4", "ready", READY("1")));
+	row(&first, "11", 6);
+	expect(a, TOLD("1", ROW("INSERT", "6")));
+	advance(2000);
+	server_left(&second);
+	advance(10000);
+	expect_no_frame();
+	expect_nothing(a);
+}
+END_TEST
+
+START_TEST(who_gets_what)
+{
+	struct line join;
+
+	peer_ask(
+		a, 1, "subscribe",
+		ASK("{'event':'INSERT','table':'t'},{'event':'UPDATE','table':'t'},{'table':'*'}"));
+	join = server_feed("*", "1,2,3");
+	expect(a, "[1,1,null,*");
+	peer_ask(b, 1, "subscribe", ASK("{'event':'update','table':'t'}"));
+	expect(b, "[1,1,null,*'ready'}]}]");
+	/* An old server sends every type: sorted out here. One message, whoever it is for. */
+	server_row(&join, "1,2,3", ROW("INSERT", "1"));
+	expect(a, TOLD("1,3", ROW("INSERT", "1")));
+	expect_nothing(b);
+	server_row(&join, "3,2,1", ROW("UPDATE", "2"));
+	expect(a, TOLD("3,2", ROW("UPDATE", "2")));
+	expect(b, TOLD("3,2", ROW("UPDATE", "2")));
+	server_row(&join, "1,2", ROW("DELETE", "3"));
+	expect_nothing(a);
+	server_row(&join, "2,3", ROW("DELETE", "3"));
+	expect(a, TOLD("3", ROW("DELETE", "3")));
+	server_row(&join, "", ROW("DELETE", "4"));
+	server_row(&join, "4,99999999999,-1,'1',null,1.5", ROW("DELETE", "4"));
+	expect_nothing(a);
+	/* The same in two subscriptions of one client: still one message. */
+	peer_ask(a, 2, "subscribe", "{'topic':'x','postgres_changes':[{'table':'*'}]}");
+	expect(a, "[1,2,null,*'ready'}]}]");
+	server_row(&join, "3", ROW("DELETE", "5"));
+	expect(a, TOLD("3", ROW("DELETE", "5")));
+	peer_ask(a, 3, "unsubscribe", "{'chan':1}");
+	expect(a, "[1,3,null,{}]");
+	server_row(&join, "3,1", ROW("INSERT", "6"));
+	expect(a, TOLD("3", ROW("INSERT", "6")));
+	expect_nothing(a);
+	expect_nothing(b);
+}
+END_TEST
+
+/* Numbers, broken texts and what servers say beside: passed on as they are. */
+START_TEST(data_as_it_came)
+{
+	static const char data[] =
+		"{'schema':'public','table':'t','type':'UPDATE','commit_timestamp':null,'columns':"
+		"[{'name':'id','type':'int8'}],'record':{},'old_record':{'n':"
+		"12345678901234567890123,"
+		"'m':1.50},'errors':['Error 413: Payload Too Large'],'later':[[]]}";
+	char pattern[600];
+	struct line join = flowing();
+
+	server_row(&join, "11", data);
+	snprintf(pattern, sizeof(pattern), "[2,'postgres_changes',{'ids':[1],'data':%s}]", data);
+	expect(a, pattern);
+}
+END_TEST
+
+START_TEST(undecodable_rows)
+{
+	static const char *const payloads[] = {
+		"{}",
+		"{'ids':[11]}",
+		"{'ids':11,'data':{'type':'INSERT'}}",
+		"{'data':{'type':'INSERT'}}",
+		"{'ids':[11],'data':{'type':1}}",
+		"{'ids':[11],'data':{}}",
+		"{'ids':[11],'data':null}",
+		"{'ids':[11],'data':[]}",
+		"[]",
+		"null",
+		"{'ids':[11],'data':{'type':'INSERT','record':{'a':'\x80'}}}",
+	};
+	struct line join = flowing();
+	uint64_t n = 0;
+
+	peer_ask(b, 1, "subscribe", "{'topic':'','postgres_changes':[" T("u") "]}");
+	server_feed(ON("u"), "21");
+	expect(b, "[1,1,null,*");
+	for (unsigned i = 0; i < sizeof(payloads) / sizeof(*payloads); i++) {
+		server_text("[null,null,'%s','postgres_changes',%s]", join.topic, payloads[i]);
+		expect_gap(a, "1", clock_wall(&rig.clock), clock_wall(&rig.clock), "undecodable");
+		expect(a, CHANNEL("ready", READY("1")));
+		n++;
+		ck_assert_uint_eq(rig.hub->counters.undecoded, n);
+	}
+	row(&join, "11", 1);
+	expect(a, TOLD("1", ROW("INSERT", "1")));
+	/* It is nobody else's. */
+	expect_nothing(b);
+}
+END_TEST
+
+/* Ids that are not those of what was asked for: nothing that comes could be told apart. */
+START_TEST(replies_that_do_not_fit)
+{
+	static const char *const replies[] = {
+		"{}",
+		"{'postgres_changes':[]}",
+		"{'postgres_changes':7}",
+		"{'postgres_changes':[{'id':11}]}",
+		"{'postgres_changes':[{'id':11},{'id':11}]}",
+		"{'postgres_changes':[{'id':11},{}]}",
+		"{'postgres_changes':[{'id':11},{'id':'12'}]}",
+		"{'postgres_changes':[{'id':-1},{'id':2}]}",
+		"{'postgres_changes':[{'id':1},{'id':2},{'id':3}]}",
+		"{'postgres_changes':[[],[]]}",
+		"[]",
+		"null",
+	};
+	struct line join, half;
+
+	for (unsigned i = 0; i < sizeof(replies) / sizeof(*replies); i++) {
+		peer_ask(a, i + 10, "subscribe", ASK(T("t") "," T("u")));
+		join = expect_feed(ON("t") "," ON("u"));
+		server_reply(&join, true, replies[i]);
+		server_system(&join, true, SUBSCRIBED);
+		/* The same cure as for a binding that the server does not take. */
+		server_reply(expect_frame("[*,'phx_leave',{}]"), true, "{}");
+		half = expect_feed(ON("t"));
+		server_takes(&half, "11");
+		server_system(&half, true, SUBSCRIBED);
+		expect_nothing(a);
+		half = expect_feed(ON("u"));
+		server_reply(&half, true, replies[i % 2]);
+		server_reply(expect_frame("[*,'phx_leave',{}]"), true, "{}");
+		expect(a,
+		       "[1,*,null,{*'ready','postgres_changes':[{'id':*,'state':'ready'},{'id':*,"
+		       "'state':'error','code':'unknown','text':*fit*}]}]");
+		peer_ask(a, i + 100, "unsubscribe", "{'chan':1}");
+		peer_ask(a, i + 200, "unsubscribe", "{'all':true}");
+		a->got.next = a->got.n;
+		advance(3000);
+		server_serve();
+		advance(3000);
+		ck_assert_uint_eq(rig.hub->n_bindings, 0);
+	}
+}
+END_TEST
+
+/* What is said to a join before this one means nothing. */
+START_TEST(words_of_the_join_before)
+{
+	struct line first = flowing(), second;
+
+	server_ends(&first);
+	expect(a, "[2,'channel',*");
+	advance(5000);
+	second = expect_feed(ON("t"));
+	server_system(&first, true, SUBSCRIBED);
+	server_system(&first, false, BAD_TEXT);
+	expect_nothing(a);
+	server_takes(&second, "11");
+	expect(a, CHANNEL("joined", PENDING("1")));
+	server_system(&first, true, SUBSCRIBED);
+	server_system(&first, false, BAD_TEXT);
+	server_system(&first, false, TROUBLE);
+	server_ends(&first);
+	expect_nothing(a);
+	server_system(&second, true, SUBSCRIBED);
+	expect(a, "[2,'gap',*");
+	expect(a, CHANNEL("ready", READY("1")));
+	server_system(&first, false, BAD_TEXT);
+	server_ends(&first);
+	expect_nothing(a);
+	expect_no_frame();
+}
+END_TEST
+
+/* Other words of `system`, or none that can be read. */
+START_TEST(other_words)
+{
+	struct line join = flowing();
+
+	server_text(
+		"['%u',null,'%s','system',{'message':'x','status':'error','extension':'system'}]",
+		(unsigned)join.ref, join.topic);
+	server_text("['%u',null,'%s','system',{}]", (unsigned)join.ref, join.topic);
+	server_text("['%u',null,'%s','system',null]", (unsigned)join.ref, join.topic);
+	server_text("['%u',null,'%s','system',{'status':7,'extension':[]}]", (unsigned)join.ref,
+		    join.topic);
+	server_text("[null,null,'%s','other',{}]", join.topic);
+	server_broadcast(join.topic + 9, "e", "1");
+	expect_nothing(a);
+	row(&join, "11", 1);
+	expect(a, TOLD("1", ROW("INSERT", "1")));
+	/* An error without a text is one that passes. */
+	server_text("['%u',null,'%s','system',{'status':'error'," PG "}]", (unsigned)join.ref,
+		    join.topic);
+	expect(a, "[2,'channel',{*'joined','postgres_changes':[{'id':1,'state':'pending',*");
+	server_system(&join, true, "");
+	expect(a, "[2,'gap',*");
+	expect(a, CHANNEL("ready", READY("1")));
+}
+END_TEST
+
+START_TEST(times_that_are_over)
+{
+	struct line join;
+
+	server_drop(SESSION_FAULT_LOST, "lost");
+	expect(a, "[2,'connection',*");
+	peer_ask(a, 1, "subscribe", "{'timeout_ms':500,'postgres_changes':[" T("t") "]}");
+	peer_ask(b, 1, "subscribe",
+		 "{'timeout_ms':500,'keep':true,'postgres_changes':[" T("u") "]}");
+	expect(b, "[2,'connection',*");
+	advance(499);
+	expect_nothing(a);
+	advance(1);
+	expect(a, "[1,1,[101,'timeout',*");
+	expect(b, "[1,1,null,{'chan':1,'topic':'','private':false,'state':'joining',"
+		  "'postgres_changes':[" PENDING("2") "]}]");
+	advance(1500);
+	server_open();
+	expect(b, "[2,'connection',*");
+	/* Only what is still wanted is joined. */
+	join = expect_feed(ON("u"));
+	expect_no_frame();
+	peer_ask(a, 2, "subscribe", "{'timeout_ms':100,'postgres_changes':[" T("u") "]}");
+	server_takes(&join, "21");
+	expect(b, CHANNEL("joined", PENDING("2")));
+	advance(100);
+	/* What is joined is kept. */
+	expect(a, "[2,'connection',*");
+	expect(a, ANSWER("2", "joined", PENDING("2")));
+	server_system(&join, true, SUBSCRIBED);
+	expect(a, CHANNEL("ready", READY("2")));
+	expect(b, CHANNEL("ready", READY("2")));
+	expect_nothing(a);
+	expect_nothing(b);
+}
+END_TEST
+
+START_TEST(join_refused_for_now)
+{
+	struct line join;
+
+	peer_ask(a, 1, "subscribe", "{'timeout_ms':500,'postgres_changes':[" T("t") "]}");
+	join = expect_feed(ON("t"));
+	server_reply(&join, false, "{'reason':'DatabaseLackOfConnections: x'}");
+	expect_nothing(a);
+	advance(500);
+	expect(a, "[1,1,[102,'join_failed','DatabaseLackOfConnections: x',*],null]");
+	expect_no_frame();
+	ck_assert_uint_eq(rig.hub->n_feeds, 0);
+	ck_assert_uint_eq(rig.hub->n_bindings, 0);
+}
+END_TEST
+
+START_TEST(join_refused_for_good)
+{
+	struct line join;
+
+	peer_ask(a, 1, "subscribe", ASK(T("t")));
+	join = expect_feed(ON("t"));
+	server_reply(&join, false, "{'reason':'Unauthorized: no'}");
+	expect(a, "[1,1,null,{" HEAD "'state':'ready','postgres_changes':[{'id':1,'state':'error',"
+		  "'code':'unauthorized','text':'Unauthorized: no'}]}]");
+	advance(10000);
+	expect_no_frame();
+	peer_ask(b, 1, "subscribe", ASK(T("t")));
+	expect(a, "[2,'channel',{*'joining','postgres_changes':[{'id':1,'state':'pending',*");
+	join = server_feed(ON("t"), "11");
+	expect(a, CHANNEL("joined", PENDING("1")));
+	expect(a, CHANNEL("ready", READY("1")));
+	expect(b, ANSWER("1", "ready", READY("1")));
+}
+END_TEST
+
+START_TEST(called_off_while_joining)
+{
+	struct line join;
+
+	peer_ask(a, 1, "subscribe", ASK(T("t")));
+	join = expect_feed(ON("t"));
+	peer_ask(a, 2, "unsubscribe", "{'topic':''}");
+	expect(a, "[1,1,[206,'not_subscribed',*");
+	expect(a, "[1,2,null,{}]");
+	server_takes(&join, "11");
+	server_system(&join, true, SUBSCRIBED);
+	/* It flows: who asks for it now has it. */
+	advance(1000);
+	peer_ask(b, 1, "subscribe", ASK(T("t")));
+	expect(b, "[1,1,null,{*'ready','postgres_changes':[" READY("1") "]}]");
+	peer_ask(b, 2, "unsubscribe", "{'all':true}");
+	expect(b, "[1,2,null,{}]");
+	advance(2000);
+	/* Wanted again while it is left. */
+	peer_ask(b, 3, "subscribe", ASK(T("t")));
+	expect_nothing(b);
+	server_left(&join);
+	join = server_feed(ON("t"), "11");
+	expect(b, "[1,3,null,{*'ready','postgres_changes':[" READY("1") "]}]");
+	row(&join, "11", 1);
+	expect(b, TOLD("1", ROW("INSERT", "1")));
+	expect_nothing(a);
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(in_status)
+{
+	struct line join = flowing(), bad;
+
+	row(&join, "11", 1);
+	expect(a, TOLD("1", ROW("INSERT", "1")));
+	peer_ask(b, 1, "subscribe",
+		 ASK(T("t") ",{'event':'delete','table':'bad','filter':'a=eq.1'}"));
+	bad = expect_feed("{'event':'DELETE','table':'bad','filter':'a=eq.1'}");
+	server_takes(&bad, "12");
+	peer_ask(a, 8, "status", "{}");
+	expect(a,
+	       "[1,8,null,{*'feeds':[{'feed':1,'link':0,'state':'ready','bindings':1,'ready':true},"
+	       "{'feed':2,'link':0,'state':'joined','bindings':1,'ready':false}],"
+	       "'postgres_changes':[{'id':1,'binding':{'event':'*','schema':'public','table':'t'},"
+	       "'state':'ready','feed':1,'clients':2,'rows':1},{'id':2,'binding':{'event':"
+	       "'DELETE','table':'bad','filter':'a=eq.1'},'state':'pending','feed':2,"
+	       "'clients':1,'rows':0}],'private_only':false*");
+	server_system(&bad, false, BAD_TEXT);
+	server_left(&bad);
+	expect(b, "[1,1,null,*");
+	peer_ask(a, 9, "status", "{}");
+	expect(a,
+	       "[1,9,null,{*'feeds':[{'feed':1,*'ready':true}],*{'id':2,*'state':'error','clients':"
+	       "1,'rows':0,'code':'binding_refused','text':'Unable*'}],'private_only':false*");
+}
+END_TEST
+
+/* A client, or all, may go at any moment; the teardown sees what is left. */
+START_TEST(gone_in_each_state)
+{
+	struct line join;
+
+	if (_i % 10 == 0)
+		server_drop(SESSION_FAULT_LOST, "lost");
+	peer_ask(a, 1, "subscribe", ASK(T("t") "," T("u")));
+	if (_i % 10 > 1) {
+		join = expect_feed(ON("t") "," ON("u"));
+		if (_i % 10 == 2)
+			server_reply(&join, false, "{'reason':'RealtimeRestarting: x'}");
+		else if (_i % 10 == 3)
+			server_reply(&join, false, "{'reason':'Unauthorized: no'}");
+		else
+			server_takes(&join, "11,12");
+	}
+	if (_i % 10 == 5)
+		server_system(&join, true, SUBSCRIBED);
+	else if (_i % 10 == 6)
+		server_system(&join, false, BAD_TEXT);
+	else if (_i % 10 == 7)
+		server_system(&join, false, TROUBLE);
+	else if (_i % 10 == 8)
+		server_ends(&join);
+	else if (_i % 10 == 9)
+		server_drop(SESSION_FAULT_LOST, "lost");
+	if (_i >= 10) {
+		peer_close(a);
+		advance(5000);
+		server_serve();
+		advance(20000);
+		ck_assert_uint_eq(rig.hub->n_feeds, 0);
+		ck_assert_uint_eq(rig.hub->n_bindings, 0);
+		ck_assert_uint_eq(rig.hub->n_chans, 0);
+	}
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("hub_changes");
+	TCase *t = tcase_create("changes");
+
+	tcase_add_checked_fixture(t, setup, rig_teardown);
+	tcase_add_test(t, from_asking_to_the_end);
+	tcase_add_test(t, answered_when_joined);
+	tcase_add_test(t, equal_bindings);
+	tcase_add_test(t, what_is_sent);
+	tcase_add_test(t, wrong_requests);
+	tcase_add_test(t, sizes);
+	tcase_add_test(t, with_a_channel);
+	tcase_add_test(t, connection_lost);
+	tcase_add_test(t, channel_closed);
+	tcase_add_test(t, trouble_that_passes);
+	tcase_add_test(t, refused);
+	tcase_add_test(t, refused_and_tried_again);
+	tcase_add_test(t, refused_later);
+	tcase_add_test(t, changed_without_a_hole);
+	tcase_add_test(t, who_gets_what);
+	tcase_add_test(t, data_as_it_came);
+	tcase_add_test(t, undecodable_rows);
+	tcase_add_test(t, replies_that_do_not_fit);
+	tcase_add_test(t, words_of_the_join_before);
+	tcase_add_test(t, other_words);
+	tcase_add_test(t, times_that_are_over);
+	tcase_add_test(t, join_refused_for_now);
+	tcase_add_test(t, join_refused_for_good);
+	tcase_add_test(t, called_off_while_joining);
+	tcase_add_test(t, in_status);
+	tcase_add_loop_test(t, gone_in_each_state, 0, 20);
+	suite_add_tcase(s, t);
+	return suite_run(s);
+}
