@@ -147,10 +147,13 @@ void feed_on_reply(struct feed *f, struct rtbp_val response)
 	feed_trim(f);
 }
 
+/* Of what it delivers: a target of a merge has nothing to tell before it is ready. */
 static void feed_news(struct feed *f)
 {
-	for (unsigned i = 0; i < f->n_items; i++)
-		binding_news(f->items[i].binding);
+	for (unsigned i = 0; i < f->n_items; i++) {
+		if (f->items[i].binding->feed == f)
+			binding_news(f->items[i].binding);
+	}
 }
 
 void feed_retry(struct feed *f)
@@ -249,7 +252,7 @@ void feed_on_lost(struct feed *f, int64_t from_wall_ms, const char *cause, bool 
 
 		if (item->binding->feed == f && had && item->sent)
 			binding_stops(item->binding, from_wall_ms, cause);
-		else
+		else if (item->binding->feed == f)
 			binding_news(item->binding);
 		if (!channel_lives)
 			item->sent = false;
