@@ -105,6 +105,7 @@ struct want {
 	bool answered;    /* the peer knows its id */
 	bool flowed; /* the peer was told that it is ready: what it misses from then on is a gap */
 	bool gap;    /* to be told with the next notice */
+	uint64_t told; /* how it stood when the peer was told last: a hash */
 };
 
 /* ---- binding.c ---- */
@@ -153,6 +154,8 @@ int wants_put(struct sub *s, struct changes_wish *w);
 void wants_free(struct sub *s);
 /* The sub's peer has been told how they stand. */
 void wants_answered(struct sub *s);
+/* Whether they stand as the peer was told last. */
+bool wants_are_told(const struct sub *s);
 /* How far the sub's changes are. */
 enum wants_state { WANTS_DOWN, WANTS_CARRIED, WANTS_SETTLED };
 enum wants_state wants_state(const struct sub *s);
@@ -222,6 +225,8 @@ int feed_add(struct feed *f, struct binding *b);
 void feed_remove(struct feed *f, unsigned i);
 /* Wanted bindings that it delivers. */
 unsigned feed_live(const struct feed *f);
+/* A binding of it has no wants any more: it may end, and the binding with it. */
+void feed_unwanted(struct feed *f);
 /* It is needed no longer: left without lingering. May be freed by it. */
 void feed_end(struct feed *f);
 /* Somebody wants what it carries: stays, or is asked for again after a refusal. */

@@ -423,6 +423,14 @@ struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof, uid_t
 	return f;
 }
 
+void feed_unwanted(struct feed *f)
+{
+	/* What it is being merged into has lost a wish, too. */
+	if (f->into)
+		join_update(f->into->join);
+	join_update(f->join);
+}
+
 void feed_end(struct feed *f)
 {
 	f->state = FEED_OVER;

@@ -251,6 +251,7 @@ void hub_turn_end(struct hub *hub)
 {
 	hub->awake = false;
 	reap(hub);
+	wants_tell(hub); /* a peer that ended may have taken the place of others' changes with it */
 	drain_step(hub);
 }
 

@@ -105,7 +105,8 @@ struct sub {
 	char *presence_key;       /* NULL: none */
 	struct want *wants;       /* in the order asked */
 	unsigned n_wants;
-	bool has_news; /* in hub->subs_with_news */
+	unsigned told_progress; /* subscribe.c: how far everything was when the peer was told */
+	bool has_news;          /* in hub->subs_with_news */
 	TAILQ_ENTRY(sub) in_news;
 	struct request request; /* while !answered, or while a change waits */
 	bool waiting;           /* request is in the peer's list */

@@ -146,6 +146,7 @@ static void sub_answer(struct sub *s)
 		peer_send_scratch(p);
 	}
 	wants_answered(s);
+	s->told_progress = sub_progress(s);
 	sub_stop_waiting(s);
 }
 
@@ -180,6 +181,7 @@ void sub_notice(struct sub *s)
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(s->peer);
 	wants_answered(s);
+	s->told_progress = sub_progress(s);
 }
 
 /* The channel is back: what may have been missed. */
@@ -240,7 +242,8 @@ void sub_on_changes(struct sub *s)
 		return;
 	if (s->answered) {
 		wants_tell_gaps(s);
-		sub_notice(s);
+		if (!wants_are_told(s) || s->told_progress != (unsigned)sub_progress(s))
+			sub_notice(s);
 	}
 	if (s->waiting && sub_may_answer(s))
 		sub_answer(s);

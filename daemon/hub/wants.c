@@ -66,6 +66,7 @@ static void attach(struct sub *s, struct want *w, struct binding *b)
 	w->answered = old && old->answered;
 	w->flowed = old && old->flowed;
 	w->gap = old && old->gap;
+	w->told = old ? old->told : 0;
 	TAILQ_INSERT_TAIL(&b->wants, w, in_binding);
 	b->n_wants++;
 }
@@ -81,7 +82,7 @@ static void detach(struct want *w)
 	if (b->feed && b->feed->chan)
 		chan_feed_left(b); /* all of these may end it, and the binding */
 	else if (b->feed && b->n_wants == 0)
-		join_update(b->feed->join);
+		feed_unwanted(b->feed);
 	else
 		binding_check(b);
 }
@@ -200,6 +201,20 @@ unsigned wants_links(const struct sub *s)
 	return links;
 }
 
+static uint64_t hash_text(uint64_t h, const char *text)
+{
+	for (; *text; text++)
+		h = (h ^ (unsigned char)*text) * 0x100000001b3;
+	return h * 0x100000001b3;
+}
+
+static uint64_t how_it_stands(const struct want *w)
+{
+	const char *code, *text, *state = binding_state(w->binding, &code, &text);
+
+	return hash_text(hash_text(hash_text(0xcbf29ce484222325, state), code), text);
+}
+
 void wants_answered(struct sub *s)
 {
 	const char *code, *text;
@@ -209,7 +224,17 @@ void wants_answered(struct sub *s)
 
 		w->answered = true;
 		w->flowed |= strcmp(binding_state(w->binding, &code, &text), "ready") == 0;
+		w->told = how_it_stands(w);
 	}
+}
+
+bool wants_are_told(const struct sub *s)
+{
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		if (!s->wants[i].is_repeated && s->wants[i].told != how_it_stands(&s->wants[i]))
+			return false;
+	}
+	return true;
 }
 
 void wants_pack(const struct sub *s, bool is_answer, struct rtbp_buf *b)
