@@ -39,6 +39,10 @@ SETTINGS = {
 }
 
 
+# Who may decode: a setting of those releases only that ask; others do not start with a setting that they do not know.
+DECODERS = "output_plugin_libraries"
+
+
 class SqlError(Exception):
     """What psql said."""
 
@@ -94,6 +98,12 @@ class Server:
         who = ["--reuid", str(self.user.pw_uid), "--regid", str(self.user.pw_gid), "--clear-groups"] if self.user else []
         return ["setpriv", *who, "--pdeathsig", "QUIT", "--", *args]
 
+    def settings(self):
+        known = subprocess.run([f"{BIN}/postgres", "--describe-config"], cwd="/", env=clean_environment(),
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True).stdout
+        decoders = {DECODERS: "pgoutput, test_decoding, wal2json"} if f"\n{DECODERS}\t" in known else {}
+        return {**SETTINGS, **decoders, "unix_socket_directories": self.directory}
+
     def create(self):
         os.makedirs(self.data, mode=0o700)
         if self.user:
@@ -105,7 +115,7 @@ class Server:
         if made.returncode != 0:
             raise SystemExit(f"postgres.py: initdb failed:\n{made.stdout}")
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as conf:
-            for name, value in {**SETTINGS, "unix_socket_directories": self.directory}.items():
+            for name, value in self.settings().items():
                 conf.write(f"{name} = '{value}'\n")
 
     def start(self):
