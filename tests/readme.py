@@ -59,7 +59,7 @@ class Shell:
     def run(self, command):
         self.count += 1
         marker = f"--readme-{self.count}--"
-        self.process.stdin.write(f"{command}\necho; echo \"{marker} $?\"\n")
+        self.process.stdin.write(f"{command}\nreadme_code=$?; echo; echo \"{marker} $readme_code\"\n")
         self.process.stdin.flush()
         lines = []
         while True:
