@@ -348,7 +348,6 @@ void bindings_retry_due(void *ctx)
 		due->bad = false;
 		TAILQ_INSERT_TAIL(&list, due, entry);
 		feeds_place(hub, &list, NULL, TAILQ_FIRST(&due->wants)->sub->peer->cred.uid);
-		wants_tell(hub);
 	}
 	if (next != UINT64_MAX)
 		timer_arm(&hub->timers, &hub->bindings_timer,

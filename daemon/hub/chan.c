@@ -210,7 +210,6 @@ static void chan_changed(struct join *j)
 	}
 	for (unsigned i = 0; ch->feed && i < ch->feed->n_items; i++)
 		binding_news(ch->feed->items[i].binding);
-	wants_tell(ch->hub);
 }
 
 static void chan_reply(struct join *j, struct rtbp_val response)

@@ -61,6 +61,9 @@ const char *chan_feed_misfit(const struct chan *ch)
 	const struct feed *f = ch->feed;
 	const struct binding *b;
 
+	/* Once for all that are being tried. */
+	if (ch->proof && ch->proof->n_items)
+		return NULL;
 	for (unsigned i = 0; f && i < f->n_items; i++) {
 		b = f->items[i].binding;
 		if (b->n_wants && b->feed == f && !f->items[i].sent && chan_feed_takes(f, b))
@@ -114,7 +117,8 @@ static void run(struct chan *ch)
 {
 	if (!ch->proof && !ch->feed->is_careful && count_unproven(ch->feed) && ch->join->had_joined)
 		make_proof(ch);
-	if (ch->proof && ch->proof->state == FEED_DOWN && ch->proof->n_items == 0)
+	if (ch->proof && ch->proof->state == FEED_DOWN && ch->proof->n_items == 0 &&
+	    count_unproven(ch->feed))
 		try_more(ch);
 	if (ch->join)
 		join_update(ch->join);
@@ -264,7 +268,20 @@ void chan_feed_place(struct binding *b)
 	}
 	b->feed = ch->feed;
 	binding_news(b);
-	run(ch);
+	ch->feed->needs_run = true;
+}
+
+void chan_feeds_run(struct hub *hub)
+{
+	struct feed *f, *next;
+
+	for (f = TAILQ_FIRST(&hub->feeds); f; f = next) {
+		next = TAILQ_NEXT(f, entry);
+		if (!f->needs_run)
+			continue;
+		f->needs_run = false;
+		run(f->chan);
+	}
 }
 
 void chan_feed_left(struct binding *b)

@@ -52,6 +52,9 @@ enum {
 	/* By itself: the table may be there one day. The pause doubles. */
 	BINDING_RETRY_MIN_MS = 60000,
 	BINDING_RETRY_MAX_MS = 600000,
+	/* After words of the server that mean nothing to us: if it does not come round by itself,
+	 * they are taken for a refusal. */
+	FEED_DOUBT_MS = 20000,
 	BINDING_CODE_MAX = 32,
 	BINDING_TEXT_MAX = 192,
 };
@@ -164,7 +167,9 @@ enum wants_state wants_state(const struct sub *s);
 void wants_pack(const struct sub *s, bool is_answer, struct rtbp_buf *b);
 /* Packs the gaps that are to be told with the next notice, and sends each. */
 void wants_tell_gaps(struct sub *s);
-/* Answers and tells all subs that have news. To be called at the end of whatever makes news. */
+/* Answers and tells all subs that have news. Done at the end of each turn, so that what happens to
+ * many feeds at once is one notice; and before a row is delivered or a barrier answered, which must
+ * not overtake it. */
 void wants_tell(struct hub *hub);
 /* 1 << link of all that carries them. */
 unsigned wants_links(const struct sub *s);
@@ -198,7 +203,9 @@ struct feed {
 	bool is_proof;     /* a join of its own on the chan's topic, to try bindings out */
 	bool is_piece;     /* of one that was refused: to be put together again */
 	bool is_careful;   /* a chan's: bindings are tried one by one */
-	bool bad_reply;    /* to the join: the bindings' ids are not known */
+	struct timer doubt_timer; /* a text of the server that we do not know, and no word since */
+	bool needs_run;           /* chan_feed.c: its bindings have become more */
+	bool bad_reply;           /* to the join: the bindings' ids are not known */
 	enum feed_state state;
 	struct feed_item *items;
 	unsigned n_items, cap;
@@ -276,8 +283,10 @@ void rows_on_message(struct feed *f, const struct phx_msg *msg);
 
 /* ---- chan_feed.c: on a channel's own join ---- */
 
-/* Finds a place for it with one of its chans. */
+/* Finds a place for it with one of its chans. What is to be done there is done by chan_feeds_run(),
+ * for all that came. */
 void chan_feed_place(struct binding *b);
+void chan_feeds_run(struct hub *hub);
 /* Proved: it joins the others. */
 void chan_feed_proved(struct feed *proof);
 bool chan_feed_wanted(const struct chan *ch);

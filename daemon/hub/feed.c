@@ -216,7 +216,6 @@ static void feed_ready(struct feed *f)
 void feed_on_system(struct feed *f, bool ok, const char *text)
 {
 	const struct reason *reason;
-	struct hub *hub = f->hub;
 
 	if (f->state == FEED_OVER)
 		return;
@@ -233,9 +232,22 @@ void feed_on_system(struct feed *f, bool ok, const char *text)
 			f->state = FEED_PENDING;
 			snprintf(f->code, sizeof(f->code), "%s", reason->code);
 			snprintf(f->text, sizeof(f->text), "%s", text);
+			if (reason->class == REASON_UNKNOWN)
+				timer_arm(&f->hub->timers, &f->doubt_timer,
+					  hub_now(f->hub) + FEED_DOUBT_MS);
 		}
 	}
-	wants_tell(hub);
+}
+
+static void doubt_over(void *ctx)
+{
+	struct feed *f = ctx;
+	char text[BINDING_TEXT_MAX];
+
+	if (f->state != FEED_PENDING)
+		return;
+	memcpy(text, f->text, sizeof(text));
+	feed_refused(f, "unknown", text);
 }
 
 void feed_on_lost(struct feed *f, int64_t from_wall_ms, const char *cause, bool channel_lives)
@@ -318,7 +330,6 @@ static void feed_opened(struct join *j)
 static void feed_changed(struct join *j)
 {
 	struct feed *f = j->owner;
-	struct hub *hub = f->hub;
 
 	if (f->state != FEED_OVER && j->state == JOIN_JOINED)
 		feed_on_joined(f);
@@ -326,7 +337,6 @@ static void feed_changed(struct join *j)
 		feed_rejected(f);
 	else if (f->state != FEED_OVER)
 		feed_news(f);
-	wants_tell(hub);
 }
 
 static void feed_lost(struct join *j, const char *code, const char *text)
@@ -408,6 +418,7 @@ struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof, uid_t
 	f->uid = uid;
 	TAILQ_INIT(&f->twins);
 	timer_init(&f->overlap_timer, merge_overlap_over, f);
+	timer_init(&f->doubt_timer, doubt_over, f);
 	f->join = link ? make_join(f, link) : chan->join;
 	if (!f->join) {
 		free(f);
@@ -446,6 +457,7 @@ void feed_free(struct feed *f)
 	struct hub *hub = f->hub;
 
 	timer_disarm(&hub->timers, &f->overlap_timer);
+	timer_disarm(&hub->timers, &f->doubt_timer);
 	merge_forget(f);
 	chan_feed_forget(f);
 	while (f->n_items)

@@ -63,6 +63,8 @@ void feeds_place(struct hub *hub, struct binding_list *list, struct peer *p, uid
 		TAILQ_REMOVE(list, b, entry);
 		chan_feed_place(b);
 	}
+	if (hub->private_only)
+		chan_feeds_run(hub);
 	while ((b = TAILQ_FIRST(list)) && b != before) {
 		before = b;
 		link = place(hub, p, &text);

@@ -210,6 +210,7 @@ struct hub {
 	char feed_prefix[40]; /* of the topics of this start */
 	bool private_only;    /* database changes need private channels: configured, or learned */
 	TAILQ_HEAD(, sub) subs_with_news; /* of their bindings */
+	bool telling;                     /* in wants_tell() */
 	uint64_t row_mark;
 	uint64_t row_seed;
 	struct timer tidy_timer, bindings_timer;

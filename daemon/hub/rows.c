@@ -161,6 +161,7 @@ static void deliver(const struct row *row)
 	struct want *w;
 	struct peer *p;
 
+	wants_tell(hub);
 	for (unsigned i = 0; i < row->n; i++) {
 		TAILQ_FOREACH(w, &row->matches[i]->wants, in_binding) {
 			p = w->sub->peer;

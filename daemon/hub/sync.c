@@ -42,6 +42,9 @@ void sync_check(struct peer *p)
 	struct sync *s;
 	size_t begin;
 
+	if (p->hub->telling || !sync_first(p))
+		return;
+	wants_tell(p->hub);
 	while (p->state == PEER_READY && (s = sync_first(p)) && !s->wanted) {
 		if (s->request.wants_answer) {
 			b = hub_scratch(p->hub);

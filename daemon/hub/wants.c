@@ -143,6 +143,9 @@ int wants_put(struct sub *s, struct changes_wish *w)
 	hub->row_mark++;
 	for (unsigned i = 0; i < w->n; i++) {
 		attach(s, &wants[i], got[i]);
+	}
+	/* All are held now: what follows may end what nobody wants. */
+	for (unsigned i = 0; i < w->n; i++) {
 		if (!wants[i].is_repeated && binding_retry(got[i]))
 			TAILQ_INSERT_TAIL(&list, got[i], entry);
 	}
@@ -319,7 +322,11 @@ static void forget_gaps(struct sub *s)
 void wants_tell(struct hub *hub)
 {
 	struct sub *s, *next;
+	struct peer *p;
 
+	if (TAILQ_EMPTY(&hub->subs_with_news) || hub->telling)
+		return;
+	hub->telling = true;
 	for (s = TAILQ_FIRST(&hub->subs_with_news); s; s = next) {
 		next = TAILQ_NEXT(s, in_news);
 		sub_on_changes(s);
@@ -329,4 +336,8 @@ void wants_tell(struct hub *hub)
 		s->has_news = false;
 		forget_gaps(s);
 	}
+	hub->telling = false;
+	/* Barriers that waited for an answer stand behind all of it. */
+	TAILQ_FOREACH(p, &hub->peers, entry)
+		sync_check(p);
 }
