@@ -56,7 +56,7 @@ enum {
 	 * they are taken for a refusal. */
 	FEED_DOUBT_MS = 20000,
 	BINDING_CODE_MAX = 32,
-	BINDING_TEXT_MAX = 192,
+	BINDING_TEXT_MAX = 512,
 };
 
 /* ---- binding ---- */

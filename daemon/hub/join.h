@@ -140,7 +140,7 @@ struct join {
 	unsigned n_failures; /* in a row; a join that held JOIN_STABLE_MS starts anew */
 	uint64_t rejected_at_ms;
 	char code[32], text[192]; /* why it is not joined, "" when there is nothing to say */
-	char system_text[192]; /* the last `system` error: the reason of the phx_close that follows
+	char system_text[512]; /* the last `system` error: the reason of the phx_close that follows
 				*/
 	/* What the server's channel was joined with. */
 	bool has_presence;

@@ -87,7 +87,7 @@ static void link_changed(void *ctx)
 	struct link *link = ctx;
 	struct hub *hub = link->hub;
 	struct session_status st;
-	char name[16] = "";
+	char name[24] = "";
 
 	session_get_status(link->session, &st);
 	if (st.state == SESSION_BACKOFF) {

@@ -53,9 +53,15 @@ void report_pack_changes(struct hub *hub, struct rtbp_buf *b)
 	uint32_t n = 0;
 
 	rtbp_pack_field(b, RTBP_F_FEEDS);
-	rtbp_pack_array(b, hub->n_feeds);
+	/* Not those that are being left. */
 	TAILQ_FOREACH(f, &hub->feeds, entry)
-		pack_feed(f, b);
+		n += f->state != FEED_OVER;
+	rtbp_pack_array(b, n);
+	TAILQ_FOREACH(f, &hub->feeds, entry) {
+		if (f->state != FEED_OVER)
+			pack_feed(f, b);
+	}
+	n = 0;
 	/* Those that nobody wants any more are there only until what carries them goes. */
 	RB_FOREACH(bi, binding_id_tree, &hub->bindings_by_id)
 		n += bi->n_wants > 0;
