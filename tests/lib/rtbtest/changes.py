@@ -137,6 +137,7 @@ class Watch(Peer):
         self.streams = {}  # id: Stream
         self.ended = []    # those that are not wanted any more
         self.chan = None
+        self.only_mine = False  # whether messages may name ids of other clients
         self.pending = {}  # request: what it wants
         self.frames = 0
         self.stopped = []  # notices that a binding which was ready is not, or was not
@@ -189,6 +190,7 @@ class Watch(Peer):
         assert len(set(ids)) == len(ids), f"an id twice: {notice}"
         mine = [self.streams[id] for id in ids if id in self.streams]
         assert mine, f"none of the ids is this client's: {notice}; has {sorted(self.streams)}"
+        assert len(mine) == len(ids) or not self.only_mine, f"ids of others: {notice}; has {sorted(self.streams)}"
         for stream in mine:
             stream.row(n)
         self.frames += 1
@@ -248,28 +250,28 @@ class Watch(Peer):
         return [(s.id, s.wanted.binding, s.after, s.last) for s in self.streams.values() if not s.has(last)][:3]
 
 
+def look(watches):
+    """Reads what has come for any of them; waits for it a little."""
+    ready, _, _ = select.select([w.sock for w in watches], [], [], 0.05)
+    for w in watches:
+        if w.sock in ready:
+            w.read_some()
+
+
 def follow(watches, condition, what, seconds=DEADLINE):
     """Reads all of them until condition() is true."""
     end = Deadline(seconds)
     while not condition():
-        ready, _, _ = select.select([w.sock for w in watches], [], [], min(0.05, end.left(what)))
-        for w in watches:
-            if w.sock in ready:
-                w.read_some()
+        look(watches)
+        end.left(what)
 
 
 def follow_rows(watches, last, seconds=DEADLINE):
     """Until each has, for each of its bindings, all rows up to number `last`."""
     end = Deadline(seconds)
-    left = list(watches)
-    while left:
-        ready, _, _ = select.select([w.sock for w in watches], [], [], 0.05)
-        for w in watches:
-            if w.sock in ready:
-                w.read_some()
-        left = [w for w in left if not w.has(last)]
-        if left:
-            end.left(f"rows up to {last}; {len(left)} lack some: {left[0].lacks(last)}")
+    while left := [w for w in watches if not w.has(last)]:
+        look(watches)
+        end.left(f"rows up to {last}; {len(left)} lack some: {left[0].lacks(last)}")
 
 
 class Changes(Story):
