@@ -163,6 +163,8 @@ void feed_retry(struct feed *f)
 	join_retry(f->join);
 	if (was_rejected && f->join->state != JOIN_REJECTED)
 		feed_news(f);
+	if (f->into)
+		join_update(f->into->join);
 	join_update(f->join);
 }
 

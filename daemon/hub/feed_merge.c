@@ -20,7 +20,7 @@ enum {
 	MERGE_SETTLE_MS = 200,
 	MERGES_AT_ONCE = 4, /* of a link: each is a channel more for a moment */
 	MERGE_AGAIN_MS = 300000,
-	MERGE_TWIN_MS = 1000, /* after the last source has gone */
+	MERGE_TWIN_MS = 1000, /* longer than the sources stay */
 	TWINS_MAX = 4096,
 };
 
@@ -68,8 +68,8 @@ static bool twin_came(struct feed *target, struct binding *b, uint64_t hash, boo
 
 bool merge_is_new(struct feed *f, struct binding *b, uint64_t hash)
 {
-	if (f->into && f->into->overlaps)
-		return b->feed == f->into && !twin_came(f->into, b, hash, false);
+	if (f->into && f->into->overlaps && b->feed == f->into)
+		return !twin_came(f->into, b, hash, false);
 	if (b->feed != f)
 		return false; /* a target that is not ready: the source brings it */
 	return !f->overlaps || !twin_came(f, b, hash, true);
@@ -83,6 +83,8 @@ void merge_ready(struct feed *target)
 	struct binding *b;
 
 	target->overlaps = true;
+	timer_arm(&target->hub->timers, &target->overlap_timer,
+		  hub_now(target->hub) + MERGE_OVERLAP_MS + MERGE_TWIN_MS);
 	for (unsigned i = 0; i < target->n_items; i++) {
 		b = target->items[i].binding;
 		if (target->items[i].sent && b->feed && b->feed->into == target)
@@ -111,10 +113,18 @@ void merge_abandon(struct feed *target)
 	target->state = FEED_OVER;
 }
 
+/* A source may be there still: a binding of it that nobody wanted when it was planned has been
+ * asked for again. It is a feed like any other from now on. */
 void merge_overlap_over(void *ctx)
 {
-	struct feed *target = ctx;
+	struct feed *target = ctx, *f;
 
+	timer_disarm(&target->hub->timers, &target->overlap_timer);
+	TAILQ_FOREACH(f, &target->hub->feeds, entry) {
+		if (f->into == target)
+			f->into = NULL;
+	}
+	target->n_sources = 0;
 	target->overlaps = false;
 	twins_free(target);
 	feeds_tidy_later(target->hub);
@@ -126,10 +136,8 @@ void merge_forget(struct feed *f)
 	struct hub *hub = f->hub;
 	struct feed *other;
 
-	if (f->into && --f->into->n_sources == 0) {
-		timer_arm(&hub->timers, &f->into->overlap_timer, hub_now(hub) + MERGE_TWIN_MS);
-		feeds_tidy_later(hub);
-	}
+	if (f->into)
+		f->into->n_sources--;
 	TAILQ_FOREACH(other, &hub->feeds, entry) {
 		if (other->into == f)
 			other->into = NULL;
