@@ -252,7 +252,7 @@ static void tidy_link(struct link *link)
 	bool pieces_only;
 
 	TAILQ_FOREACH(f, &link->hub->feeds, entry)
-		n_running += f->join->link == link && f->n_sources;
+		n_running += f->join->link == link && (f->n_sources || f->overlaps);
 	link->merging |= is_short(link);
 	if (!link->merging && is_halving(link))
 		return;
