@@ -294,7 +294,7 @@ static void on_frame(size_t i)
 		server_reply(&rig.frames.at[i], true, "{}");
 }
 
-static bool answer_frame(unsigned first)
+bool database_frame(unsigned first)
 {
 	for (unsigned n = 0; n < LINKS_MAX; n++) {
 		unsigned link = (first + n) % LINKS_MAX;
@@ -328,10 +328,8 @@ static void say_one(struct db_channel *c)
 	}
 }
 
-bool database_answer(unsigned first)
+bool database_word(unsigned first)
 {
-	if (answer_frame(first))
-		return true;
 	for (unsigned i = 0; i < DB_CHANNELS; i++) {
 		struct db_channel *c = &database.channels[(first + i) % DB_CHANNELS];
 
@@ -343,7 +341,7 @@ bool database_answer(unsigned first)
 	return false;
 }
 
-static bool open_links(void)
+bool database_open_link(void)
 {
 	for (unsigned i = 0; i < LINKS_MAX; i++) {
 		if (!rig.links[i].is_open || rig.links[i].is_closing ||
@@ -360,7 +358,7 @@ static bool open_links(void)
 
 void database_serve(void)
 {
-	while (open_links() || database_answer(0))
+	while (database_open_link() || database_frame(0) || database_word(0))
 		;
 }
 

@@ -67,9 +67,12 @@ extern struct database {
 } database;
 
 void database_start(void);
-/* The next frame on some link, which `first` chooses; then the word about some bindings that is
- * still to come. Return: false: there was neither. */
-bool database_answer(unsigned first);
+/* The next frame on some link, which `first` chooses, is answered. Return: false: there is none. */
+bool database_frame(unsigned first);
+/* The word about some channel's bindings that is still to come. Return: false: there is none. */
+bool database_word(unsigned first);
+/* A link that was asked for is there. Return: false: there is none. */
+bool database_open_link(void);
 /* Opens links that are asked for, and answers until all is quiet. */
 void database_serve(void);
 /* The same again and again, while time goes on. */

@@ -21,7 +21,7 @@
 	"[1," id ",null,{" HEAD "'state':'" state "','postgres_changes':[" bindings "]}]"
 #define SUBSCRIBED   "Subscribed to PostgreSQL"
 #define TROUBLE      "{:error, \\'Too many database timeouts\\'}"
-#define TROUBLE_CODE "unknown"
+#define TROUBLE_CODE "database_query"
 
 static struct fake_peer *a, *b;
 
@@ -308,9 +308,9 @@ START_TEST(connection_lost)
 	from = clock_wall(&rig.clock);
 	advance(3000);
 	server_drop(SESSION_FAULT_LOST, "lost");
+	expect(a, "[2,'connection',*");
 	expect(a, "[2,'channel',{" HEAD "'state':'rejoining','postgres_changes':[{'id':1,"
 		  "'state':'pending','code':'connection','text':*}]}]");
-	expect(a, "[2,'connection',*");
 	advance(1500);
 	server_open();
 	expect(a, "[2,'connection',*");
@@ -383,7 +383,7 @@ START_TEST(trouble_that_passes)
 	expect_nothing(a);
 	server_system(&join, false, TROUBLE);
 	advance(5000);
-	expect(a, "[2,'channel',{*'pending','code':'" TROUBLE_CODE "',*");
+	expect_nothing(a);
 	expect_no_frame();
 	server_system(&join, true, SUBSCRIBED);
 	expect_gap(a, "1", from, clock_wall(&rig.clock), TROUBLE_CODE);
@@ -602,7 +602,6 @@ START_TEST(undecodable_rows)
 	for (unsigned i = 0; i < sizeof(payloads) / sizeof(*payloads); i++) {
 		server_text("[null,null,'%s','postgres_changes',%s]", join.topic, payloads[i]);
 		expect_gap(a, "1", clock_wall(&rig.clock), clock_wall(&rig.clock), "undecodable");
-		expect(a, CHANNEL("ready", READY("1")));
 		n++;
 		ck_assert_uint_eq(rig.hub->counters.undecoded, n);
 	}
