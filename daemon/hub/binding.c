@@ -336,6 +336,9 @@ void bindings_retry_due(void *ctx)
 	struct binding *b, *due = NULL;
 	uint64_t now = hub_now(hub), next = UINT64_MAX;
 
+	/* Without a further link to try it on, it would take the others of its channel with it. */
+	if (hub->private_only && hub->conf.max_links == 1)
+		return;
 	RB_FOREACH(b, binding_id_tree, &hub->bindings_by_id) {
 		if (b->bad && b->n_wants && (!due || b->retry_at_ms < due->retry_at_ms)) {
 			next = due && due->retry_at_ms < next ? due->retry_at_ms : next;

@@ -189,6 +189,7 @@ static void own_refused(struct feed *f, const char *code, const char *text)
 			f->items[i].binding->proven = false;
 		f->is_careful = true;
 	}
+	f->join->rejoined_at_ms = 0; /* nothing flows: the repair does not wait */
 	run(f->chan);
 }
 
@@ -307,6 +308,8 @@ void chan_feed_left(struct binding *b)
 	if (item && !item->sent)
 		feed_remove(f, (unsigned)(item - f->items)); /* may be the end of the binding */
 	feeds_place(hub, &list, NULL, f->uid);
+	if (home->proof)
+		join_update(home->proof->join); /* perhaps there is nothing more to try */
 	chan_update(home);
 }
 

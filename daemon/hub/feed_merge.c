@@ -93,8 +93,10 @@ void merge_ready(struct feed *target)
 	/* They are wanted no longer, and leave after a while. */
 	for (f = TAILQ_FIRST(&target->hub->feeds); f; f = next) {
 		next = TAILQ_NEXT(f, entry);
-		if (f->into == target)
-			join_update(f->join);
+		if (f->into != target)
+			continue;
+		f->join->lingers_on = true;
+		join_update(f->join);
 	}
 }
 
@@ -121,8 +123,10 @@ void merge_overlap_over(void *ctx)
 
 	timer_disarm(&target->hub->timers, &target->overlap_timer);
 	TAILQ_FOREACH(f, &target->hub->feeds, entry) {
-		if (f->into == target)
-			f->into = NULL;
+		if (f->into != target)
+			continue;
+		f->into = NULL;
+		f->join->lingers_on = false;
 	}
 	target->n_sources = 0;
 	target->overlaps = false;
@@ -139,8 +143,10 @@ void merge_forget(struct feed *f)
 	if (f->into)
 		f->into->n_sources--;
 	TAILQ_FOREACH(other, &hub->feeds, entry) {
-		if (other->into == f)
-			other->into = NULL;
+		if (other->into != f)
+			continue;
+		other->into = NULL;
+		other->join->lingers_on = false;
 	}
 	twins_free(f);
 }

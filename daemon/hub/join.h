@@ -125,6 +125,7 @@ struct join {
 	void *owner;
 	uint64_t id;            /* the cookie of its pushes */
 	uid_t uid;              /* whose wish it was */
+	bool lingers_on;        /* nobody wants it, but it may not go before its time */
 	char why[JOIN_WHY_MAX]; /* for people: what its link is needed for, if it is a further one
 				 */
 	bool is_private;

@@ -254,7 +254,7 @@ bool link_has_room(struct link *link)
 	RB_FOREACH(j, join_topic_tree, &link->joins) {
 		if (j->state != JOIN_LEAVING)
 			n_staying++;
-		if ((!idle || j->id < idle->id) && !j->ops->wanted(j) &&
+		if ((!idle || j->id < idle->id) && !j->ops->wanted(j) && !j->lingers_on &&
 		    (j->state == JOIN_JOINED || j->state == JOIN_REJECTED))
 			idle = j;
 	}
