@@ -13,6 +13,8 @@ def setUpModule():
 
 
 class Steady(Changes):
+    """Stories in which nobody is to notice what others do."""
+
     def steady(self, watches):
         """None was told of an interruption."""
         self.assertEqual([w.stopped for w in watches if w.stopped], [])
