@@ -38,11 +38,17 @@ static unsigned count_unproven(const struct feed *f)
 	return n;
 }
 
+/* There are others on the channel, who would hear of each refusal. */
+static bool must_prove(const struct feed *f)
+{
+	return f->join && f->join->had_joined && !f->no_proof;
+}
+
 bool chan_feed_takes(const struct feed *f, const struct binding *b)
 {
 	if (b->proven)
 		return true;
-	if (f->chan->proof)
+	if (f->chan->proof || must_prove(f))
 		return false;
 	for (unsigned i = 0; f->is_careful && i < f->n_items; i++) {
 		if (is_unproven(f, f->items[i].binding))
@@ -84,6 +90,11 @@ static void make_proof(struct chan *ch)
 		ch->proof = feed_new(link, ch, true, ch->feed->uid);
 	if (link && !ch->proof)
 		link_update(link);
+	if (ch->proof)
+		timer_arm(&ch->hub->timers, &ch->proof->doubt_timer,
+			  hub_now(ch->hub) + PROOF_LINK_MS);
+	else
+		ch->feed->no_proof = true;
 }
 
 /* The next ones that are to be tried. */
@@ -92,18 +103,31 @@ static void fill_proof(struct chan *ch)
 	struct feed *f = ch->feed, *proof = ch->proof;
 	struct binding *b;
 
-	for (unsigned i = 0; i < f->n_items && proof->n_items < FEED_BINDINGS; i++) {
+	for (unsigned i = 0; f && i < f->n_items && proof->n_items < FEED_BINDINGS; i++) {
 		b = f->items[i].binding;
 		if (is_unproven(f, b) && feed_add(proof, b) < 0)
 			break;
 	}
 }
 
+/* Proven, and not on the channel's join yet. */
+static bool has_waiting(const struct feed *f)
+{
+	const struct binding *b;
+
+	for (unsigned i = 0; f && i < f->n_items; i++) {
+		b = f->items[i].binding;
+		if (b->n_wants && b->feed == f && b->proven && item_is_free(&f->items[i]))
+			return true;
+	}
+	return false;
+}
+
 static void try_more(struct chan *ch)
 {
 	struct feed *proof = ch->proof;
 
-	if (proof->n_items == 0)
+	if (proof->n_items == 0 && (++proof->n_trials <= PROOF_TRIALS || !has_waiting(ch->feed)))
 		fill_proof(ch);
 	proof->state = FEED_DOWN;
 	for (unsigned i = 0; i < proof->n_items; i++)
@@ -115,10 +139,12 @@ static void try_more(struct chan *ch)
 /* Something about the channel's bindings has changed: the next step. */
 static void run(struct chan *ch)
 {
-	if (!ch->proof && !ch->feed->is_careful && count_unproven(ch->feed) && ch->join->had_joined)
+	/* What is proven goes first. */
+	bool may_try = ch->join && count_unproven(ch->feed) && !has_waiting(ch->feed);
+
+	if (may_try && !ch->proof && must_prove(ch->feed))
 		make_proof(ch);
-	if (ch->proof && ch->proof->state == FEED_DOWN && ch->proof->n_items == 0 &&
-	    count_unproven(ch->feed))
+	if (may_try && ch->proof && ch->proof->state == FEED_DOWN && ch->proof->n_items == 0)
 		try_more(ch);
 	if (ch->join)
 		join_update(ch->join);
@@ -145,7 +171,7 @@ static void refuse(struct feed *f, struct binding *b, const char *code, const ch
 
 	binding_refused(b, code, text);
 	item = find_item(f, b);
-	if (item && !item->sent)
+	if (item && item_is_free(item))
 		feed_remove(f, (unsigned)(item - f->items));
 }
 
@@ -155,11 +181,12 @@ static void proof_refused(struct feed *proof, const char *code, const char *text
 	struct chan *ch = proof->chan;
 	struct binding *b = proof->items[0].binding;
 	unsigned keep = proof->n_items / 2;
+	bool is_known = ch->feed && is_unproven(ch->feed, b);
 
 	if (proof->n_items == 1) {
-		proof->items[0].sent = false;
-		feed_remove(proof, 0);
-		refuse(ch->feed, b, code, text);
+		feed_remove(proof, 0); /* the end of it, if nobody wants it any more */
+		if (is_known)
+			refuse(ch->feed, b, code, text);
 	}
 	while (proof->n_items > keep)
 		feed_remove(proof, proof->n_items - 1);
@@ -174,16 +201,18 @@ static void own_refused(struct feed *f, const char *code, const char *text)
 	struct binding *b, *one = NULL;
 	unsigned n = 0;
 
-	feed_on_lost(f, f->join->link->received_wall_ms, code, false);
+	/* Suspects: what was joined unproven, though nobody may want it any more. */
 	for (unsigned i = 0; i < f->n_items; i++) {
 		b = f->items[i].binding;
-		if (is_unproven(f, b) && chan_feed_takes(f, b)) {
+		if (f->items[i].sent && !b->proven) {
 			one = b;
 			n++;
 		}
 	}
+	feed_on_lost(f, f->join->link->received_wall_ms, code, false);
 	if (n == 1) {
-		refuse(f, one, code, text);
+		if (is_unproven(f, one))
+			refuse(f, one, code, text);
 	} else {
 		for (unsigned i = 0; n == 0 && i < f->n_items; i++)
 			f->items[i].binding->proven = false;
@@ -205,22 +234,39 @@ void chan_feed_rejected(struct feed *proof)
 {
 	struct chan *ch = proof->chan;
 	struct binding *b;
+	bool is_known;
 
 	while (proof->n_items) {
 		b = proof->items[0].binding;
-		proof->items[0].sent = false;
+		is_known = ch->feed && is_unproven(ch->feed, b);
 		feed_remove(proof, 0);
-		if (ch->feed && is_unproven(ch->feed, b))
+		if (is_known)
 			refuse(ch->feed, b, proof->join->code, proof->join->text);
 	}
 	proof->state = FEED_OVER;
 	join_update(proof->join);
 }
 
+void chan_feed_give_up(struct feed *proof)
+{
+	log_notice("no further connection to try database changes out on: they are joined as they "
+		   "are");
+	if (proof->chan->feed)
+		proof->chan->feed->no_proof = true;
+	while (proof->n_items)
+		feed_remove(proof, proof->n_items - 1);
+	proof->state = FEED_OVER;
+	join_update(proof->join); /* its end makes the channel's join go on */
+}
+
 void chan_feed_ready(struct feed *f)
 {
 	if (count_unproven(f) == 0)
-		f->is_careful = false;
+		f->is_careful = f->no_proof = false;
+	if (f->is_careful)
+		f->join->rejoined_at_ms = 0; /* soon over, rather than a little for hours */
+	if (f->chan->proof)
+		f->chan->proof->n_trials = 0;
 	run(f->chan);
 }
 
@@ -305,7 +351,7 @@ void chan_feed_left(struct binding *b)
 		b->feed = NULL;
 		TAILQ_INSERT_TAIL(&list, b, entry);
 	}
-	if (item && !item->sent)
+	if (item && item_is_free(item))
 		feed_remove(f, (unsigned)(item - f->items)); /* may be the end of the binding */
 	feeds_place(hub, &list, NULL, f->uid);
 	if (home->proof)

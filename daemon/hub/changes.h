@@ -55,6 +55,8 @@ enum {
 	/* After words of the server that mean nothing to us: if it does not come round by itself,
 	 * they are taken for a refusal. */
 	FEED_DOUBT_MS = 20000,
+	PROOF_LINK_MS = 10000, /* for its link to be there */
+	PROOF_TRIALS = 12,     /* then what is proven goes first: others may bring more and more */
 	BINDING_CODE_MAX = 32,
 	BINDING_TEXT_MAX = 512,
 };
@@ -155,8 +157,8 @@ const char *changes_wish_read(struct rtbp_val v, struct changes_wish *ret, char 
  * -ENOMEM or -E2BIG (BINDINGS_MAX): nothing changed. */
 int wants_put(struct sub *s, struct changes_wish *w);
 void wants_free(struct sub *s);
-/* The sub's peer has been told how they stand. */
-void wants_answered(struct sub *s);
+/* The sub's peer has been told how they stand: all of them by an answer, else those it knows. */
+void wants_answered(struct sub *s, bool is_answer);
 /* Whether they stand as the peer was told last. */
 bool wants_are_told(const struct sub *s);
 /* How far the sub's changes are. */
@@ -205,6 +207,8 @@ struct feed {
 	bool is_careful;   /* a chan's: bindings are tried one by one */
 	struct timer doubt_timer; /* a text of the server that we do not know, and no word since */
 	bool needs_run;           /* chan_feed.c: its bindings have become more */
+	unsigned n_trials;        /* of a chan's: since its join was made last */
+	bool no_proof;            /* of a chan's: there is no further link to try them on */
 	bool bad_reply;           /* to the join: the bindings' ids are not known */
 	enum feed_state state;
 	struct feed_item *items;
@@ -230,6 +234,8 @@ struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof, uid_t
 /* Return: -ENOMEM. */
 int feed_add(struct feed *f, struct binding *b);
 void feed_remove(struct feed *f, unsigned i);
+/* It is not among what the server has of us, and may be removed. */
+bool item_is_free(const struct feed_item *item);
 /* Wanted bindings that it delivers. */
 unsigned feed_live(const struct feed *f);
 /* A binding of it has no wants any more: it may end, and the binding with it. */
@@ -299,6 +305,8 @@ void chan_feed_rejected(struct feed *proof);
 void chan_feed_ready(struct feed *f);
 /* A want of it has gone. */
 void chan_feed_left(struct binding *b);
+/* The further link was not to be had: what it was to prove is joined unproven. */
+void chan_feed_give_up(struct feed *proof);
 /* Whether the next join of the feed, which rides on a chan's, has it. */
 bool chan_feed_takes(const struct feed *f, const struct binding *b);
 void chan_feed_forget(struct feed *f); /* it is being freed */

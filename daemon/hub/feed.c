@@ -69,10 +69,15 @@ static bool item_goes(const struct feed *f, const struct feed_item *item)
 	       (!f->chan || f->is_proof || chan_feed_takes(f, item->binding));
 }
 
+bool item_is_free(const struct feed_item *item)
+{
+	return !item->sent && !item->sending;
+}
+
 void feed_trim(struct feed *f)
 {
 	for (unsigned i = f->n_items; i-- > 0;) {
-		if (!item_is_wanted(f, &f->items[i]) && !f->items[i].sent)
+		if (!item_is_wanted(f, &f->items[i]) && item_is_free(&f->items[i]))
 			feed_remove(f, i);
 	}
 }
@@ -189,6 +194,8 @@ void feed_on_joined(struct feed *f)
 		feed_refused(f, "unknown", "the server's answer does not fit what was asked");
 	else
 		feed_news(f);
+	if (f->state == FEED_READY && f->chan && !f->is_proof)
+		chan_feed_ready(f);
 }
 
 /* ---- what the server says of the bindings ---- */
@@ -199,6 +206,7 @@ static void feed_ready(struct feed *f)
 
 	f->state = FEED_READY;
 	f->code[0] = f->text[0] = '\0';
+	timer_disarm(&f->hub->timers, &f->doubt_timer);
 	log_info("feed %" PRIu64 " on link %u: the changes of %u bindings flow", f->number,
 		 f->join->link->number, feed_live(f));
 	if (f->n_sources)
@@ -219,7 +227,8 @@ void feed_on_system(struct feed *f, bool ok, const char *text)
 {
 	const struct reason *reason;
 
-	if (f->state == FEED_OVER)
+	/* DOWN: it was refused already, and is about to be joined anew. */
+	if (f->state == FEED_OVER || f->state == FEED_DOWN)
 		return;
 	if (ok && f->state == FEED_PENDING) {
 		feed_ready(f);
@@ -234,7 +243,7 @@ void feed_on_system(struct feed *f, bool ok, const char *text)
 			f->state = FEED_PENDING;
 			snprintf(f->code, sizeof(f->code), "%s", reason->code);
 			snprintf(f->text, sizeof(f->text), "%s", text);
-			if (reason->class == REASON_UNKNOWN)
+			if (reason->class == REASON_UNKNOWN && !f->doubt_timer.armed)
 				timer_arm(&f->hub->timers, &f->doubt_timer,
 					  hub_now(f->hub) + FEED_DOUBT_MS);
 		}
@@ -246,6 +255,10 @@ static void doubt_over(void *ctx)
 	struct feed *f = ctx;
 	char text[BINDING_TEXT_MAX];
 
+	if (f->is_proof && !link_is_online(f->join->link)) {
+		chan_feed_give_up(f);
+		return;
+	}
 	if (f->state != FEED_PENDING)
 		return;
 	memcpy(text, f->text, sizeof(text));
@@ -269,8 +282,10 @@ void feed_on_lost(struct feed *f, int64_t from_wall_ms, const char *cause, bool 
 		else if (item->binding->feed == f)
 			binding_news(item->binding);
 		if (!channel_lives)
-			item->sent = false;
+			item->sent = item->sending = false;
 	}
+	if (!channel_lives)
+		timer_disarm(&f->hub->timers, &f->doubt_timer);
 }
 
 /* ---- the owner of a join of its own ---- */

@@ -13,11 +13,17 @@ static const char no_memory[] = "the daemon is out of memory";
  */
 static struct link *place(struct hub *hub, struct peer *p, const char **ret_text)
 {
+	unsigned links = 0;
 	struct feed *f;
 
+	/* First look, then ask for room: that may end feeds. */
 	TAILQ_FOREACH(f, &hub->feeds, entry) {
-		if (!f->chan && f->state != FEED_OVER && link_has_room(f->join->link))
-			return f->join->link;
+		if (!f->chan && f->state != FEED_OVER)
+			links |= 1u << f->join->link->number;
+	}
+	for (unsigned i = 0; i < LINKS_MAX; i++) {
+		if (links & 1u << i && link_has_room(&hub->links[i]))
+			return &hub->links[i];
 	}
 	return link_place(hub, p, (struct rtbp_str){ "rtbridge:", 9 },
 			  "database changes, for which the connections before have no place",

@@ -126,6 +126,7 @@ static void sub_answer(struct sub *s)
 	struct rtbp_buf *b;
 	size_t begin;
 
+	wants_tell_gaps(s);
 	s->answered = true;
 	s->behind = false;
 	s->has_snapshot = s->presence && s->chan->room.state == ROOM_OK;
@@ -145,7 +146,7 @@ static void sub_answer(struct sub *s)
 		(void)rtbp_msg_end(b, begin);
 		peer_send_scratch(p);
 	}
-	wants_answered(s);
+	wants_answered(s, true);
 	s->told_progress = sub_progress(s);
 	sub_stop_waiting(s);
 }
@@ -154,9 +155,14 @@ void sub_notice(struct sub *s)
 {
 	struct hub *hub = s->peer->hub;
 	const struct join *j = s->on_channel ? s->chan->join : NULL;
-	struct rtbp_buf *b = hub_scratch(hub);
-	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_CHANNEL), map = rtbp_pack_map_begin(b);
+	struct rtbp_buf *b;
+	size_t begin, map;
 	uint16_t n = 4;
+
+	wants_tell_gaps(s); /* before anything says that they flow */
+	b = hub_scratch(hub);
+	begin = rtbp_msg_begin_notice(b, RTBP_N_CHANNEL);
+	map = rtbp_pack_map_begin(b);
 
 	pack_state(b, s);
 	if (s->presence) {
@@ -180,7 +186,7 @@ void sub_notice(struct sub *s)
 	rtbp_pack_map_end(b, map, n);
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(s->peer);
-	wants_answered(s);
+	wants_answered(s, false);
 	s->told_progress = sub_progress(s);
 }
 
@@ -360,10 +366,16 @@ static void wish_put(struct sub *s, struct wish *w)
 /* The wish is put in force; the answer comes now or with the join. */
 static void subscribe_apply(struct peer *p, struct sub *s, const struct request *r, struct wish *w)
 {
+	int r_put;
+
 	if (s->waiting)
 		sub_answer(s); /* an earlier request for the same channel: superseded, told how
 				  things stand */
-	if (wants_put(s, &w->changes) < 0) {
+	/* While places are looked for, what nobody wants may go: this channel is wanted already. */
+	s->chan->n_on_channel += w->on_channel;
+	r_put = wants_put(s, &w->changes);
+	s->chan->n_on_channel -= w->on_channel;
+	if (r_put < 0) {
 		peer_answer_error(p, r, RTBP_M_SUBSCRIBE, RTBP_E_BUSY,
 				  "no memory, or too many bindings of all clients", -1);
 		if (!s->answered)

@@ -218,14 +218,16 @@ static uint64_t how_it_stands(const struct want *w)
 	return hash_text(hash_text(hash_text(0xcbf29ce484222325, state), code), text);
 }
 
-void wants_answered(struct sub *s)
+void wants_answered(struct sub *s, bool is_answer)
 {
 	const char *code, *text;
 
 	for (unsigned i = 0; i < s->n_wants; i++) {
 		struct want *w = &s->wants[i];
 
-		w->answered = true;
+		w->answered |= is_answer;
+		if (!w->answered)
+			continue;
 		w->flowed |= strcmp(binding_state(w->binding, &code, &text), "ready") == 0;
 		w->told = how_it_stands(w);
 	}
@@ -234,10 +236,17 @@ void wants_answered(struct sub *s)
 bool wants_are_told(const struct sub *s)
 {
 	for (unsigned i = 0; i < s->n_wants; i++) {
-		if (!s->wants[i].is_repeated && s->wants[i].told != how_it_stands(&s->wants[i]))
+		if (s->wants[i].answered && !s->wants[i].is_repeated &&
+		    s->wants[i].told != how_it_stands(&s->wants[i]))
 			return false;
 	}
 	return true;
+}
+
+/* Notices are about what the peer has an answer for. */
+static bool is_told_of(const struct want *w)
+{
+	return w->answered && !w->is_repeated;
 }
 
 void wants_pack(const struct sub *s, bool is_answer, struct rtbp_buf *b)
@@ -246,11 +255,11 @@ void wants_pack(const struct sub *s, bool is_answer, struct rtbp_buf *b)
 	uint32_t n = 0;
 
 	for (unsigned i = 0; i < s->n_wants; i++)
-		n += is_answer || !s->wants[i].is_repeated;
+		n += is_answer || is_told_of(&s->wants[i]);
 	rtbp_pack_field(b, RTBP_F_POSTGRES_CHANGES);
 	rtbp_pack_array(b, n);
 	for (unsigned i = 0; i < s->n_wants; i++) {
-		if (s->wants[i].is_repeated && !is_answer)
+		if (!is_answer && !is_told_of(&s->wants[i]))
 			continue;
 		state = binding_state(s->wants[i].binding, &code, &text);
 		rtbp_pack_map(b, code[0] ? 4 : 2);
