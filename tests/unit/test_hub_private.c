@@ -451,7 +451,7 @@ int main(void)
 	tcase_add_test(t, without_a_further_link);
 	tcase_add_loop_test(t, bad_ones_from_the_start, 0, 2);
 	tcase_add_loop_test(t, link_lost, 0, 6);
-	tcase_add_loop_test(t, gone_at_each_step, 0, 16);
+	tcase_add_loop_test(t, gone_at_each_step, 0, 32);
 	tcase_add_test(t, moves_to_another_channel);
 	tcase_add_test(t, as_many_as_a_channel_carries);
 	suite_add_tcase(s, t);
