@@ -153,7 +153,7 @@ static void chan_config(const struct join *j, struct join_config *ret)
 	ret->key = ch->key;
 	ret->feed = ch->feed;
 	if (ch->feed)
-		feed_trim(ch->feed);
+		feed_prepare(ch->feed);
 }
 
 static void chan_joining(struct join *j)

@@ -314,6 +314,7 @@ void chan_feed_place(struct binding *b)
 		return;
 	}
 	b->feed = ch->feed;
+	ch->sender_only = false;
 	binding_news(b);
 	ch->feed->needs_run = true;
 }

@@ -163,7 +163,8 @@ void wants_answered(struct sub *s, bool is_answer);
 bool wants_are_told(const struct sub *s);
 /* How far the sub's changes are. */
 enum wants_state { WANTS_DOWN, WANTS_CARRIED, WANTS_SETTLED };
-enum wants_state wants_state(const struct sub *s);
+/* `known`: only of those that the peer has an answer for. */
+enum wants_state wants_state(const struct sub *s, bool known);
 /* Appends the member postgres_changes: of the answer all, in the order asked, else the distinct
  * ones. */
 void wants_pack(const struct sub *s, bool is_answer, struct rtbp_buf *b);
@@ -190,6 +191,7 @@ struct feed_item {
 	uint64_t server_id;
 	bool sent;    /* the server's channel has it */
 	bool sending; /* the join that is unanswered has it */
+	bool handed;  /* it delivered the binding until its merge */
 };
 
 struct twin;
@@ -244,8 +246,8 @@ void feed_unwanted(struct feed *f);
 void feed_end(struct feed *f);
 /* Somebody wants what it carries: stays, or is asked for again after a refusal. */
 void feed_retry(struct feed *f);
-/* Of the join's owner. */
-void feed_trim(struct feed *f);
+/* Of the join's owner. feed_prepare(): before it is asked what the join is to have. */
+void feed_prepare(struct feed *f);
 size_t feed_encoded_size(const struct feed *f);
 void feed_encode(const struct feed *f, struct rtbp_buf *out);
 void feed_joining(struct feed *f);
@@ -280,8 +282,10 @@ void merge_ready(struct feed *target);
 void merge_abandon(struct feed *target);
 void merge_overlap_over(void *target);
 void merge_forget(struct feed *f); /* it is being freed */
-/* A row with this hash came by `f` for `b`: is it new to the peers? */
-bool merge_is_new(struct feed *f, struct binding *b, uint64_t hash);
+/* A row with this hash came by `f` for the item's binding: is it new to the peers? */
+bool merge_is_new(struct feed *f, const struct feed_item *item, uint64_t hash);
+/* Whether that needs the hash. */
+bool merge_needs_hash(const struct feed *f);
 
 /* ---- rows.c ---- */
 

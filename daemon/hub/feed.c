@@ -74,7 +74,7 @@ bool item_is_free(const struct feed_item *item)
 	return !item->sent && !item->sending;
 }
 
-void feed_trim(struct feed *f)
+static void feed_trim(struct feed *f)
 {
 	for (unsigned i = f->n_items; i-- > 0;) {
 		if (!item_is_wanted(f, &f->items[i]) && item_is_free(&f->items[i]))
@@ -83,6 +83,14 @@ void feed_trim(struct feed *f)
 }
 
 /* ---- joining ---- */
+
+void feed_prepare(struct feed *f)
+{
+	/* What an earlier join, that came to nothing, was to have. */
+	for (unsigned i = 0; f->join->state == JOIN_WAITING && i < f->n_items; i++)
+		f->items[i].sending = false;
+	feed_trim(f);
+}
 
 size_t feed_encoded_size(const struct feed *f)
 {
@@ -312,7 +320,7 @@ static uint32_t feed_linger_ms(const struct join *j)
 
 static void feed_config(const struct join *j, struct join_config *ret)
 {
-	feed_trim(j->owner);
+	feed_prepare(j->owner);
 	ret->feed = j->owner;
 }
 

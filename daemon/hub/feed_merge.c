@@ -46,7 +46,8 @@ static void twins_free(struct feed *target)
 		twin_free(target, TAILQ_FIRST(&target->twins));
 }
 
-static bool twin_came(struct feed *target, struct binding *b, uint64_t hash, bool by_target)
+/* Return: whether a note of it by the other side was there, and is gone. */
+static bool twin_take(struct feed *target, struct binding *b, uint64_t hash, bool by_target)
 {
 	struct twin *t;
 
@@ -56,6 +57,15 @@ static bool twin_came(struct feed *target, struct binding *b, uint64_t hash, boo
 			return true;
 		}
 	}
+	return false;
+}
+
+static bool twin_came(struct feed *target, struct binding *b, uint64_t hash, bool by_target)
+{
+	struct twin *t;
+
+	if (twin_take(target, b, hash, by_target))
+		return true;
 	t = malloc(sizeof(*t));
 	if (!t)
 		return false; /* twice is better than not at all */
@@ -66,16 +76,38 @@ static bool twin_came(struct feed *target, struct binding *b, uint64_t hash, boo
 	return false;
 }
 
-bool merge_is_new(struct feed *f, struct binding *b, uint64_t hash)
+bool merge_needs_hash(const struct feed *f)
 {
+	return f->overlaps || f->n_sources || f->into;
+}
+
+bool merge_is_new(struct feed *f, const struct feed_item *item, uint64_t hash)
+{
+	struct binding *b = item->binding;
+
 	if (f->into && f->into->overlaps && b->feed == f->into)
-		return !twin_came(f->into, b, hash, false);
-	if (b->feed != f)
-		return false; /* a target that is not ready: the source brings it */
+		return item->handed && !twin_came(f->into, b, hash, false);
+	if (b->feed != f) {
+		/* A target that is not ready: the source brings it, or has brought it. */
+		if (f->n_sources && f->state == FEED_PENDING)
+			(void)twin_take(f, b, hash, true);
+		return false;
+	}
+	/* The word that the target is ready may come between the two copies of a row. */
+	if (f->into && f->into->state == FEED_PENDING)
+		(void)twin_came(f->into, b, hash, false);
 	return !f->overlaps || !twin_came(f, b, hash, true);
 }
 
 /* ---- its course ---- */
+
+static void set_handed(struct feed *source, const struct binding *b, bool handed)
+{
+	for (unsigned i = 0; i < source->n_items; i++) {
+		if (!b || source->items[i].binding == b)
+			source->items[i].handed = handed;
+	}
+}
 
 void merge_ready(struct feed *target)
 {
@@ -87,8 +119,10 @@ void merge_ready(struct feed *target)
 		  hub_now(target->hub) + MERGE_OVERLAP_MS + MERGE_TWIN_MS);
 	for (unsigned i = 0; i < target->n_items; i++) {
 		b = target->items[i].binding;
-		if (target->items[i].sent && b->feed && b->feed->into == target)
-			b->feed = target;
+		if (!target->items[i].sent || !b->feed || b->feed->into != target)
+			continue;
+		set_handed(b->feed, b, true);
+		b->feed = target;
 	}
 	/* They are wanted no longer, and leave after a while. */
 	for (f = TAILQ_FIRST(&target->hub->feeds); f; f = next) {
@@ -112,6 +146,7 @@ void merge_abandon(struct feed *target)
 		f->no_merge_before_ms = hub_now(target->hub) + MERGE_AGAIN_MS;
 	}
 	target->n_sources = 0;
+	twins_free(target);
 	target->state = FEED_OVER;
 }
 
@@ -127,6 +162,7 @@ void merge_overlap_over(void *ctx)
 			continue;
 		f->into = NULL;
 		f->join->lingers_on = false;
+		set_handed(f, NULL, false);
 	}
 	target->n_sources = 0;
 	target->overlaps = false;
@@ -140,8 +176,8 @@ void merge_forget(struct feed *f)
 	struct hub *hub = f->hub;
 	struct feed *other;
 
-	if (f->into)
-		f->into->n_sources--;
+	if (f->into && --f->into->n_sources == 0 && !f->into->overlaps)
+		twins_free(f->into);
 	TAILQ_FOREACH(other, &hub->feeds, entry) {
 		if (other->into != f)
 			continue;

@@ -88,7 +88,8 @@ static void match_id(struct row *row, uint64_t id)
 		if (!f->items[i].sent || f->items[i].server_id != id || b->mark == f->hub->row_mark)
 			continue;
 		b->mark = f->hub->row_mark;
-		if (!b->n_wants || !event_fits(b, row->type) || !merge_is_new(f, b, row->hash))
+		if (!b->n_wants || !event_fits(b, row->type) ||
+		    !merge_is_new(f, &f->items[i], row->hash))
 			continue;
 		b->n_rows++;
 		row->matches[row->n++] = b;
@@ -109,7 +110,7 @@ static bool match(struct row *row, struct rtbp_val payload)
 	    !rtbp_iter_array(rtbp_find(payload, "ids", 3), &it))
 		return false;
 	f->hub->row_mark++;
-	if (f->overlaps || (f->into && f->into->overlaps))
+	if (merge_needs_hash(f))
 		row->hash = hash_value(f->hub->row_seed, row->data);
 	while (rtbp_iter_next(&it, &v)) {
 		if (rtbp_get_uint(v, &id))
@@ -213,7 +214,7 @@ void rows_on_message(struct feed *f, const struct phx_msg *msg)
 	f->hub->counters.messages_in++;
 	/* Before the server says that the bindings flow nothing was promised; after an interruption
 	 * what comes until then lies in the gap, which is told first. */
-	if (f->state == FEED_PENDING || f->state == FEED_OVER)
+	if ((f->state == FEED_PENDING && !f->n_sources) || f->state == FEED_OVER)
 		return;
 	if (msg->undecodable || !match(&row, msg->payload))
 		rows_missed(f);

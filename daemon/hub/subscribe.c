@@ -70,9 +70,10 @@ enum progress {
 	PROGRESS_READY,
 };
 
-static enum progress sub_progress(const struct sub *s)
+/* `known`: as far as the peer has an answer; else all of it. */
+static enum progress sub_progress(const struct sub *s, bool known)
 {
-	enum wants_state wants = wants_state(s);
+	enum wants_state wants = wants_state(s, known);
 
 	if (s->on_channel && s->chan->join->state != JOIN_JOINED)
 		return PROGRESS_DOWN;
@@ -91,12 +92,12 @@ static bool sub_is_rejected(const struct sub *s)
 /* Whether what a waiting request asked for is there. */
 static bool sub_may_answer(const struct sub *s)
 {
-	return sub_progress(s) >= (s->wait_joined ? PROGRESS_JOINED : PROGRESS_READY);
+	return sub_progress(s, false) >= (s->wait_joined ? PROGRESS_JOINED : PROGRESS_READY);
 }
 
-static const char *state_name(const struct sub *s)
+static const char *state_name(const struct sub *s, bool known)
 {
-	switch (sub_progress(s)) {
+	switch (sub_progress(s, known)) {
 	case PROGRESS_READY:
 		return "ready";
 	case PROGRESS_JOINED:
@@ -113,11 +114,11 @@ static const char *state_name(const struct sub *s)
 	return "joining";
 }
 
-static void pack_state(struct rtbp_buf *b, const struct sub *s)
+static void pack_state(struct rtbp_buf *b, const struct sub *s, bool known)
 {
 	chan_pack_name(s->chan, b);
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, s->chan->is_private);
-	rtbp_pack_field_text(b, RTBP_F_STATE, state_name(s));
+	rtbp_pack_field_text(b, RTBP_F_STATE, state_name(s, known));
 }
 
 static void sub_answer(struct sub *s)
@@ -136,7 +137,7 @@ static void sub_answer(struct sub *s)
 		b = hub_scratch(p->hub);
 		begin = rtbp_msg_begin_result(b, s->request.id);
 		rtbp_pack_map(b, 4 + s->presence + (s->n_wants > 0));
-		pack_state(b, s);
+		pack_state(b, s, false);
 		if (s->presence) {
 			rtbp_pack_field(b, RTBP_F_PRESENCE);
 			room_pack(s->chan, s->behind, b);
@@ -147,7 +148,7 @@ static void sub_answer(struct sub *s)
 		peer_send_scratch(p);
 	}
 	wants_answered(s, true);
-	s->told_progress = sub_progress(s);
+	s->told_progress = sub_progress(s, true);
 	sub_stop_waiting(s);
 }
 
@@ -164,7 +165,7 @@ void sub_notice(struct sub *s)
 	begin = rtbp_msg_begin_notice(b, RTBP_N_CHANNEL);
 	map = rtbp_pack_map_begin(b);
 
-	pack_state(b, s);
+	pack_state(b, s, true);
 	if (s->presence) {
 		rtbp_pack_field_text(b, RTBP_F_PRESENCE,
 				     s->behind ? "pending" : room_state_name(s->chan));
@@ -187,7 +188,7 @@ void sub_notice(struct sub *s)
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(s->peer);
 	wants_answered(s, false);
-	s->told_progress = sub_progress(s);
+	s->told_progress = sub_progress(s, true);
 }
 
 /* The channel is back: what may have been missed. */
@@ -248,7 +249,7 @@ void sub_on_changes(struct sub *s)
 		return;
 	if (s->answered) {
 		wants_tell_gaps(s);
-		if (!wants_are_told(s) || s->told_progress != (unsigned)sub_progress(s))
+		if (!wants_are_told(s) || s->told_progress != (unsigned)sub_progress(s, true))
 			sub_notice(s);
 	}
 	if (s->waiting && sub_may_answer(s))
@@ -291,7 +292,7 @@ static void sub_timeout(void *ctx)
 	const char *text;
 
 	/* What is joined is kept: only parts of it are still to come. */
-	if (s->keep || s->answered || sub_progress(s) >= PROGRESS_JOINED) {
+	if (s->keep || s->answered || sub_progress(s, false) >= PROGRESS_JOINED) {
 		sub_answer(s);
 		return;
 	}

@@ -175,14 +175,14 @@ void wants_free(struct sub *s)
 
 /* ---- how they stand ---- */
 
-enum wants_state wants_state(const struct sub *s)
+enum wants_state wants_state(const struct sub *s, bool known)
 {
 	enum wants_state state = WANTS_SETTLED;
 	const struct binding *b;
 
 	for (unsigned i = 0; i < s->n_wants; i++) {
 		b = s->wants[i].binding;
-		if (binding_is_settled(b))
+		if (binding_is_settled(b) || (known && !s->wants[i].answered))
 			continue;
 		if (!b->feed || !b->feed->join || b->feed->join->state != JOIN_JOINED)
 			return WANTS_DOWN;

@@ -119,8 +119,25 @@ START_TEST(merged_step_by_step)
 }
 END_TEST
 
-/* The word that the target flows stands between the two copies of a row: that of the target came
- * too early to count. */
+/* The row comes by a source, then the server says that the target flows, then the row comes by
+ * the target: one process sends the rows, another one that word. */
+START_TEST(the_word_between_two_copies)
+{
+	two_feeds();
+	server_takes(&target, "11,12");
+	server_row(&one, "11", DATA("1"));
+	server_system(&target, true, SUBSCRIBED);
+	server_row(&target, "11", DATA("1"));
+	expect(a, "[2,'postgres_changes',{'ids':[1],*'n':1,*");
+	expect_nothing(a);
+	/* And the other way round. */
+	server_row(&target, "12", DATA("2"));
+	server_row(&two, "12", DATA("2"));
+	expect(b, "[2,'postgres_changes',{'ids':[2],*'n':2,*");
+	expect_nothing(b);
+}
+END_TEST
+
 START_TEST(the_word_between_two_copies_mirrored)
 {
 	two_feeds();
@@ -433,6 +450,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, NULL, rig_teardown);
 	tcase_add_test(t, merged_step_by_step);
+	tcase_add_test(t, the_word_between_two_copies);
 	tcase_add_test(t, the_word_between_two_copies_mirrored);
 	tcase_add_test(t, target_refused_at_once);
 	tcase_add_test(t, target_not_taken);
