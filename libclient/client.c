@@ -37,6 +37,14 @@ int64_t rtbc_now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+int64_t rtbc_wall_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
 int rtbc_fail(struct rtb_client *c, int error, const char *fmt, ...)
 {
 	va_list ap;

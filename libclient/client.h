@@ -137,7 +137,8 @@ struct rtb_client {
 	unsigned n_attempts; /* failed in a row */
 	int64_t attach_at, hello_by, attached_at, kick_at; /* monotonic ms; -1: none */
 	int64_t armed_at;
-	int last_why; /* last told by the state callback */
+	int64_t heard_at; /* wall ms: when something was read last */
+	int last_why;     /* last told by the state callback */
 	uint64_t random;
 	size_t frame_limit;
 	struct rtbp_reader reader;
@@ -183,6 +184,7 @@ struct rtb_client {
 /* client.c */
 
 int64_t rtbc_now_ms(void);
+int64_t rtbc_wall_ms(void); /* since 1970 */
 /* Keeps the text for rtb_client_error_text(). Returns `error`, for `return`. */
 int rtbc_fail(struct rtb_client *c, int error, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -171,6 +171,7 @@ int rtbc_read(struct rtb_client *c)
 			return 0;
 		}
 		rtbp_reader_add(&c->reader, (size_t)n);
+		c->heard_at = rtbc_wall_ms();
 		total += (size_t)n;
 		r = dispatch_all(c);
 		if (r != 0)

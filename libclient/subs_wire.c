@@ -320,7 +320,7 @@ void rtbc_subs_on_detach(struct rtb_client *c)
 	TAILQ_FOREACH(t, &c->topics, link) {
 		forget_asked(t);
 		rtbc_topic_set(t, RTB_CHANNEL_JOINING, "detached", c->error_text, -1);
-		rtbc_watches_set(t, RTB_WATCH_PENDING, "detached", c->error_text);
+		rtbc_watches_on_detach(t);
 	}
 	c->is_reap_due = true;
 }

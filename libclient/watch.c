@@ -301,6 +301,10 @@ void rtbc_binding_set(struct rtbc_binding *b, enum rtb_binding_state state, cons
 	if (b->state == state && strcmp(b->code, code) == 0 && strcmp(b->text, text) == 0)
 		return;
 	b->n_changes++;
+	if (state == RTB_WATCH_READY)
+		b->stopped_at = 0;
+	else if (b->state == RTB_WATCH_READY)
+		b->stopped_at = rtbc_wall_ms();
 	b->state = state;
 	rtbc_copy(b->code, sizeof(b->code), (struct rtbp_str){ code, strlen(code) });
 	rtbc_copy(b->text, sizeof(b->text), (struct rtbp_str){ text, strlen(text) });
@@ -316,17 +320,57 @@ void rtbc_watches_set(struct rtbc_topic *t, enum rtb_binding_state state, const 
 		rtbc_binding_set(b, state, code, text);
 }
 
+void rtbc_watches_on_detach(struct rtbc_topic *t)
+{
+	struct rtbc_binding *b;
+	struct rtb_watch *w;
+	int64_t from;
+
+	TAILQ_FOREACH(b, &t->bindings, link) {
+		from = t->client->heard_at;
+		if (b->stopped_at && b->stopped_at < from)
+			from = b->stopped_at;
+		TAILQ_FOREACH(w, &b->watches, link) {
+			if ((w->was_ready || b->state == RTB_WATCH_READY) && !w->gap_from)
+				w->gap_from = from;
+			w->was_ready = false;
+		}
+	}
+	rtbc_watches_set(t, RTB_WATCH_PENDING, "detached", t->client->error_text);
+}
+
+void rtbc_watch_tell_missed(struct rtb_watch *w)
+{
+	struct rtbc_topic *t = w->binding->topic;
+	struct rtb_gap gap = { t->chan, t->name, w->gap_from, rtbc_wall_ms(), "detached" };
+
+	if (w->is_dead || !w->gap_from)
+		return;
+	w->gap_from = 0;
+	if (!w->gap)
+		return;
+	rtbc_enter(t->client);
+	w->gap(w, &gap, w->user);
+	rtbc_leave(t->client);
+}
+
 void rtbc_watch_report(struct rtb_watch *w)
 {
 	struct rtbc_binding *b = w->binding;
 	char code[RTBC_WATCH_CODE_MAX], text[RTBC_WATCH_TEXT_MAX];
-	struct rtb_watch_status status = { b->state, b->is_known ? b->id : 0, code, text };
+	struct rtb_watch_status status = { .code = code, .text = text };
 
 	if (w->is_dead || w->reported == b->n_changes)
 		return;
+	if (b->state == RTB_WATCH_READY) {
+		w->was_ready = true;
+		rtbc_watch_tell_missed(w);
+	}
 	w->reported = b->n_changes;
-	if (!w->state)
+	if (w->is_dead || !w->state)
 		return;
+	status.state = b->state;
+	status.id = b->is_known ? b->id : 0;
 	/* What the callback asks for may change them. */
 	memcpy(code, b->code, sizeof(code));
 	memcpy(text, b->text, sizeof(text));

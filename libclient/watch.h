@@ -50,6 +50,7 @@ struct rtbc_binding {
 	uint64_t id;
 	uint64_t row; /* the last row (client->n_rows) or gap that was told to its watches */
 	enum rtb_binding_state state;
+	int64_t stopped_at; /* wall ms: when it ceased to be ready; 0: it is, or never was */
 	uint64_t n_changes; /* of state, code, text; from 1 */
 	char code[RTBC_WATCH_CODE_MAX];
 	char text[RTBC_WATCH_TEXT_MAX];
@@ -65,6 +66,9 @@ struct rtb_watch {
 	void (*gap)(struct rtb_watch *watch, const struct rtb_gap *gap, void *user);
 	void *user;
 	bool is_dead;
+	bool was_ready;    /* in this attachment */
+	int64_t gap_from;  /* wall ms: since when changes are missed that no daemon will tell of;
+			      0: none are, or it was told */
 	uint64_t reported; /* the binding's n_changes when it was told */
 };
 
@@ -78,6 +82,10 @@ void rtbc_watches_set(struct rtbc_topic *t, enum rtb_binding_state state, const 
 /* Calls the state callback of each watch that has not heard of its state. */
 void rtbc_watches_report(struct rtbc_topic *t);
 void rtbc_watch_report(struct rtb_watch *w);
+/* What the daemon would have told now is missed: a gap, to be told before they flow again. */
+void rtbc_watches_on_detach(struct rtbc_topic *t);
+/* Tells that gap, if there is one. */
+void rtbc_watch_tell_missed(struct rtb_watch *w);
 /* Frees what is dead or over; not while a callback runs. */
 void rtbc_watches_reap(struct rtbc_topic *t);
 void rtbc_watches_free(struct rtbc_topic *t);

@@ -43,11 +43,15 @@ bool rtbc_watches_pack(struct rtbc_topic *t, struct rtbp_buf *out)
 	struct rtbc_binding *b;
 	uint32_t n = 0;
 
+	/* What the daemon has keeps its place, wherever it stands in the list. */
 	TAILQ_FOREACH(b, &t->bindings, link) {
 		b->is_left_out = false;
-		if (!is_wanted(b))
+		n += is_wanted(b) && is_asked(b);
+	}
+	TAILQ_FOREACH(b, &t->bindings, link) {
+		if (!is_wanted(b) || is_asked(b))
 			continue;
-		if (!is_asked(b) && others + n >= c->binding_limit)
+		if (others + n >= c->binding_limit)
 			leave_out(b);
 		else
 			n++;
@@ -117,7 +121,8 @@ void rtbc_watches_forget(struct rtbc_topic *t)
 	struct rtbc_binding *b;
 
 	TAILQ_FOREACH(b, &t->bindings, link) {
-		b->first = b->last = 0;
+		/* What was over stays over: another with the same wish may stand behind it. */
+		b->first = 0;
 		b->is_known = false;
 	}
 	t->client->is_reap_due = true;
@@ -282,6 +287,7 @@ static void tell_watch(struct rtb_watch *w, const struct news *news)
 {
 	struct rtb_client *c = w->binding->topic->client;
 
+	rtbc_watch_tell_missed(w);
 	rtbc_watch_report(w);
 	if (w->is_dead || !(news->change ? w->change != NULL : w->gap != NULL))
 		return;

@@ -5,7 +5,7 @@
  *
  *     ready  pending:CODE  error:CODE     how it stands
  *     +1  ~1  -1                          INSERT, UPDATE, DELETE of the row whose id is 1
- *     gap:CAUSE:FROM-TO
+ *     gap:CAUSE:FROM-TO                   a gap; gap:detached: the library's own (now)
  *
  * Include in one file of a test program only.
  */
@@ -17,7 +17,8 @@ struct eye {
 	void (*act)(struct eye *eye); /* what it does on its next callback */
 	struct eye *other;
 	struct rtb_client *c;
-	uint64_t id; /* as told last */
+	uint64_t id;              /* as told last */
+	int64_t gap_from, gap_to; /* of the last gap:detached */
 };
 
 static void see(struct eye *eye, const char *text)
@@ -65,12 +66,19 @@ static void on_status(struct rtb_watch *w, const struct rtb_watch_status *status
 
 static void on_row_gap(struct rtb_watch *w, const struct rtb_gap *gap, void *user)
 {
+	struct eye *eye = user;
 	char text[128];
 
-	ck_assert_ptr_eq(w, ((struct eye *)user)->watch);
+	ck_assert_ptr_eq(w, eye->watch);
+	if (strcmp(gap->cause, "detached") == 0) {
+		eye->gap_from = gap->from_unix_ms;
+		eye->gap_to = gap->to_unix_ms;
+		see(eye, "gap:detached");
+		return;
+	}
 	(void)snprintf(text, sizeof(text), "gap:%s:%lld-%lld", gap->cause,
 		       (long long)gap->from_unix_ms, (long long)gap->to_unix_ms);
-	see(user, text);
+	see(eye, text);
 }
 
 static struct rtb_watch_options eye_options(struct rtb_client *c, struct eye *eye)

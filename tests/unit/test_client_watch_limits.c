@@ -174,6 +174,85 @@ START_TEST(more_than_the_daemon_allows)
 }
 END_TEST
 
+static struct eye early, late;
+
+/* The daemon hears of `late` while `early`, made before it, is not wanted. */
+static void change_places(struct eye *eye)
+{
+	watch_table(eye->c, &early, "early");
+	rtb_unwatch(early.watch);
+	rtb_unwatch(eye->watch);
+	watch_table(eye->c, &late, "late");
+	ck_assert_int_gt(rtb_broadcast_json(eye->c, "t", "e", "1", 1, NULL), 0);
+	watch_table(eye->c, &early, "early");
+}
+
+START_TEST(what_the_daemon_has_keeps_its_place)
+{
+	struct eye a = { 0 };
+	struct rtb_client *c;
+	struct fake f;
+	uint32_t id;
+
+	fake_start(&f);
+	f.bindings = 1;
+	c = fake_client(&f, NULL);
+	fake_attach(&f, c);
+	watch_table(c, &a, "a");
+	say_bound(&f, expect_bindings(&f, c, "[" TABLE("a") "]"), "ready", READY(1));
+	fake_flush(&f, c);
+	SAW(&a, "ready ");
+	a.act = change_places;
+	say_row(&f, "1", 1);
+	fake_flush(&f, c);
+	id = expect_bindings(&f, c, "[" TABLE("late") "]");
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	SAW(&early, "error:too_many ");
+	ck_assert(fake_is_quiet(&f, c));
+	say_bound(&f, id, "ready", READY(2));
+	fake_flush(&f, c);
+	SAW(&late, "ready ");
+	rtb_unwatch(late.watch);
+	expect_bindings(&f, c, "[" TABLE("early") "]");
+	SAW(&early, "pending ");
+	end(&f, c);
+}
+END_TEST
+
+static struct eye dupe;
+
+static void want_again(struct eye *eye)
+{
+	watch_table(eye->c, &dupe, "a");
+}
+
+/* An ended wish and a newer one of the same: the end of the attachment makes no two of them. */
+START_TEST(what_is_over_stays_over)
+{
+	struct eye a, b, again = { 0 };
+	struct rtb_client *c;
+	struct fake f;
+	uint32_t id;
+
+	c = seeing_client(&f, &a, &b);
+	rtb_unwatch(a.watch);
+	expect_bindings(&f, c, "[" TABLE("b") "]");
+	watch_table(c, &again, "a");
+	expect_bindings(&f, c, "[" TABLE("b") "," TABLE("a") "]");
+	again.act = want_again;
+	fake_hang_up(&f);
+	SAW(&again, "pending:detached ");
+	fake_attach(&f, c);
+	id = expect_bindings(&f, c, "[" TABLE("b") "," TABLE("a") "]");
+	say_bound(&f, id, "ready", READY(1) "," READY(2));
+	say_row(&f, "2", 1);
+	fake_flush(&f, c);
+	SAW(&again, "ready +1 ");
+	SAW(&dupe, "pending:detached ready +1 ");
+	end(&f, c);
+}
+END_TEST
+
 START_TEST(a_daemon_without_database_changes)
 {
 	struct eye eye = { 0 }, beside = { 0 };
@@ -305,6 +384,8 @@ int main(void)
 	tcase_add_test(t, events_and_options);
 	tcase_add_test(t, sizes);
 	tcase_add_test(t, more_than_the_daemon_allows);
+	tcase_add_test(t, what_the_daemon_has_keeps_its_place);
+	tcase_add_test(t, what_is_over_stays_over);
 	tcase_add_test(t, a_daemon_without_database_changes);
 	tcase_add_test(t, a_request_too_big_for_the_daemon);
 	tcase_add_test(t, many);

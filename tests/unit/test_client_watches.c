@@ -2,6 +2,11 @@
 /* librtbridge: watches of database changes, what they ask for and how they stand. */
 #include "test_client_rows.h"
 
+static void stop(struct eye *eye)
+{
+	rtb_unwatch(eye->watch);
+}
+
 START_TEST(one)
 {
 	struct rtb_watch_options o;
@@ -153,9 +158,103 @@ START_TEST(over_a_restart_of_the_daemon)
 	say_row(&f, "2", 2);
 	say_row(&f, "5", 3);
 	fake_flush(&f, c);
-	SAW(&b, "ready +3 ");
+	/* Whoever had changes has missed some, perhaps. */
+	SAW(&b, "gap:detached ready +3 ");
 	SAW(&late, "ready +2 ");
 	ck_assert_str_eq(a.heard, "");
+	end(&f, c);
+}
+END_TEST
+
+static int64_t wall_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Once, however many attachments fail meanwhile; from the last that was heard, or from when changes
+ * ceased to flow. */
+START_TEST(what_was_missed_while_detached)
+{
+	int64_t before = wall_ms(), heard, stopped, ended;
+	struct eye a, b, late = { 0 };
+	struct rtb_client *c;
+	struct fake f;
+	uint32_t id;
+
+	c = seeing_client(&f, &a, &b);
+	say_states(&f, "ready", "{\"id\":2,\"state\":\"pending\",\"code\":\"connection\"}");
+	fake_flush(&f, c);
+	SAW(&b, "pending:connection ");
+	stopped = wall_ms();
+	UNTIL(c, wall_ms() > stopped);
+	say_row(&f, "1", 1);
+	fake_flush(&f, c);
+	SAW(&a, "+1 ");
+	heard = wall_ms();
+	UNTIL(c, wall_ms() > heard);
+	fake_hang_up(&f);
+	SAW(&a, "pending:detached ");
+	SAW(&b, "pending:detached ");
+	ended = wall_ms();
+	/* Two attachments that end before changes flow. */
+	fake_accept(&f, c);
+	fake_hang_up(&f);
+	fake_attach(&f, c);
+	id = expect_bindings(&f, c, "[" TABLE("a") "," TABLE("b") "]");
+	say_bound(&f, id, "joined", PENDING(1) "," PENDING(2));
+	fake_flush(&f, c);
+	SAW(&a, "pending ");
+	SAW(&b, "pending ");
+	fake_hang_up(&f);
+	SAW(&a, "pending:detached ");
+	SAW(&b, "pending:detached ");
+	watch_table(c, &late, "a");
+	fake_attach(&f, c);
+	id = expect_bindings(&f, c, "[" TABLE("a") "," TABLE("b") "]");
+	/* Before the first row, too, if that comes first. */
+	say_bound(&f, id, "joined", PENDING(1) "," PENDING(2));
+	say_row(&f, "1", 2);
+	say_states(&f, "ready", READY(1) "," READY(2));
+	say_states(&f, "ready", PENDING(1) "," READY(2));
+	say_states(&f, "ready", READY(1) "," READY(2));
+	fake_flush(&f, c);
+	SAW(&a, "pending gap:detached +2 ready pending ready ");
+	SAW(&b, "pending gap:detached ready ");
+	SAW(&late, "pending:detached pending +2 ready pending ready ");
+	ck_assert_int_ge(a.gap_from, stopped);
+	ck_assert_int_le(a.gap_from, heard);
+	ck_assert_int_ge(b.gap_from, before);
+	ck_assert_int_le(b.gap_from, stopped);
+	ck_assert_int_ge(a.gap_to, ended);
+	ck_assert_int_le(b.gap_to, wall_ms());
+	end(&f, c);
+}
+END_TEST
+
+/* Ready, but not told yet; and ended by the callback that tells the gap. */
+START_TEST(a_gap_and_the_end)
+{
+	struct eye a, b, again = { 0 };
+	struct rtb_client *c;
+	struct fake f;
+	uint32_t id;
+
+	c = seeing_client(&f, &a, &b);
+	watch_table(c, &again, "a");
+	fake_hang_up(&f);
+	SAW(&a, "pending:detached ");
+	fake_attach(&f, c);
+	id = expect_bindings(&f, c, "[" TABLE("a") "," TABLE("b") "]");
+	again.heard[0] = '\0';
+	a.act = stop;
+	say_bound(&f, id, "ready", READY(1) "," READY(2));
+	say_row(&f, "1", 1);
+	fake_flush(&f, c);
+	SAW(&again, "gap:detached ready +1 ");
+	ck_assert_str_eq(a.heard, "gap:detached ");
 	end(&f, c);
 }
 END_TEST
@@ -372,11 +471,6 @@ START_TEST(refused_requests)
 }
 END_TEST
 
-static void stop(struct eye *eye)
-{
-	rtb_unwatch(eye->watch);
-}
-
 static void wait_inside(struct eye *eye)
 {
 	ck_assert_int_eq(rtb_wait_watch(eye->watch, 0), -EDEADLK);
@@ -441,6 +535,8 @@ int main(void)
 	tcase_add_test(t, everything_said);
 	tcase_add_test(t, equal_ones_share);
 	tcase_add_test(t, over_a_restart_of_the_daemon);
+	tcase_add_test(t, what_was_missed_while_detached);
+	tcase_add_test(t, a_gap_and_the_end);
 	tcase_add_test(t, beside_subscriptions);
 	tcase_add_test(t, each_change_of_state_is_told);
 	tcase_add_test(t, asked_for_again_after_an_error);
