@@ -107,6 +107,8 @@ static int take_event(struct reader *r, const char **ret)
 static int take_names(struct reader *r, struct cli_pg *pg)
 {
 	int k = take_name(r, ".:?", "a schema", &pg->schema);
+	/* Who has said no more than one name has mostly left out this one. */
+	bool is_public = k == 0 && strcmp(pg->schema, "public") == 0;
 
 	if (k == 0 && *r->at == '.') {
 		r->at++;
@@ -116,8 +118,8 @@ static int take_names(struct reader *r, struct cli_pg *pg)
 	} else if (k == 0) {
 		k = fail(r, r->at,
 			 "behind the schema comes a dot and a table, or * for all of its tables; "
-			 "like public.%s",
-			 pg->schema);
+			 "like public.%.*s",
+			 is_public ? 5 : (int)(r->at - r->start), is_public ? "todos" : r->start);
 	}
 	if (k == 0 && *r->at == '.')
 		k = fail(r, r->at, "a name with a dot stands in double quotes");

@@ -64,6 +64,16 @@ static const struct bad {
 	{ "", "at character 1: a schema is missing here" },
 	{ "todos", "at character 6: behind the schema comes a dot and a table, or * for all of its "
 		   "tables; like public.todos" },
+	{ "public",
+	  "at character 7: behind the schema comes a dot and a table, or * for all of its "
+	  "tables; like public.todos" },
+	{ "\"public\"",
+	  "at character 9: behind the schema comes a dot and a table, or * for all of "
+	  "its tables; like public.todos" },
+	/* As it was given, so that the advice can be followed. */
+	{ "\"my.todos\"",
+	  "at character 11: behind the schema comes a dot and a table, or * for all "
+	  "of its tables; like public.\"my.todos\"" },
 	{ "todos:INSERT", "at character 6: behind the schema comes a dot" },
 	{ "todos?a=eq.1", "at character 6: behind the schema comes a dot" },
 	{ ".todos", "at character 1: a schema is missing here" },
