@@ -52,6 +52,7 @@ struct cli {
 	size_t n_pgs;
 	uint64_t count;  /* of -C; 0: none */
 	int64_t end_ms;  /* of -W, monotonic; -1: none */
+	int64_t wake_ms; /* when a turn ends at the latest, monotonic; -1: whenever */
 	double wait_s;   /* the same as given */
 	uint32_t ttl_ms; /* 0: the daemon's default */
 	char **operands; /* behind the verb */
@@ -165,8 +166,9 @@ void cli_notice_connection(struct cli *cli, const struct rtb_connection *conn);
 void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap, const char *pg);
 /* A channel that will not be joined, on stderr whatever stdout carries. Return: the exit code. */
 int cli_tell_rejected(const struct rtb_channel *ch);
-/* The same for a --pg that the server does not take. */
-int cli_tell_refused(const char *pg, const struct rtb_watch_status *status);
+/* The same for a --pg that the server does not take, in two parts. */
+void cli_tell_refused(const char *pg, const struct rtb_watch_status *status);
+int cli_refused_code(const struct rtb_watch_status *status);
 
 /* there.c: who is there */
 
@@ -187,7 +189,7 @@ void cli_put_value_plain(const void *p, size_t size);
 void cli_put_json_text(FILE *f, const char *text);
 /* `"name":"text"`, with a comma in front; nothing when the text is empty. */
 void cli_put_json_field(FILE *f, const char *name, const char *text);
-/* Text for a terminal: control characters become '?'. */
+/* Text for a terminal: control characters, and what turns the direction, become '?'. */
 void cli_put_plain(FILE *f, const char *text);
 void cli_put_base64(FILE *f, const void *data, size_t size);
 /* "41s", "3h12m", "5d2h" */
@@ -223,5 +225,7 @@ bool mp_is_map(struct mp v);
 bool mp_is_bin(struct mp v, const void **ret, size_t *ret_size);
 int64_t mp_int(struct mp v, int64_t otherwise);
 bool mp_bool(struct mp v);
-/* Copies a string, cut to fit; "" when it is none. Returns buf. */
+#define CLI_CUT "\342\200\246" /* U+2026, three dots */
+/* Copies a string; "" when it is none. One that does not fit is cut between characters, and ends in
+ * CLI_CUT. `size` is at least 16. Returns buf. */
 const char *mp_text(struct mp v, char *buf, size_t size);

@@ -390,7 +390,7 @@ static int run(struct cli *cli, char **operands, int n, int n_tail, int allowed,
 
 int main(int argc, char **argv)
 {
-	struct cli cli = { .end_ms = -1, .signal_fd = -1 };
+	struct cli cli = { .end_ms = -1, .wake_ms = -1, .signal_fd = -1 };
 	int option, code = -1, allowed = VERB_ANY, culprit = 0, n_tail = count_tail(argc, argv);
 	const char **events = calloc((size_t)argc + 1, sizeof(*events));
 

@@ -193,13 +193,20 @@ bool mp_bool(struct mp v)
 
 const char *mp_text(struct mp v, char *buf, size_t size)
 {
+	bool is_cut = false;
 	struct head h;
 	size_t n = 0;
 
 	if (read_head(v, &h) && h.is_str) {
-		n = h.body < size ? (size_t)h.body : size - 1;
+		n = (size_t)h.body;
+		is_cut = h.body >= size;
+		if (is_cut)
+			n = size - sizeof(CLI_CUT);
+		/* The first byte that is left out begins a character. */
+		while (is_cut && n > 0 && (v.p[h.size + n] & 0xc0) == 0x80)
+			n--;
 		memcpy(buf, v.p + h.size, n);
 	}
-	buf[n] = '\0';
+	snprintf(buf + n, size - n, "%s", is_cut ? CLI_CUT : "");
 	return buf;
 }

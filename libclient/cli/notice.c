@@ -148,15 +148,23 @@ static const struct refusal {
 	{ "topic_required", "the project needs one TOPIC that the token may read, with --private" },
 };
 
-int cli_tell_refused(const char *pg, const struct rtb_watch_status *status)
+static const struct refusal *find_refusal(const struct rtb_watch_status *status)
 {
-	for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++) {
-		if (strcmp(status->code, refusals[i].code) == 0) {
-			cli_error("cannot watch %s: %s (%s); %s", pg, status->text, status->code,
-				  refusals[i].advice);
-			return CLI_DENIED;
-		}
-	}
-	cli_error("cannot watch %s: %s (%s)", pg, status->text, status->code);
-	return CLI_REFUSED;
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++)
+		if (strcmp(status->code, refusals[i].code) == 0)
+			return &refusals[i];
+	return NULL;
+}
+
+void cli_tell_refused(const char *pg, const struct rtb_watch_status *status)
+{
+	const struct refusal *refusal = find_refusal(status);
+
+	cli_error("cannot watch %s: %s (%s)%s%s", pg, status->text, status->code,
+		  refusal ? "; " : "", refusal ? refusal->advice : "");
+}
+
+int cli_refused_code(const struct rtb_watch_status *status)
+{
+	return find_refusal(status) ? CLI_DENIED : CLI_REFUSED;
 }

@@ -43,19 +43,32 @@ void cli_put_json_field(FILE *f, const char *name, const char *text)
 	cli_put_json_text(f, text);
 }
 
+/* Bytes of a character that is not for showing, 0: it is. Besides the control characters, of which
+ * terminals obey U+0080 to U+009F, too, those that end a line or turn its direction: with them a
+ * text could look like another one. */
+static size_t hidden_size(const char *text)
+{
+	const unsigned char *p = (const unsigned char *)text;
+
+	if (p[0] < 0x20 || p[0] == 0x7f)
+		return 1;
+	if ((p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) || (p[0] == 0xd8 && p[1] == 0x9c))
+		return 2;
+	if (p[0] != 0xe2)
+		return 0;
+	/* U+200E, U+200F, U+2028 to U+202E; U+2066 to U+2069 */
+	if (p[1] == 0x80 && (p[2] == 0x8e || p[2] == 0x8f || (p[2] >= 0xa8 && p[2] <= 0xae)))
+		return 3;
+	return p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9 ? 3 : 0;
+}
+
 void cli_put_plain(FILE *f, const char *text)
 {
-	for (const char *p = text; *p; p++) {
-		unsigned char c = (unsigned char)*p;
+	while (*text) {
+		size_t n = hidden_size(text);
 
-		if (c < 0x20 || c == 0x7f) {
-			fputc('?', f);
-		} else if (c == 0xc2 && (unsigned char)p[1] < 0xa0 && p[1]) {
-			fputc('?', f); /* U+0080 to U+009F: terminals obey those, too */
-			p++;
-		} else {
-			fputc(c, f);
-		}
+		fputc(n ? '?' : *text, f);
+		text += n ? n : 1;
 	}
 }
 

@@ -174,16 +174,22 @@ int cli_wait_attached(struct cli *cli)
 	return cli->is_done ? cli->exit_code : 0;
 }
 
+/* The earlier of what is left until `at_ms` (-1: never), and `next` (the same). */
+static int earlier(int next, int64_t at_ms)
+{
+	int64_t left = at_ms - cli_now_ms();
+
+	if (at_ms < 0)
+		return next;
+	left = left < 0 ? 0 : left > INT_MAX ? INT_MAX : left;
+	return next >= 0 && next < left ? next : (int)left;
+}
+
 static int poll_ms(const struct cli *cli)
 {
 	int next = cli->client ? rtb_client_timeout_ms(cli->client) : -1;
-	int64_t left;
 
-	if (cli->end_ms < 0)
-		return next;
-	left = cli->end_ms - cli_now_ms();
-	left = left < 0 ? 0 : left > INT_MAX ? INT_MAX : left;
-	return next >= 0 && next < left ? next : (int)left;
+	return earlier(earlier(next, cli->end_ms), cli->wake_ms);
 }
 
 static void take_signal(struct cli *cli)

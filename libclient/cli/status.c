@@ -199,16 +199,19 @@ static void cell_table(struct cli_table *t, struct mp binding)
 
 static void cell_names(struct cli_table *t, struct mp names)
 {
-	char buf[512] = "";
+	char buf[512] = "-", one[256];
+	const size_t most = sizeof(buf) - sizeof("," CLI_CUT);
 	size_t n = 0;
 
-	for (struct mp name = mp_first(names); name.p && n + 1 < sizeof(buf);
-	     name = mp_next(name)) {
-		if (n > 0)
-			buf[n++] = ',';
-		n += strlen(mp_text(name, buf + n, sizeof(buf) - n));
+	for (struct mp name = mp_first(names); name.p; name = mp_next(name)) {
+		mp_text(name, one, sizeof(one));
+		if (n + 1 + strlen(one) > most) {
+			snprintf(buf + n, sizeof(buf) - n, "," CLI_CUT);
+			break;
+		}
+		n += (size_t)snprintf(buf + n, sizeof(buf) - n, "%s%s", n > 0 ? "," : "", one);
 	}
-	cli_table_cell(t, "%s", n > 0 ? buf : "-");
+	cli_table_cell(t, "%s", buf);
 }
 
 static void print_bindings(struct mp bindings)

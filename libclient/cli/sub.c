@@ -21,12 +21,20 @@ struct wish {
 	int refused; /* 0, or the exit code for it */
 	struct rtb_sub *sub;
 	enum rtb_presence_status presence; /* as told last */
+	/* of a --pg */
+	char *trouble;        /* as told last; NULL: none since it was ready */
+	int64_t tell_at_ms;   /* when it is told that it waits, monotonic; -1: not */
+	bool is_waiting_told; /* once is enough */
 };
+
+/* Until then waiting is no news. */
+enum { WAITING_MS = 5000 };
 
 struct sub {
 	struct cli *cli;
 	bool json, is_watch;
 	bool has_snapshot;
+	char connection[32]; /* the state of it */
 	uint64_t n_messages;
 	size_t n_wishes;
 	struct wish *wishes;
@@ -215,28 +223,95 @@ static void on_channel(struct rtb_sub *rtb_sub, const struct rtb_channel *ch, vo
 	check_all(s);
 }
 
+/* A --pg is tried again and again: its trouble is told to people when it is another one. */
+static bool is_news(struct wish *w, const struct rtb_watch_status *status)
+{
+	char *text;
+	bool is_same;
+
+	if (asprintf(&text, "%s %s %s", binding_states[status->state], status->code, status->text) <
+	    0)
+		return true;
+	is_same = w->trouble && strcmp(w->trouble, text) == 0;
+	free(w->trouble);
+	w->trouble = text;
+	return !is_same;
+}
+
+/* From now on there will be nothing to see, and nobody has said why. */
+static void wait_quietly(struct wish *w)
+{
+	if (w->tell_at_ms < 0 && !w->is_waiting_told)
+		w->tell_at_ms = cli_now_ms() + WAITING_MS;
+}
+
 static void on_binding(struct rtb_watch *watch, const struct rtb_watch_status *status, void *user)
 {
 	struct wish *w = user;
 	struct sub *s = w->all;
 	bool is_detached = strcmp(status->code, "detached") == 0;
+	bool is_refused = status->state == RTB_WATCH_ERROR;
 	bool is_bad = status->state != RTB_WATCH_READY && status->code[0] && !is_detached;
+	bool is_new = (is_bad || is_refused) && is_news(w, status), is_due;
 
 	(void)watch;
 	w->is_ready = status->state == RTB_WATCH_READY;
-	w->refused = 0;
-	if (s->cli->verbose || is_bad || (w->is_ready && w->is_troubled))
+	w->refused = is_refused ? cli_refused_code(status) : 0;
+	/* Programs get each state, people what they do not know yet, and a refusal once. */
+	is_due = s->cli->verbose || (is_bad && (s->json || is_new)) ||
+		 (w->is_ready && w->is_troubled);
+	if (is_due && (s->json || !is_refused || !is_new))
 		cli_notice(s->cli, &(struct cli_notice){ .type = "binding",
 							 .pg = w->spec,
 							 .state = binding_states[status->state],
 							 .code = status->code,
 							 .text = status->text,
 							 .retry_in_ms = -1 });
+	if (is_refused && is_new)
+		cli_tell_refused(w->spec, status);
 	if (is_bad || w->is_ready)
 		w->is_troubled = is_bad;
-	if (status->state == RTB_WATCH_ERROR)
-		w->refused = cli_tell_refused(w->spec, status);
+	if (w->is_ready) {
+		free(w->trouble);
+		w->trouble = NULL;
+	}
+	/* The loss of the daemon and any trouble have been told. */
+	if (w->is_ready || is_refused || is_bad || is_detached)
+		w->tell_at_ms = -1;
+	else
+		wait_quietly(w);
 	check_all(s);
+}
+
+/* Without trouble nothing is told about a --pg, and nothing comes: it looks like a quiet table. */
+static void tell_waiting(struct sub *s)
+{
+	bool is_online = strcmp(s->connection, "online") == 0;
+	int64_t now = cli_now_ms();
+
+	s->cli->wake_ms = -1;
+	for (size_t i = 0; i < s->n_wishes; i++) {
+		struct wish *w = &s->wishes[i];
+
+		if (w->tell_at_ms >= 0 && w->tell_at_ms <= now) {
+			w->tell_at_ms = -1;
+			w->is_waiting_told = true;
+			cli_error("%s is pending: %s%s; see `rtbridge status`", w->spec,
+				  is_online ? "the server has not said yet that its changes flow"
+					    : "the daemon's connection to the server is ",
+				  is_online ? "" : s->connection);
+		}
+		if (w->tell_at_ms >= 0 && (s->cli->wake_ms < 0 || w->tell_at_ms < s->cli->wake_ms))
+			s->cli->wake_ms = w->tell_at_ms;
+	}
+}
+
+static void on_connection(struct cli *cli, const struct rtb_connection *conn)
+{
+	struct sub *s = cli->verb;
+
+	snprintf(s->connection, sizeof(s->connection), "%s", conn->state);
+	cli_notice_connection(cli, conn);
 }
 
 /* ---- the verb ---- */
@@ -269,6 +344,7 @@ static int subscribe_all(struct cli *cli, struct sub *s)
 		if (is_repeated(cli->operands, i))
 			continue;
 		w->all = s;
+		w->tell_at_ms = -1;
 		o.user = w;
 		r = rtb_subscribe(cli->client, cli->operands[i], &o, &w->sub);
 		if (r < 0) {
@@ -301,6 +377,8 @@ static int watch_all(struct cli *cli, struct sub *s)
 
 		w->all = s;
 		w->spec = pg->spec;
+		w->tell_at_ms = -1;
+		wait_quietly(w);
 		o.event = pg->event;
 		o.schema = pg->schema;
 		o.table = pg->table;
@@ -343,7 +421,7 @@ static int run(struct cli *cli, bool is_watch)
 	}
 	cli->verb = &s;
 	cli->on_state = cli_notice_state;
-	cli->on_connection = cli_notice_connection;
+	cli->on_connection = on_connection;
 	cli->notices_in_json = s.json;
 	/* What is wrong with a wish needs no daemon to be found, and all of them are asked for
 	 * together. */
@@ -354,8 +432,10 @@ static int run(struct cli *cli, bool is_watch)
 		r = watch_all(cli, &s);
 	if (r == 0)
 		r = cli_wait_attached(cli);
-	while (r == 0 && !cli->is_done)
+	while (r == 0 && !cli->is_done) {
+		tell_waiting(&s);
 		cli_turn(cli, NULL);
+	}
 	if (r == 0)
 		r = cli->exit_code;
 	/* Without a number to reach, -W says how long to listen: anything is enough. */
@@ -366,6 +446,8 @@ static int run(struct cli *cli, bool is_watch)
 		explain_timeout(cli, &s);
 	/* The callbacks refer to `s`. */
 	cli->client = rtb_client_free(cli->client);
+	for (size_t i = 0; i < s.n_wishes; i++)
+		free(s.wishes[i].trouble);
 	free(s.wishes);
 	return r;
 }

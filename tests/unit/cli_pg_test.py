@@ -186,6 +186,24 @@ class Rows(Pg):
             'INS?ERT p?.?[2J {"t":"?\\n"}',
         ], ""))  # fmt: skip
 
+    TURNING = "".join(map(chr, [0x200E, 0x200F, 0x61C, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]))
+
+    def test_what_turns_a_line_is_not_shown_to_people(self):
+        run, c, end = self.on_terminal("--pg", "public.todos", "-C", "2")
+        self.row(c, data("INSERT", {"a\u202eb": self.TURNING}, table=f"t{self.TURNING}o"))
+        # Their neighbours are letters and signs like others.
+        self.row(c, data("INSERT", {"t": "\u200d\u2010\u2027\u202f\u2065\u206a\u2026\u061b\u061d\u00a0é"}))
+        marks = "?" * len(self.TURNING)
+        self.assertEqual(end(), ([
+            f'INSERT public.t{marks}o {{"a?b":"{marks}"}}',
+            'INSERT public.todos {"t":"\u200d\u2010\u2027\u202f\u2065\u206a\u2026\u061b\u061d\u00a0é"}',
+        ], ""))  # fmt: skip
+
+    def test_programs_get_it_as_it_is(self):
+        run, c, _ = self.ready("--pg", "public.todos", "-C", "1")
+        self.row(c, data("INSERT", {"t": self.TURNING}))
+        self.assertEqual(json.loads(run.end()[1][0])["data"]["record"]["t"], self.TURNING)
+
 
 class Trouble(Pg):
     REFUSED = {"state": "error", "code": "binding_refused", "text": "Unable to subscribe to changes"}
@@ -243,6 +261,92 @@ class Trouble(Pg):
         self.assertEqual(run.json(), {"type": "binding", "pg": "public.late", "state": "ready"})
         self.row(c, UPDATE)
         self.assertEqual(json.loads(run.end()[1][0])["pg"], "public.late")
+
+    def test_people_are_told_once(self):
+        refused = {"id": 1, **self.REFUSED}
+        other = {**refused, "code": "bad_filter", "text": "Error parsing"}
+        self.daemon.binding = lambda binding: self.REFUSED if binding["table"] == "late" else {"state": "ready"}
+        run, c, end = self.on_terminal("--pg", "public.late", "--pg", "public.todos", "-C", "1")
+        run.wait_error("cannot watch public.late")
+        self.state(c, {"id": 1, "state": "pending"})
+        self.state(c, refused)  # tried again
+        self.state(c, other)
+        self.state(c, {"id": 1, "state": "pending"})
+        self.state(c, other)
+        self.state(c, {"id": 1, "state": "ready"})
+        self.state(c, other)
+        self.row(c, UPDATE, ids=(2,))
+        errors = [line.split(" ", 1)[1] for line in end()[1].splitlines()]
+        words = ["cannot watch public.late: Unable to subscribe to changes (binding_refused); is the table",
+                 "cannot watch public.late: Error parsing (bad_filter); a filter is",
+                 "-- binding public.late ready",
+                 "cannot watch public.late: Error parsing (bad_filter); a filter is"]  # fmt: skip
+        self.assertEqual([e[: len(w)] for e, w in zip(errors, words)], words)
+        self.assertEqual(len(errors), len(words))
+
+    def test_programs_are_told_each_time(self):
+        self.daemon.binding = lambda binding: self.REFUSED if binding["table"] == "late" else {"state": "ready"}
+        run, c, _ = self.ready("--pg", "public.late", "--pg", "public.todos", "-C", "1")
+        self.assertEqual(run.json()["state"], "error")
+        self.state(c, {"id": 1, "state": "pending"})
+        self.state(c, {"id": 1, **self.REFUSED})
+        self.assertEqual(run.json()["state"], "error")
+        self.row(c, UPDATE, ids=(2,))
+        code, _, errors = run.end()
+        self.assertEqual((code, errors.count("cannot watch")), (0, 1))
+
+    def test_a_restart_of_the_daemon_makes_no_refusal_new(self):
+        self.daemon.binding = lambda binding: self.REFUSED if binding["table"] == "late" else {"state": "ready"}
+        run, c, end = self.on_terminal("--pg", "public.late", "--pg", "public.todos", "-C", "1")
+        run.wait_error("cannot watch public.late")
+        self.daemon.stop()
+        run.wait_error("-- state attaching")
+        self.daemon.listen()
+        self.request("subscribe")
+        self.row(self.connection(), UPDATE, ids=(2,))
+        self.assertEqual(end()[1].count("public.late"), 1)
+
+    def test_verbose_tells_each_time(self):
+        self.daemon.binding = lambda binding: self.REFUSED if binding["table"] == "late" else {"state": "ready"}
+        run, c, end = self.on_terminal("--pg", "public.late", "--pg", "public.todos", "-v", "-C", "1")
+        run.wait_error("cannot watch public.late")
+        self.state(c, {"id": 1, "state": "pending"})
+        self.state(c, {"id": 1, **self.REFUSED})
+        self.row(c, UPDATE, ids=(2,))
+        errors = end()[1]
+        self.assertEqual(errors.count("cannot watch public.late"), 1)
+        self.assertEqual(errors.count("-- binding public.late error: Unable to subscribe to changes"), 1)
+
+    def test_trouble_that_stays_is_told_once(self):
+        down = {"id": 1, "state": "pending", "code": "database_connections", "text": "no connection left"}
+        run, c, end = self.on_terminal("--pg", "public.todos", "-C", "1")
+        self.state(c, down)
+        self.state(c, {"id": 1, "state": "pending"})
+        self.state(c, down)
+        self.row(c, UPDATE)
+        self.assertEqual(end()[1].count("no connection left"), 1)
+
+    def test_waiting_is_told(self):
+        """After 5 s, once, and not of those whose trouble was told or that flow."""
+        trouble = {"state": "pending", "code": "database_connections", "text": "no connection left"}
+        self.daemon.binding = lambda binding: {
+            "quiet": {"state": "pending"}, "also": {"state": "pending"}, "down": trouble, "bad": self.REFUSED,
+        }.get(binding["table"], {"state": "ready"})  # fmt: skip
+        tables = ("quiet", "down", "todos", "bad", "also")
+        run, c, end = self.on_terminal(*(x for t in tables for x in ("--pg", f"public.{t}")), "-C", "1")
+        words = "rtbridge: public.{} is pending: {}; see `rtbridge status`"
+        run.wait_error(words.format("quiet", "the server has not said yet that its changes flow"))
+        run.wait_error("public.also is pending")
+        c.notify("connection", state="connecting", since=1)
+        self.state(c, {"id": 1, "state": "ready"})
+        self.state(c, {"id": 1, "state": "pending"})
+        self.state(c, {"id": 3, "state": "pending"})
+        run.wait_error(words.format("todos", "the daemon's connection to the server is connecting"))
+        self.row(c, UPDATE)
+        errors = end()[1]
+        for table in ("quiet", "todos", "also"):
+            self.assertEqual(errors.count(f"public.{table} is pending"), 1, errors)
+        self.assertEqual(errors.count("is pending"), 3, errors)
 
     def test_an_interruption_is_told_with_its_gap(self):
         run, c, _ = self.ready("--pg", "public.todos", "-C", "1")

@@ -11,7 +11,7 @@ import subprocess
 import unittest
 
 from cli_fake import Error
-from cli_run import DEADLINE, Case, Run
+from cli_run import COMMAND, DEADLINE, Case, Run
 
 class Usage(Case):
     def check(self, code, args, stderr=".*", stdout=".*"):
@@ -450,6 +450,12 @@ class Status(Case):
         self.daemon.on["status"] = lambda c, id, p: {**STATUS, **changes}
         return self.run_cli(*args).end()
 
+    def run_raw(self, **changes):
+        """Its text; not UTF-8 throughout: an error."""
+        self.daemon.on["status"] = lambda c, id, p: {**STATUS, **changes}
+        return subprocess.run([COMMAND, "-s", self.daemon.path, "status"], stdout=subprocess.PIPE, check=True,
+                              timeout=DEADLINE).stdout.decode()  # fmt: skip
+
     def test_for_people(self):
         code, lines, errors = self.status()
         self.assertEqual((code, errors), (0, ""))
@@ -486,6 +492,38 @@ class Status(Case):
         self.assertRegex(lines[0], r" clients=2 rtt=41ms$")
         self.assertNotIn("FEED", "\n".join(lines))
         self.assertNotIn("BINDING", "\n".join(lines))
+
+    def test_long_texts_are_cut_between_characters(self):
+        def binding(filter, names, text):
+            return {"id": 7, "binding": {"table": "t", "filter": filter, "select": names}, "state": "error",
+                    "clients": 1, "rows": 0, "code": "c", "text": text}  # fmt: skip
+
+        # The room is 511 bytes: what fits stays whole, and of each remainder of a character nothing is left.
+        for shift in range(4):
+            for letter in ("é", "…", "𝄞"):
+                long = "x" * shift + letter * 600
+                bindings = [binding(long, ["n"], long), binding(long[:100], ["n"], long[:100])]
+                with self.subTest(shift=shift, letter=letter):
+                    run = self.run_raw(postgres_changes=bindings)
+                    cut = next(w for line in run.splitlines() for w in line.split() if w.startswith(long[:100]))
+                    self.assertEqual(cut, long[: len(cut) - 1] + "…")
+                    self.assertGreater(len(cut.encode()), 505)
+                    self.assertEqual(run.count(" c: " + cut + "\n"), 1)
+                    self.assertIn(f" {long[:100]} ", run)
+        fits = "é" * 255 + "x"
+        self.assertIn(f" {fits} ", self.run_raw(postgres_changes=[binding(fits, ["n"], "")]))
+
+    def test_columns_are_cut_between_names(self):
+        def columns(names):
+            run = self.run_raw(feeds=[], postgres_changes=[
+                {"id": 7, "binding": {"table": "t", "select": names}, "state": "ready", "clients": 1, "rows": 0}])  # fmt: skip
+            line = next(line for line in run.splitlines() if line.startswith("7 "))
+            return line.split()[4]
+
+        self.assertEqual(columns(["é" * 30] * 40), ",".join(["é" * 30] * 8) + ",…")
+        self.assertEqual(columns(["é" * 30] * 8), ",".join(["é" * 30] * 8))
+        self.assertEqual(columns(["é" * 127 + "x", "b"]), "é" * 127 + "x,b")
+        self.assertEqual(columns([]), "-")
 
     def test_private_only(self):
         self.assertIn("database changes need private channels here", "\n".join(self.status(private_only=True)[1]))
