@@ -382,10 +382,25 @@ class Trouble(Pg):
         self.assertEqual((notice["type"], notice["state"]), ("state", "attaching"))
         self.daemon.listen()
         self.assertEqual(run.json(), {"type": "state", "state": "attached"})
+        gap = run.json()
+        self.assertLessEqual(gap.pop("from"), gap.pop("to"))
+        self.assertEqual(gap, {"type": "gap", "pg": "public.todos", "cause": "detached"})
         self.request("subscribe")
         self.row(self.connection(), UPDATE)
         code, lines, _ = run.end()
-        self.assertEqual((code, json.loads(lines[-1])["type"]), (0, "postgres_changes"))
+        self.assertEqual((code, [json.loads(line)["type"] for line in lines]), (0, ["postgres_changes"]))
+
+    def test_people_hear_what_was_missed_without_the_daemon(self):
+        run, c, end = self.on_terminal("--pg", "public.todos", "--pg", "public.b", "-C", "1")
+        self.daemon.stop()
+        run.wait_error("-- state attaching")
+        self.daemon.listen()
+        self.request("subscribe")
+        self.row(self.connection(), UPDATE)
+        errors = end()[1]
+        for table in ("todos", "b"):
+            self.assertRegex(errors, rf"-- gap public\.{table}: changes may have been missed from \S+ to \S+ \(detached\)")
+        self.assertEqual(errors.count("-- gap"), 2)
 
     def test_a_daemon_without_them(self):
         def hello(connection, id, params):
