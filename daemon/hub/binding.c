@@ -319,9 +319,11 @@ bool binding_retry(struct binding *b)
 		feed_retry(b->feed);
 		return false;
 	}
+	if (b->suspects)
+		return false; /* its trial is to come */
 	/* Who asks now may bring the private channel that was missing. */
 	if (b->bad && hub_now(b->hub) - b->bad_at_ms < BINDING_BAD_MS &&
-	    strcmp(b->code, "private_only") != 0)
+	    !(b->hub->private_only && strcmp(b->code, "private_only") == 0))
 		return false;
 	b->bad = false;
 	return true;

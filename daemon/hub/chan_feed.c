@@ -67,8 +67,8 @@ const char *chan_feed_misfit(const struct chan *ch)
 	const struct feed *f = ch->feed;
 	const struct binding *b;
 
-	/* Once for all that are being tried. */
-	if (ch->proof && ch->proof->n_items)
+	/* Once for all that are being tried, if that does not take too long. */
+	if (ch->proof && ch->proof->n_items && !ch->feed->is_impatient)
 		return NULL;
 	for (unsigned i = 0; f && i < f->n_items; i++) {
 		b = f->items[i].binding;
@@ -79,6 +79,13 @@ const char *chan_feed_misfit(const struct chan *ch)
 }
 
 /* ---- trying them out ---- */
+
+void chan_feed_watch_link(struct feed *proof)
+{
+	if (!link_is_online(proof->join->link) && !proof->patience_timer.armed)
+		timer_arm(&proof->hub->timers, &proof->patience_timer,
+			  hub_now(proof->hub) + PROOF_LINK_MS);
+}
 
 static void make_proof(struct chan *ch)
 {
@@ -91,8 +98,7 @@ static void make_proof(struct chan *ch)
 	if (link && !ch->proof)
 		link_update(link);
 	if (ch->proof)
-		timer_arm(&ch->hub->timers, &ch->proof->doubt_timer,
-			  hub_now(ch->hub) + PROOF_LINK_MS);
+		chan_feed_watch_link(ch->proof);
 	else
 		ch->feed->no_proof = true;
 }
@@ -160,6 +166,9 @@ void chan_feed_proved(struct feed *proof)
 			feed_remove(proof, i);
 		}
 	}
+	if (ch->feed && !ch->feed->patience_timer.armed)
+		timer_arm(&ch->hub->timers, &ch->feed->patience_timer,
+			  hub_now(ch->hub) + PROOF_PATIENCE_MS);
 	try_more(ch);
 	if (ch->feed)
 		run(ch);
@@ -247,7 +256,7 @@ void chan_feed_rejected(struct feed *proof)
 	join_update(proof->join);
 }
 
-void chan_feed_give_up(struct feed *proof)
+static void give_up(struct feed *proof)
 {
 	log_notice("no further connection to try database changes out on: they are joined as they "
 		   "are");
@@ -259,8 +268,22 @@ void chan_feed_give_up(struct feed *proof)
 	join_update(proof->join); /* its end makes the channel's join go on */
 }
 
+void chan_feed_patience_over(void *ctx)
+{
+	struct feed *f = ctx;
+
+	if (f->is_proof && !link_is_online(f->join->link)) {
+		give_up(f);
+	} else if (!f->is_proof && f->chan && has_waiting(f)) {
+		f->is_impatient = true;
+		join_update(f->join);
+	}
+}
+
 void chan_feed_ready(struct feed *f)
 {
+	timer_disarm(&f->hub->timers, &f->patience_timer);
+	f->is_impatient = false;
 	if (count_unproven(f) == 0)
 		f->is_careful = f->no_proof = false;
 	if (f->is_careful)
@@ -321,14 +344,17 @@ void chan_feed_place(struct binding *b)
 
 void chan_feeds_run(struct hub *hub)
 {
-	struct feed *f, *next;
+	struct feed *f;
 
-	for (f = TAILQ_FIRST(&hub->feeds); f; f = next) {
-		next = TAILQ_NEXT(f, entry);
-		if (!f->needs_run)
+	/* From the start after each: looking for a link may end feeds. */
+	for (f = TAILQ_FIRST(&hub->feeds); f;) {
+		if (!f->needs_run) {
+			f = TAILQ_NEXT(f, entry);
 			continue;
+		}
 		f->needs_run = false;
 		run(f->chan);
+		f = TAILQ_FIRST(&hub->feeds);
 	}
 }
 

@@ -55,8 +55,9 @@ enum {
 	/* After words of the server that mean nothing to us: if it does not come round by itself,
 	 * they are taken for a refusal. */
 	FEED_DOUBT_MS = 20000,
-	PROOF_LINK_MS = 10000, /* for its link to be there */
-	PROOF_TRIALS = 12,     /* then what is proven goes first: others may bring more and more */
+	PROOF_LINK_MS = 10000,    /* for its link to be there */
+	PROOF_PATIENCE_MS = 5000, /* what is proven waits so long for what is still being tried */
+	PROOF_TRIALS = 12, /* then what is proven goes first: others may bring more and more */
 	BINDING_CODE_MAX = 32,
 	BINDING_TEXT_MAX = 512,
 };
@@ -83,10 +84,11 @@ struct binding {
 	enum change_event event;
 	TAILQ_HEAD(, want) wants;
 	unsigned n_wants;
-	unsigned n_items;  /* of feeds */
-	struct feed *feed; /* that delivers it, or will; NULL: none */
-	bool bad;          /* the server refused it alone, or there is no place for it */
-	bool proven;       /* the server took it once (private channels only) */
+	unsigned n_items;          /* of feeds */
+	struct feed *feed;         /* that delivers it, or will; NULL: none */
+	struct suspects *suspects; /* it waits there for its trial; NULL: it does not */
+	bool bad;                  /* the server refused it alone, or there is no place for it */
+	bool proven;               /* the server took it once (private channels only) */
 	char code[BINDING_CODE_MAX], reason[BINDING_TEXT_MAX]; /* of `bad` */
 	uint64_t bad_at_ms, retry_at_ms;
 	uint32_t retry_pause_ms;
@@ -150,9 +152,10 @@ struct changes_wish {
 	struct binding_wish *wishes;
 	unsigned n;
 };
-/* Return: NULL, or what is wrong, written to @text if it needs to. */
-const char *changes_wish_read(struct rtbp_val v, struct changes_wish *ret, char *text, size_t size,
-			      bool *ret_no_memory);
+/* @max: how many there may be. Return: NULL, or what is wrong, with the code, written to @text if
+ * it needs to. */
+const char *changes_wish_read(struct rtbp_val v, unsigned max, struct changes_wish *ret, char *text,
+			      size_t size, enum rtbp_error *code);
 /* The sub wants these from now on; what it wanted before and does not any more ends. Return: 0;
  * -ENOMEM or -E2BIG (BINDINGS_MAX): nothing changed. */
 int wants_put(struct sub *s, struct changes_wish *w);
@@ -206,12 +209,16 @@ struct feed {
 			    * of its own */
 	bool is_proof;     /* a join of its own on the chan's topic, to try bindings out */
 	bool is_piece;     /* of one that was refused: to be put together again */
+	bool is_trial;     /* the server has not said yet whether it takes this piece */
 	bool is_careful;   /* a chan's: bindings are tried one by one */
 	struct timer doubt_timer; /* a text of the server that we do not know, and no word since */
-	bool needs_run;           /* chan_feed.c: its bindings have become more */
-	unsigned n_trials;        /* of a chan's: since its join was made last */
-	bool no_proof;            /* of a chan's: there is no further link to try them on */
-	bool bad_reply;           /* to the join: the bindings' ids are not known */
+	/* A proof's: for its link. A chan's: for the proof. */
+	struct timer patience_timer;
+	bool is_impatient; /* a chan's: what is proven waits no longer */
+	bool needs_run;    /* chan_feed.c: its bindings have become more */
+	unsigned n_trials; /* of a chan's: since its join was made last */
+	bool no_proof;     /* of a chan's: there is no further link to try them on */
+	bool bad_reply;    /* to the join: the bindings' ids are not known */
 	enum feed_state state;
 	struct feed_item *items;
 	unsigned n_items, cap;
@@ -268,6 +275,18 @@ void feeds_place(struct hub *hub, struct binding_list *list, struct peer *p, uid
 void feed_refused(struct feed *f, const char *code, const char *text);
 /* The join was refused for good. */
 void feed_rejected(struct feed *f);
+/* What is left of a refused feed, and waits for its trial: one at a time for each user, so that
+ * thousands of bad bindings take neither all channels nor everybody's turn. */
+struct suspects {
+	TAILQ_ENTRY(suspects) entry;
+	uid_t uid;
+	struct binding_list list;
+};
+TAILQ_HEAD(suspects_list, suspects);
+/* Nobody wants it any more. */
+void suspects_drop(struct binding *b);
+/* A trial of this user's is over. */
+void suspects_next(struct hub *hub, uid_t uid);
 /* This project allows private channels only: everything moves. */
 void feeds_go_private(struct hub *hub);
 
@@ -309,8 +328,9 @@ void chan_feed_rejected(struct feed *proof);
 void chan_feed_ready(struct feed *f);
 /* A want of it has gone. */
 void chan_feed_left(struct binding *b);
-/* The further link was not to be had: what it was to prove is joined unproven. */
-void chan_feed_give_up(struct feed *proof);
+/* Its link is down: should that last, what it was to prove is joined unproven. */
+void chan_feed_watch_link(struct feed *proof);
+void chan_feed_patience_over(void *feed);
 /* Whether the next join of the feed, which rides on a chan's, has it. */
 bool chan_feed_takes(const struct feed *f, const struct binding *b);
 void chan_feed_forget(struct feed *f); /* it is being freed */

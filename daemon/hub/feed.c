@@ -117,6 +117,8 @@ void feed_encode(const struct feed *f, struct rtbp_buf *out)
 
 void feed_joining(struct feed *f)
 {
+	if (f->is_proof)
+		timer_disarm(&f->hub->timers, &f->patience_timer);
 	for (unsigned i = 0; i < f->n_items; i++)
 		f->items[i].sending = item_goes(f, &f->items[i]);
 }
@@ -217,6 +219,10 @@ static void feed_ready(struct feed *f)
 	timer_disarm(&f->hub->timers, &f->doubt_timer);
 	log_info("feed %" PRIu64 " on link %u: the changes of %u bindings flow", f->number,
 		 f->join->link->number, feed_live(f));
+	if (f->is_trial) {
+		f->is_trial = false;
+		suspects_next(f->hub, f->uid);
+	}
 	if (f->n_sources)
 		merge_ready(f);
 	for (unsigned i = 0; i < f->n_items; i++) {
@@ -263,11 +269,8 @@ static void doubt_over(void *ctx)
 	struct feed *f = ctx;
 	char text[BINDING_TEXT_MAX];
 
-	if (f->is_proof && !link_is_online(f->join->link)) {
-		chan_feed_give_up(f);
-		return;
-	}
-	if (f->state != FEED_PENDING)
+	/* Another word may have come since, that says more. */
+	if (f->state != FEED_PENDING || strcmp(f->code, "unknown") != 0)
 		return;
 	memcpy(text, f->text, sizeof(text));
 	feed_refused(f, "unknown", text);
@@ -294,6 +297,8 @@ void feed_on_lost(struct feed *f, int64_t from_wall_ms, const char *cause, bool 
 	}
 	if (!channel_lives)
 		timer_disarm(&f->hub->timers, &f->doubt_timer);
+	if (!channel_lives && f->is_proof)
+		chan_feed_watch_link(f);
 }
 
 /* ---- the owner of a join of its own ---- */
@@ -444,6 +449,7 @@ struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof, uid_t
 	TAILQ_INIT(&f->twins);
 	timer_init(&f->overlap_timer, merge_overlap_over, f);
 	timer_init(&f->doubt_timer, doubt_over, f);
+	timer_init(&f->patience_timer, chan_feed_patience_over, f);
 	f->join = link ? make_join(f, link) : chan->join;
 	if (!f->join) {
 		free(f);
@@ -483,12 +489,15 @@ void feed_free(struct feed *f)
 
 	timer_disarm(&hub->timers, &f->overlap_timer);
 	timer_disarm(&hub->timers, &f->doubt_timer);
+	timer_disarm(&hub->timers, &f->patience_timer);
 	merge_forget(f);
 	chan_feed_forget(f);
 	while (f->n_items)
 		feed_remove(f, f->n_items - 1);
 	TAILQ_REMOVE(&hub->feeds, f, entry);
 	hub->n_feeds--;
+	if (f->is_trial)
+		suspects_next(hub, f->uid); /* nobody wanted it any more */
 	free(f->items);
 	free(f);
 }

@@ -280,11 +280,10 @@ static bool is_halving(const struct link *link)
 	const struct feed *f;
 
 	TAILQ_FOREACH(f, &link->hub->feeds, entry) {
-		if (f->join->link == link && f->is_piece && f->state != FEED_READY &&
-		    f->state != FEED_OVER)
+		if (f->join->link == link && f->is_trial && f->state != FEED_OVER)
 			return true;
 	}
-	return false;
+	return !TAILQ_EMPTY(&link->hub->suspects);
 }
 
 static void tidy_link(struct link *link)

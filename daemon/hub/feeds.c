@@ -39,7 +39,7 @@ static bool make_feed(struct link *link, struct binding_list *list, uid_t uid, b
 
 	if (!f)
 		return false;
-	f->is_piece = is_piece;
+	f->is_piece = f->is_trial = is_piece;
 	while (n-- > 0 && (b = TAILQ_FIRST(list)) && feed_add(f, b) == 0) {
 		TAILQ_REMOVE(list, b, entry);
 		b->feed = f;
@@ -65,6 +65,9 @@ void feeds_place(struct hub *hub, struct binding_list *list, struct peer *p, uid
 	struct binding *b, *before = NULL;
 	struct link *link;
 
+	/* At the end nothing new is begun. */
+	if (hub->dying || hub->drain >= HUB_FAREWELL)
+		return;
 	while (hub->private_only && (b = TAILQ_FIRST(list))) {
 		TAILQ_REMOVE(list, b, entry);
 		chan_feed_place(b);
@@ -82,26 +85,111 @@ void feeds_place(struct hub *hub, struct binding_list *list, struct peer *p, uid
 
 /* ---- what the server does not take ---- */
 
-/* It takes all bindings of a join or none, and does not say which one was wrong in a way that could
- * be relied on: so the feed is halved until the bad one is alone. */
-static void halve(struct link *link, struct binding_list *list, unsigned n, uid_t uid)
+static void suspects_free(struct hub *hub, struct suspects *group)
 {
-	struct hub *hub = link->hub;
-	const char *text = no_memory;
+	TAILQ_REMOVE(&hub->suspects, group, entry);
+	free(group);
+}
 
-	for (unsigned part = 0; part < 2; part++) {
-		if (!link_has_room(link))
-			link = place(hub, NULL, &text);
-		if (!link || !make_feed(link, list, uid, true, part ? n : n / 2))
-			break;
+void suspects_drop(struct binding *b)
+{
+	struct suspects *group = b->suspects;
+
+	b->suspects = NULL;
+	TAILQ_REMOVE(&group->list, b, entry);
+	if (TAILQ_EMPTY(&group->list))
+		suspects_free(b->hub, group);
+	binding_check(b);
+}
+
+/* Into the caller's list; the group is gone. */
+static void suspects_take(struct hub *hub, struct suspects *group, struct binding_list *list)
+{
+	struct binding *b;
+
+	TAILQ_FOREACH(b, &group->list, entry)
+		b->suspects = NULL;
+	TAILQ_CONCAT(list, &group->list, entry);
+	suspects_free(hub, group);
+}
+
+static bool has_trial(const struct hub *hub, uid_t uid)
+{
+	const struct feed *f;
+
+	TAILQ_FOREACH(f, &hub->feeds, entry) {
+		if (f->is_trial && f->uid == uid && f->state != FEED_OVER)
+			return true;
 	}
-	refuse_all(list, "too_many", text);
+	return false;
+}
+
+static struct suspects *suspects_of(const struct hub *hub, uid_t uid)
+{
+	struct suspects *group;
+
+	TAILQ_FOREACH(group, &hub->suspects, entry) {
+		if (group->uid == uid)
+			return group;
+	}
+	return NULL;
+}
+
+void suspects_next(struct hub *hub, uid_t uid)
+{
+	struct binding_list list = TAILQ_HEAD_INITIALIZER(list);
+	const char *text = no_memory;
+	struct suspects *group;
+	struct link *link;
+
+	while (!hub->dying && !has_trial(hub, uid) && (group = suspects_of(hub, uid))) {
+		suspects_take(hub, group, &list);
+		link = place(hub, NULL, &text);
+		if (link)
+			(void)make_feed(link, &list, uid, true, FEED_BINDINGS);
+		refuse_all(&list, "too_many", text);
+	}
+}
+
+/* The first `n` of the list; NULL without memory. */
+static struct suspects *make_suspects(struct binding_list *list, unsigned n, uid_t uid)
+{
+	struct suspects *group = calloc(1, sizeof(*group));
+	struct binding *b;
+
+	if (!group)
+		return NULL;
+	group->uid = uid;
+	TAILQ_INIT(&group->list);
+	while (n-- > 0 && (b = TAILQ_FIRST(list))) {
+		TAILQ_REMOVE(list, b, entry);
+		TAILQ_INSERT_TAIL(&group->list, b, entry);
+		b->suspects = group;
+	}
+	return group;
+}
+
+/* It takes all bindings of a join or none, and does not say which one was wrong in a way that could
+ * be relied on: so the feed is halved until the bad one is alone. The newest pieces are tried
+ * first.
+ */
+static void halve(struct hub *hub, struct binding_list *list, unsigned n, uid_t uid)
+{
+	struct suspects *first = make_suspects(list, n / 2, uid), *second;
+
+	second = first ? make_suspects(list, n, uid) : NULL;
+	if (second)
+		TAILQ_INSERT_HEAD(&hub->suspects, second, entry);
+	if (first)
+		TAILQ_INSERT_HEAD(&hub->suspects, first, entry);
+	refuse_all(list, "too_many", no_memory); /* none, if there was memory */
 }
 
 void feed_refused(struct feed *f, const char *code, const char *text)
 {
 	struct binding_list list = TAILQ_HEAD_INITIALIZER(list);
-	struct link *link = f->join->link;
+	int64_t since_wall_ms = f->join->link->received_wall_ms;
+	struct hub *hub = f->hub;
 	struct binding *b;
 	uid_t uid = f->uid;
 	unsigned n = 0;
@@ -115,7 +203,7 @@ void feed_refused(struct feed *f, const char *code, const char *text)
 		join_update(f->join);
 		return;
 	}
-	feed_on_lost(f, link->received_wall_ms, code, false);
+	feed_on_lost(f, since_wall_ms, code, false);
 	for (unsigned i = 0; i < f->n_items; i++) {
 		b = f->items[i].binding;
 		if (b->feed != f || !b->n_wants)
@@ -124,10 +212,11 @@ void feed_refused(struct feed *f, const char *code, const char *text)
 		n++;
 	}
 	feed_end(f);
-	if (n == 1)
+	if (n > 1)
+		halve(hub, &list, n, uid);
+	else
 		refuse_all(&list, code, text);
-	else if (n)
-		halve(link, &list, n, uid);
+	suspects_next(hub, uid);
 }
 
 /* The join itself was refused for good. */
@@ -146,6 +235,8 @@ void feed_rejected(struct feed *f)
 	} else {
 		for (unsigned i = 0; i < f->n_items; i++)
 			binding_news(f->items[i].binding);
+		f->is_trial = false;
+		suspects_next(hub, f->uid);
 	}
 }
 
@@ -160,6 +251,8 @@ void feeds_go_private(struct hub *hub)
 	log_notice("this project allows private channels only: database changes ride on the "
 		   "private channels of those who ask for them");
 	hub->private_only = true;
+	while (!TAILQ_EMPTY(&hub->suspects))
+		suspects_take(hub, TAILQ_FIRST(&hub->suspects), &list);
 	for (f = TAILQ_FIRST(&hub->feeds); f; f = next) {
 		next = TAILQ_NEXT(f, entry);
 		if (f->chan || f->state == FEED_OVER)

@@ -295,6 +295,7 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	RB_INIT(&hub->bindings);
 	RB_INIT(&hub->bindings_by_id);
 	TAILQ_INIT(&hub->feeds);
+	TAILQ_INIT(&hub->suspects);
 	TAILQ_INIT(&hub->subs_with_news);
 	RB_INIT(&hub->sends);
 	RB_INIT(&hub->syncs);

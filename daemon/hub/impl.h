@@ -205,6 +205,7 @@ struct hub {
 	unsigned n_bindings;
 	uint64_t next_binding;
 	struct feed_list feeds;
+	struct suspects_list suspects;
 	unsigned n_feeds;
 	uint64_t next_feed;
 	char feed_prefix[40]; /* of the topics of this start */

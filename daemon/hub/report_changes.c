@@ -5,6 +5,11 @@
 #include "hub/impl.h"
 #include "proto/rtbp_json.h"
 
+enum {
+	BINDING_SHOWN_MAX = 1024,
+	BINDINGS_SHOWN_MAX = 2 * 1024 * 1024, /* of all */
+};
+
 static void pack_feed(const struct feed *f, struct rtbp_buf *b)
 {
 	const struct join *j = f->join;
@@ -25,15 +30,19 @@ static void pack_feed(const struct feed *f, struct rtbp_buf *b)
 	}
 }
 
-static void pack_binding(const struct binding *bi, struct rtbp_buf *b)
+/* `room`: for the bindings themselves; they may be long, and a frame has an end. */
+static void pack_binding(const struct binding *bi, size_t *room, struct rtbp_buf *b)
 {
 	const char *code, *text, *state = binding_state(bi, &code, &text);
+	bool fits = bi->size <= BINDING_SHOWN_MAX && bi->size <= *room;
 	struct rtbp_json_fault fault;
 
-	rtbp_pack_map(b, 5 + (bi->feed != NULL) + (code[0] ? 2 : 0));
+	*room -= fits ? bi->size : 0;
+	rtbp_pack_map(b, 4 + fits + (bi->feed != NULL) + (code[0] ? 2 : 0));
 	rtbp_pack_field_uint(b, RTBP_F_ID, bi->id);
-	rtbp_pack_field(b, RTBP_F_BINDING);
-	if (rtbp_json_to_mp(bi->text, bi->size, 4, b, &fault) != 0)
+	if (fits)
+		rtbp_pack_field(b, RTBP_F_BINDING);
+	if (fits && rtbp_json_to_mp(bi->text, bi->size, 4, b, &fault) != 0)
 		rtbp_pack_nil(b); /* not reached: the text is ours */
 	rtbp_pack_field_text(b, RTBP_F_STATE, state);
 	if (bi->feed)
@@ -48,6 +57,7 @@ static void pack_binding(const struct binding *bi, struct rtbp_buf *b)
 
 void report_pack_changes(struct hub *hub, struct rtbp_buf *b)
 {
+	size_t room = BINDINGS_SHOWN_MAX;
 	struct binding *bi;
 	struct feed *f;
 	uint32_t n = 0;
@@ -69,7 +79,7 @@ void report_pack_changes(struct hub *hub, struct rtbp_buf *b)
 	rtbp_pack_array(b, n);
 	RB_FOREACH(bi, binding_id_tree, &hub->bindings_by_id) {
 		if (bi->n_wants)
-			pack_binding(bi, b);
+			pack_binding(bi, &room, b);
 	}
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE_ONLY, hub->private_only);
 }

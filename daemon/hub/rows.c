@@ -53,6 +53,8 @@ static uint64_t hash_value(uint64_t seed, struct rtbp_val v)
 
 /* ---- which bindings ---- */
 
+enum { IDS_MAX = 4 * CHAN_BINDINGS };
+
 static bool event_fits(const struct binding *b, struct rtbp_str type)
 {
 	switch (b->event) {
@@ -103,6 +105,7 @@ static bool match(struct row *row, struct rtbp_val payload)
 	struct rtbp_val v;
 	uint64_t id;
 	struct feed *f = row->feed;
+	unsigned n_ids;
 
 	row->data = rtbp_find(payload, "data", 4);
 	if (!rtbp_is(row->data, RTBP_MAP) ||
@@ -112,7 +115,8 @@ static bool match(struct row *row, struct rtbp_val payload)
 	f->hub->row_mark++;
 	if (merge_needs_hash(f))
 		row->hash = hash_value(f->hub->row_seed, row->data);
-	while (rtbp_iter_next(&it, &v)) {
+	/* One may be there several times, but not without end. */
+	for (n_ids = 0; n_ids < IDS_MAX && rtbp_iter_next(&it, &v); n_ids++) {
 		if (rtbp_get_uint(v, &id))
 			match_id(row, id);
 	}
@@ -192,8 +196,10 @@ static void rows_missed(struct feed *f)
 	struct binding *b;
 
 	f->hub->counters.undecoded++;
-	log_warning("feed %" PRIu64 ": a change could not be read; its clients are told of a gap",
-		    f->number);
+	if (bucket_take(&f->hub->refusals_bucket, hub_now(f->hub), 0) == 0)
+		log_warning("feed %" PRIu64
+			    ": a change could not be read; its clients are told of a gap",
+			    f->number);
 	for (unsigned i = 0; i < f->n_items; i++) {
 		b = f->items[i].binding;
 		if (b->feed != f || !f->items[i].sent || f->state != FEED_READY)

@@ -417,7 +417,8 @@ void subscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rt
 	struct sub *s;
 	enum rtbp_error code;
 	char wrong[160];
-	const char *text = wish_read(params, &w, &code, wrong, sizeof(wrong));
+	const char *text =
+		wish_read(params, p->hub->conf.max_bindings, &w, &code, wrong, sizeof(wrong));
 	int r;
 
 	if (!text) {

@@ -10,28 +10,35 @@
 
 /* ---- what a request says ---- */
 
-const char *changes_wish_read(struct rtbp_val v, struct changes_wish *ret, char *text, size_t size,
-			      bool *ret_no_memory)
+const char *changes_wish_read(struct rtbp_val v, unsigned max, struct changes_wish *ret, char *text,
+			      size_t size, enum rtbp_error *code)
 {
+	bool no_memory = false;
+
 	struct rtbp_iter it;
 	struct rtbp_val e;
 	const char *wrong;
 
-	*ret_no_memory = false;
+	*code = RTBP_E_BAD_REQUEST;
 	if (!v.p || rtbp_is(v, RTBP_NIL))
 		return NULL;
 	if (!rtbp_iter_array(v, &it))
 		return "postgres_changes is an array of bindings";
 	ret->given = it.left > 0;
-	/* Each takes more than a byte of the frame: the number is bounded by its size. */
+	/* Before any of them is looked at: a frame has room for hundreds of thousands. */
+	if (it.left > max) {
+		*code = RTBP_E_TOO_MANY;
+		return "a client may have fewer bindings ([limits] bindings)";
+	}
 	ret->wishes = calloc(it.left + 1, sizeof(*ret->wishes));
 	if (!ret->wishes) {
-		*ret_no_memory = true;
+		*code = RTBP_E_BUSY;
 		return "no memory";
 	}
 	while (rtbp_iter_next(&it, &e)) {
-		wrong = binding_wish_read(e, &ret->wishes[ret->n], ret_no_memory);
+		wrong = binding_wish_read(e, &ret->wishes[ret->n], &no_memory);
 		if (wrong) {
+			*code = no_memory ? RTBP_E_BUSY : RTBP_E_BAD_REQUEST;
 			snprintf(text, size, "postgres_changes[%u]: %s", ret->n, wrong);
 			return text;
 		}
@@ -83,6 +90,8 @@ static void detach(struct want *w)
 		chan_feed_left(b); /* all of these may end it, and the binding */
 	else if (b->feed && b->n_wants == 0)
 		feed_unwanted(b->feed);
+	else if (b->suspects && b->n_wants == 0)
+		suspects_drop(b);
 	else
 		binding_check(b);
 }

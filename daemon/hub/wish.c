@@ -138,11 +138,10 @@ static const char *wish_topic(struct rtbp_val params, struct wish *w, enum rtbp_
 	return rtbp_topic_ok(w->topic) ? NULL : rtbp_error_sentence(RTBP_E_BAD_TOPIC);
 }
 
-const char *wish_read(struct rtbp_val params, struct wish *w, enum rtbp_error *code, char *text,
-		      size_t size)
+const char *wish_read(struct rtbp_val params, unsigned max_bindings, struct wish *w,
+		      enum rtbp_error *code, char *text, size_t size)
 {
 	struct rtbp_val broadcast = rtbp_field(params, RTBP_F_BROADCAST);
-	bool no_memory = false;
 	const char *wrong;
 
 	*code = RTBP_E_BAD_REQUEST;
@@ -159,13 +158,10 @@ const char *wish_read(struct rtbp_val params, struct wish *w, enum rtbp_error *c
 		wrong = wish_presence(rtbp_field(params, RTBP_F_PRESENCE), w, code);
 	if (wrong)
 		return wrong;
-	*code = RTBP_E_BAD_REQUEST;
-	wrong = changes_wish_read(rtbp_field(params, RTBP_F_POSTGRES_CHANGES), &w->changes, text,
-				  size, &no_memory);
-	if (wrong) {
-		*code = no_memory ? RTBP_E_BUSY : RTBP_E_BAD_REQUEST;
+	wrong = changes_wish_read(rtbp_field(params, RTBP_F_POSTGRES_CHANGES), max_bindings,
+				  &w->changes, text, size, code);
+	if (wrong)
 		return wrong;
-	}
 	w->broadcasts = !w->changes.given || rtbp_is(broadcast, RTBP_MAP);
 	w->on_channel = w->broadcasts || w->presence;
 	return wish_topic(params, w, code);

@@ -20,7 +20,7 @@ struct wish {
 
 /* Return: NULL and the wish; or what is wrong, with the code; `text` is room for saying it. In any
  * case wish_done() frees what was not given away. */
-const char *wish_read(struct rtbp_val params, struct wish *w, enum rtbp_error *code, char *text,
-		      size_t size);
+const char *wish_read(struct rtbp_val params, unsigned max_bindings, struct wish *w,
+		      enum rtbp_error *code, char *text, size_t size);
 void wish_done(struct wish *w);
 void wish_events_free(char **events, unsigned n);

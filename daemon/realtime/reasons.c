@@ -40,10 +40,6 @@ static const struct {
 	  "PrivateOnly",
 	  { REASON_PRIVATE_ONLY, "private_only", REASON_NEVER,
 	    "the project allows private channels only: subscribe with private" } },
-	{ ANYWHERE,
-	  "only allows private channels",
-	  { REASON_PRIVATE_ONLY, "private_only", REASON_NEVER,
-	    "the project allows private channels only: subscribe with private" } },
 	{ PREFIX,
 	  "TopicNameRequired",
 	  { REASON_PERMANENT, "topic_required", REASON_NEVER, "give the topic a name" } },
@@ -190,6 +186,10 @@ static const struct {
 
 	/* Behind all others: these look for words anywhere, and other texts end in names that users
 	 * choose. */
+	{ ANYWHERE,
+	  "only allows private channels",
+	  { REASON_PRIVATE_ONLY, "private_only", REASON_NEVER,
+	    "the project allows private channels only: subscribe with private" } },
 	{ ANYWHERE, "expired", { REASON_AUTH, "token_expired", REASON_NEVER, advice_token } },
 	{ PREFIX,
 	  "InvalidJWTExpiration",

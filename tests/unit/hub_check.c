@@ -196,7 +196,7 @@ static void check_binding(struct hub *hub, struct binding *b)
 	}
 	MUST(n_wants == b->n_wants);
 	MUST(!b->feed || (has_item(b->feed, b) && b->feed->state != FEED_OVER && !b->bad));
-	MUST(!b->n_wants || b->feed || b->bad);
+	MUST(!b->n_wants || b->feed || b->bad || b->suspects || hub->drain >= HUB_FAREWELL);
 	if (b->n_wants && b->bad && !hub->private_only)
 		MUST(hub->bindings_timer.armed && hub->bindings_timer.at_ms >= hub_now(hub));
 	if (strcmp(binding_state(b, &code, &text), "ready") == 0)
