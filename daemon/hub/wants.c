@@ -86,6 +86,8 @@ static void detach(struct want *w)
 		return;
 	TAILQ_REMOVE(&b->wants, w, in_binding);
 	b->n_wants--;
+	if (b->n_wants == 0)
+		b->gap_from_wall_ms = 0; /* there is nobody to be told */
 	if (b->feed && b->feed->chan)
 		chan_feed_left(b); /* all of these may end it, and the binding */
 	else if (b->feed && b->n_wants == 0)
