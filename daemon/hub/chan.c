@@ -208,6 +208,8 @@ static void chan_changed(struct join *j)
 		subs_on_chan_state(ch);
 		break;
 	}
+	if (ch->feed && j->state != JOIN_JOINED && !j->live)
+		feed_channel_gone(ch->feed);
 	for (unsigned i = 0; ch->feed && i < ch->feed->n_items; i++)
 		binding_news(ch->feed->items[i].binding);
 }

@@ -164,6 +164,7 @@ void wants_free(struct sub *s);
 void wants_answered(struct sub *s, bool is_answer);
 /* Whether they stand as the peer was told last. */
 bool wants_are_told(const struct sub *s);
+enum { WANTS_TOLD_WHOLE = 64 }; /* notices of more have only what changed */
 /* How far the sub's changes are. */
 enum wants_state { WANTS_DOWN, WANTS_CARRIED, WANTS_SETTLED };
 /* `known`: only of those that the peer has an answer for. */
@@ -264,6 +265,8 @@ void feed_on_system(struct feed *f, bool ok, const char *text);
 /* What it brought stops. `channel_lives`: the server's channel is there still, and what it brings
  * counts. */
 void feed_on_lost(struct feed *f, int64_t from_wall_ms, const char *cause, bool channel_lives);
+/* The server's channel is there no longer, after all. */
+void feed_channel_gone(struct feed *f);
 void feed_free(struct feed *f);
 const char *feed_state_name(const struct feed *f);
 

@@ -301,6 +301,12 @@ void feed_on_lost(struct feed *f, int64_t from_wall_ms, const char *cause, bool 
 		chan_feed_watch_link(f);
 }
 
+void feed_channel_gone(struct feed *f)
+{
+	for (unsigned i = 0; i < f->n_items; i++)
+		f->items[i].sent = f->items[i].sending = false;
+}
+
 /* ---- the owner of a join of its own ---- */
 
 static bool feed_wanted(const struct join *j)
@@ -361,6 +367,8 @@ static void feed_changed(struct join *j)
 {
 	struct feed *f = j->owner;
 
+	if (j->state != JOIN_JOINED && !j->live)
+		feed_channel_gone(f);
 	if (f->state != FEED_OVER && j->state == JOIN_JOINED)
 		feed_on_joined(f);
 	else if (f->state != FEED_OVER && j->state == JOIN_REJECTED)

@@ -254,10 +254,12 @@ bool wants_are_told(const struct sub *s)
 	return true;
 }
 
-/* Notices are about what the peer has an answer for. */
+/* Notices are about what the peer has an answer for; long ones about what has changed. */
 static bool is_told_of(const struct want *w)
 {
-	return w->answered && !w->is_repeated;
+	if (!w->answered || w->is_repeated)
+		return false;
+	return w->sub->n_wants <= WANTS_TOLD_WHOLE || w->told != how_it_stands(w);
 }
 
 void wants_pack(const struct sub *s, bool is_answer, struct rtbp_buf *b)
