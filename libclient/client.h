@@ -55,7 +55,7 @@ enum rtbc_kind {
 
 /* A request without an answer. */
 struct rtbc_pending {
-	TAILQ_ENTRY(rtbc_pending) order_link, bucket_link;
+	TAILQ_ENTRY(rtbc_pending) order_link, bucket_link, topic_link;
 	int64_t id;
 	enum rtbc_kind kind;
 	union {
@@ -73,6 +73,17 @@ TAILQ_HEAD(rtbc_topic_list, rtbc_topic);
 TAILQ_HEAD(rtbc_sub_list, rtb_sub);
 TAILQ_HEAD(rtbc_tracker_list, rtb_tracker);
 
+/* The daemon keeps the subscription that it has when it refuses to change it. */
+struct rtbc_refusal {
+	/* The wishes of the requests behind `held` up to `serial` are refused; 0: none. */
+	uint64_t held, serial;
+	uint64_t n; /* of different ones */
+	bool is_final;
+	int64_t retry_in_ms;
+	char code[RTBC_CODE_MAX];
+	char text[RTBC_TEXT_MAX];
+};
+
 /* One (topic, private): what the client's subscriptions and watches of it share. The name "" is for
  * watches without a topic. */
 struct rtbc_topic {
@@ -81,9 +92,10 @@ struct rtbc_topic {
 	struct rtb_client *client;
 	struct rtbc_sub_list subs;
 	struct rtbc_binding_list bindings;
-	size_t n_asked;     /* bindings of the last request */
-	unsigned n_live;    /* subs and watches that are not dead */
-	unsigned n_pending; /* subscribe requests without an answer */
+	size_t n_asked;                   /* bindings of the last request */
+	unsigned n_live;                  /* subs and watches that are not dead */
+	unsigned n_pending;               /* subscribe requests that keep it alive */
+	struct rtbc_pending_list pending; /* those without an answer, oldest first */
 	bool is_private;
 	bool is_dirty;         /* in client->dirty: the daemon has to be told something */
 	bool is_asked;         /* the daemon has our wish (on this attachment) */
@@ -96,6 +108,8 @@ struct rtbc_topic {
 	uint8_t *sent;         /* the wishes as last asked for */
 	size_t sent_size;
 	struct rtbc_presence presence;
+	struct rtbc_refusal refusal;
+	bool was_over; /* rejected or closed when the last request was sent */
 	enum rtb_channel_state state;
 	uint64_t n_changes; /* of state, code, text */
 	int64_t retry_in_ms;
@@ -114,7 +128,7 @@ struct rtb_sub {
 	const char *presence_key; /* among `events`; NULL: none */
 	uint64_t serial;          /* the subscribe request that covers its wishes */
 	enum rtb_channel_state reported;
-	uint64_t reported_changes;
+	uint64_t reported_changes, reported_refusal;
 	enum rtb_presence_status reported_presence;
 	uint64_t synced; /* the topic's presence.n_syncs when it was told; 0: never */
 	char events[];   /* NUL-terminated one after the other; an empty one ends them */
@@ -237,6 +251,9 @@ int rtbc_protocol_error(struct rtb_client *c, const char *what, size_t offset);
 /* subs.c, subs_wire.c */
 
 enum rtb_channel_state rtbc_sub_state(const struct rtb_sub *sub);
+/* Why it is not part of what the daemon has; NULL: it is, or that is not known yet, or the whole
+ * topic is over. */
+const struct rtbc_refusal *rtbc_sub_refusal(const struct rtb_sub *sub);
 /* Finds or makes it. NULL: no memory. */
 struct rtbc_topic *rtbc_topic_get(struct rtb_client *c, struct rtbp_str name, bool is_private);
 /* A sub or watch has ended outside process(): what nobody wants any more is forgotten, perhaps the

@@ -85,8 +85,10 @@ int64_t rtbc_request_end(struct rtb_client *c, struct rtbc_pending *p, size_t be
 	TAILQ_INSERT_TAIL(&c->pending, p, order_link);
 	TAILQ_INSERT_TAIL(bucket(c, p->id), p, bucket_link);
 	c->n_pending++;
-	if (p->topic)
+	if (p->topic) {
+		TAILQ_INSERT_TAIL(&p->topic->pending, p, topic_link);
 		p->topic->n_pending++;
+	}
 	if (p->tracker)
 		p->tracker->n_pending++;
 	rtbc_want_write(c);
@@ -97,13 +99,17 @@ void rtbc_pending_take(struct rtb_client *c, struct rtbc_pending *p)
 {
 	TAILQ_REMOVE(&c->pending, p, order_link);
 	TAILQ_REMOVE(bucket(c, p->id), p, bucket_link);
+	if (p->topic)
+		TAILQ_REMOVE(&p->topic->pending, p, topic_link);
 	c->n_pending--;
 }
 
 void rtbc_pending_free(struct rtb_client *c, struct rtbc_pending *p)
 {
-	if (p->topic && --p->topic->n_pending == 0)
+	if (p->topic) {
+		p->topic->n_pending--;
 		c->is_reap_due = true;
+	}
 	if (p->tracker && --p->tracker->n_pending == 0)
 		c->is_reap_due = true;
 	free(p);

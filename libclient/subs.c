@@ -46,6 +46,7 @@ static struct rtbc_topic *topic_new(struct rtb_client *c, struct rtbp_str name, 
 	RB_INIT(&t->presence.entries);
 	TAILQ_INIT(&t->subs);
 	TAILQ_INIT(&t->bindings);
+	TAILQ_INIT(&t->pending);
 	t->name_size = name.size;
 	memcpy(t->name, name.p, name.size);
 	head = &c->by_name[name_bucket(name, is_private)];
@@ -243,6 +244,7 @@ int rtb_subscribe(struct rtb_client *c, const char *topic, const struct rtb_sub_
 		return rtbc_fail(c, -ENOMEM, "out of memory");
 	}
 	sub->topic = t;
+	t->refusal.serial = 0;       /* asked again */
 	sub->serial = t->serial + 1; /* until the flush finds that the last request covers it */
 	TAILQ_INSERT_TAIL(&t->subs, sub, link);
 	t->n_live++;
@@ -297,14 +299,28 @@ struct rtb_client *rtb_sub_client(const struct rtb_sub *sub)
 
 /* ---- callbacks ---- */
 
+const struct rtbc_refusal *rtbc_sub_refusal(const struct rtb_sub *sub)
+{
+	const struct rtbc_topic *t = sub->topic;
+
+	if (sub->is_dead || t->state == RTB_CHANNEL_REJECTED || t->state == RTB_CHANNEL_CLOSED)
+		return NULL;
+	if (sub->serial <= t->acked || sub->serial <= t->refusal.held)
+		return NULL;
+	return sub->serial <= t->refusal.serial ? &t->refusal : NULL;
+}
+
 enum rtb_channel_state rtbc_sub_state(const struct rtb_sub *sub)
 {
+	const struct rtbc_refusal *refusal = rtbc_sub_refusal(sub);
 	const struct rtbc_topic *t = sub->topic;
 
 	if (sub->is_dead)
 		return RTB_CHANNEL_CLOSED;
 	if (t->state == RTB_CHANNEL_REJECTED || t->state == RTB_CHANNEL_CLOSED)
 		return t->state;
+	if (refusal && refusal->is_final)
+		return RTB_CHANNEL_REJECTED;
 	return t->acked >= sub->serial ? t->state : RTB_CHANNEL_JOINING;
 }
 
@@ -325,11 +341,18 @@ void rtbc_sub_report(struct rtb_sub *sub)
 	struct rtbc_topic *t = sub->topic;
 	enum rtb_channel_state state = rtbc_sub_state(sub);
 	struct rtb_channel channel = { state, t->chan, t->name, "", "", -1 };
+	const struct rtbc_refusal *refusal = rtbc_sub_refusal(sub);
 	enum rtb_presence_status presence = rtbc_sub_presence(sub);
 	bool is_news = state != sub->reported;
 
 	/* A new reason in the same state is news, too, for those whom that state concerns. */
-	if (state == t->state) {
+	if (refusal) {
+		is_news = is_news || sub->reported_refusal != refusal->n;
+		sub->reported_refusal = refusal->n;
+		channel.code = refusal->code;
+		channel.text = refusal->text;
+		channel.retry_in_ms = refusal->retry_in_ms;
+	} else if (state == t->state) {
 		is_news = is_news || sub->reported_changes != t->n_changes;
 		channel.code = t->code;
 		channel.text = t->text;

@@ -146,6 +146,7 @@ static void forget_asked(struct rtbc_topic *t)
 	t->presence.is_asked = false;
 	t->acked = 0;
 	t->retry_at = -1;
+	t->refusal.serial = 0;
 	rtbc_topic_set_chan(t, 0);
 	rtbc_watches_forget(t);
 	rtbc_topic_ask_anew(t);
@@ -226,6 +227,7 @@ static void note_sent(struct rtbc_topic *t, struct wishes *w)
 		t->first_serial = t->serial;
 	t->is_asked = true;
 	t->retry_at = -1;
+	t->refusal.serial = 0;
 	free(t->sent);
 	t->sent = rtbp_buf_take(&w->bytes, &t->sent_size);
 	rtbc_watches_asked(t, t->serial);
@@ -248,11 +250,55 @@ static int flush_subscribe(struct rtbc_topic *t)
 		r = send_subscribe(t, &w);
 		if (r == 0)
 			note_sent(t, &w);
+		if (r == 0)
+			t->was_over = is_over;
 		if (r == 0 && is_over)
 			rtbc_topic_set(t, RTB_CHANNEL_JOINING, "", "", -1);
 	}
 	rtbp_buf_done(&w.bytes);
 	return r;
+}
+
+/* The last request that the daemon keeps to, or will answer; 0: none. */
+static uint64_t held_serial(const struct rtbc_topic *t)
+{
+	const struct rtbc_pending *newest = TAILQ_LAST(&t->pending, rtbc_pending_list);
+
+	/* Older ones than the first are from before an unsubscribe. */
+	if (newest && newest->serial >= t->first_serial && newest->serial > t->acked)
+		return newest->serial;
+	return t->acked;
+}
+
+static void set_refusal(struct rtbc_topic *t, uint64_t serial, const struct rtbc_refusal *r)
+{
+	struct rtbc_refusal *to = &t->refusal;
+	uint64_t n = to->n;
+
+	if (n == 0 || to->is_final != r->is_final || strcmp(to->code, r->code) != 0 ||
+	    strcmp(to->text, r->text) != 0)
+		n++;
+	*to = *r;
+	to->held = held_serial(t);
+	to->serial = serial;
+	to->n = n;
+	t->client->is_report_due = true;
+}
+
+/* Some 16 000 event names, or long filters: no later try will help. What the daemon has it keeps.
+ */
+static void too_big(struct rtbc_topic *t)
+{
+	struct rtbc_refusal refusal = { .is_final = true, .retry_in_ms = -1, .code = "too_big" };
+	const char *text = t->client->error_text;
+
+	rtbc_copy(refusal.text, sizeof(refusal.text), (struct rtbp_str){ text, strlen(text) });
+	if (t->is_asked)
+		set_refusal(t, t->serial + 1, &refusal);
+	else
+		rtbc_topic_set(t, RTB_CHANNEL_REJECTED, refusal.code, text, -1);
+	rtbc_watches_too_big(t, text);
+	rtbc_kick(t->client, 0);
 }
 
 int rtbc_subs_flush(struct rtb_client *c)
@@ -266,13 +312,10 @@ int rtbc_subs_flush(struct rtb_client *c)
 			r = flush_subscribe(t);
 		else if (t->is_asked)
 			r = send_unsubscribe(t);
-		if (r == RTB_E_TOO_BIG) { /* some 16 000 event names: no later try will help */
-			rtbc_topic_set(t, RTB_CHANNEL_REJECTED, "too_big", c->error_text, -1);
-			rtbc_watches_too_big(t, c->error_text);
-			rtbc_kick(c, 0);
-		} else if (r < 0) {
+		if (r == RTB_E_TOO_BIG)
+			too_big(t);
+		else if (r < 0)
 			return r;
-		}
 		TAILQ_REMOVE(&c->dirty, t, dirty_link);
 		t->is_dirty = false;
 		c->is_reap_due = c->is_reap_due || t->n_live == 0;
@@ -373,6 +416,7 @@ int rtbc_on_subscribed(struct rtbc_topic *t, uint64_t serial, struct rtbp_val re
 		return r;
 	if (serial > t->acked)
 		t->acked = serial;
+	t->was_over = false;
 	(void)rtbp_get_uint(rtbp_field(result, RTBP_F_CHAN), &chan);
 	(void)get_state(result, &state);
 	rtbc_topic_set_chan(t, chan);
@@ -382,30 +426,53 @@ int rtbc_on_subscribed(struct rtbc_topic *t, uint64_t serial, struct rtbp_val re
 	return 0;
 }
 
+static void read_refusal(const struct rtbc_topic *t, uint64_t serial,
+			 const struct rtbp_error_info *e, struct rtbc_refusal *ret)
+{
+	bool is_later_retried = serial < t->serial && t->retry_at >= 0;
+	int64_t wait_ms = RETRY_LEAST_MS;
+
+	*ret = (struct rtbc_refusal){ .retry_in_ms = -1 };
+	rtbc_copy(ret->code, sizeof(ret->code), e->name);
+	rtbc_copy(ret->text, sizeof(ret->text), e->text);
+	ret->is_final = e->code >= 200 && !is_later_retried;
+	if (ret->is_final)
+		return;
+	if (e->has_retry_after && e->retry_after_ms > (uint64_t)wait_ms &&
+	    e->retry_after_ms < INT32_MAX)
+		wait_ms = (int64_t)e->retry_after_ms;
+	ret->retry_in_ms = wait_ms;
+}
+
 void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_t serial,
 			     const struct rtbp_error_info *e)
 {
-	char code[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
-	int64_t wait_ms = RETRY_LEAST_MS;
+	enum rtb_binding_state state = RTB_WATCH_PENDING;
+	struct rtbc_refusal refusal;
+	uint64_t held;
 
-	/* A later request of this topic will be answered, too: that answer counts. */
-	if (is_stale(t, serial) || serial < t->serial)
+	/* A later request of this topic was or will be answered, too: that answer counts. */
+	if (is_stale(t, serial) || (held = held_serial(t)) > serial)
 		return;
-	rtbc_copy(code, sizeof(code), e->name);
-	rtbc_copy(text, sizeof(text), e->text);
-	forget_asked(t);
-	if (e->code < 200) {
-		if (e->has_retry_after && e->retry_after_ms > (uint64_t)wait_ms &&
-		    e->retry_after_ms < INT32_MAX)
-			wait_ms = (int64_t)e->retry_after_ms;
-		t->retry_at = rtbc_now_ms() + wait_ms;
-		rtbc_kick(c, wait_ms);
-		rtbc_topic_set(t, RTB_CHANNEL_JOINING, code, text, wait_ms);
-		rtbc_watches_set(t, RTB_WATCH_PENDING, code, text);
+	read_refusal(t, serial, e, &refusal);
+	if (refusal.is_final)
+		state = RTB_WATCH_ERROR;
+	if (held) {
+		rtbc_topic_ask_anew(t);
+		rtbc_watches_refused(t, held, state, refusal.code, refusal.text);
+		set_refusal(t, t->serial, &refusal);
 	} else {
-		rtbc_topic_set(t, RTB_CHANNEL_REJECTED, code, text, -1);
-		rtbc_watches_set(t, RTB_WATCH_ERROR, code, text);
+		forget_asked(t);
+		rtbc_watches_set(t, state, refusal.code, refusal.text);
 	}
+	if (!refusal.is_final) {
+		t->retry_at = rtbc_now_ms() + refusal.retry_in_ms;
+		rtbc_kick(c, refusal.retry_in_ms);
+	}
+	/* That the channel is rejected concerns all. */
+	if (!held || t->was_over || e->code == RTBP_E_REJECTED)
+		rtbc_topic_set(t, refusal.is_final ? RTB_CHANNEL_REJECTED : RTB_CHANNEL_JOINING,
+			       refusal.code, refusal.text, refusal.retry_in_ms);
 	rtbc_topic_report(t);
 }
 

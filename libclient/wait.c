@@ -77,6 +77,7 @@ int rtb_wait_ready(struct rtb_sub *sub, int timeout_ms)
 {
 	struct rtb_client *c = sub->topic->client;
 	int64_t end = end_of(timeout_ms);
+	const struct rtbc_refusal *refusal;
 	enum rtb_channel_state state;
 	int r = 0;
 
@@ -89,6 +90,8 @@ int rtb_wait_ready(struct rtb_sub *sub, int timeout_ms)
 		state = rtbc_sub_state(sub);
 		if (state == RTB_CHANNEL_READY && sub->reported == state)
 			r = 0;
+		else if ((refusal = rtbc_sub_refusal(sub)) && refusal->is_final)
+			r = rtbc_fail(c, RTB_E_REFUSED, "%s (%s)", refusal->text, refusal->code);
 		else if (state == RTB_CHANNEL_REJECTED || state == RTB_CHANNEL_CLOSED)
 			r = rtbc_fail(c, RTB_E_REFUSED, "%s (%s)", sub->topic->text,
 				      sub->topic->code);

@@ -247,10 +247,12 @@ struct rtb_watch *rtb_unwatch(struct rtb_watch *w)
 
 static bool is_over(const struct rtbc_binding *b)
 {
-	bool is_asked = b->first && !b->last;
+	const struct rtbc_pending *oldest = TAILQ_FIRST(&b->topic->pending);
 
-	/* Answers to earlier requests are read by its place in the list. */
-	return TAILQ_EMPTY(&b->watches) && !is_asked && (!b->first || b->topic->n_pending == 0);
+	if (!TAILQ_EMPTY(&b->watches))
+		return false;
+	/* Answers to requests that had it are read by its place in the list. */
+	return !b->first || (b->last && (!oldest || b->last < oldest->serial));
 }
 
 static void binding_free(struct rtbc_binding *b)

@@ -99,6 +99,10 @@ bool rtbc_watches_pack(struct rtbc_topic *t, struct rtbp_buf *b);
 void rtbc_watches_asked(struct rtbc_topic *t, uint64_t serial);
 /* The daemon has no wishes of this topic any more, as far as we know. */
 void rtbc_watches_forget(struct rtbc_topic *t);
+/* The last request was refused; what those up to `held` asked for the daemon has, or will answer.
+ * The rest gets this state, and is asked for again by the next request. */
+void rtbc_watches_refused(struct rtbc_topic *t, uint64_t held, enum rtb_binding_state state,
+			  const char *code, const char *text);
 /* The request is too big for the daemon: what it has not taken yet gets an error. */
 void rtbc_watches_too_big(struct rtbc_topic *t, const char *text);
 /* What the answer to hello says. */

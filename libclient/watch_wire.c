@@ -129,6 +129,20 @@ void rtbc_watches_forget(struct rtbc_topic *t)
 	set_asked(t, 0);
 }
 
+/* They keep their places below the limit: to give them away would only make others be refused. */
+void rtbc_watches_refused(struct rtbc_topic *t, uint64_t held, enum rtb_binding_state state,
+			  const char *code, const char *text)
+{
+	struct rtbc_binding *b;
+
+	TAILQ_FOREACH(b, &t->bindings, link) {
+		if (!is_asked(b) || b->first <= held)
+			continue;
+		b->first = 0;
+		rtbc_binding_set(b, state, code, text);
+	}
+}
+
 void rtbc_watches_too_big(struct rtbc_topic *t, const char *text)
 {
 	struct rtbc_binding *b;

@@ -430,47 +430,6 @@ START_TEST(back_before_the_daemon_heard)
 }
 END_TEST
 
-START_TEST(refused_requests)
-{
-	struct eye a = { 0 }, b = { 0 };
-	struct rtb_client *c;
-	struct fake f;
-	uint32_t id;
-
-	fake_start(&f);
-	c = fake_client(&f, NULL);
-	fake_attach(&f, c);
-	watch_in(c, &a, "t", "a");
-	id = expect_bindings(&f, c, "[" TABLE("a") "]");
-	/* Asked again by itself. */
-	ck_assert_int_eq(rtbp_msg_put_error(&f.out, id, RTBP_E_TIMEOUT, "slow", -1), 0);
-	fake_flush(&f, c);
-	SAW(&a, "pending:timeout ");
-	id = expect_bindings(&f, c, "[" TABLE("a") "]");
-	say_bound(&f, id, "ready", READY(1));
-	fake_flush(&f, c);
-	SAW(&a, "ready ");
-	watch_in(c, &b, "t", "b");
-	id = expect_bindings(&f, c, "[" TABLE("a") "," TABLE("b") "]");
-	ck_assert_int_eq(rtbp_msg_put_error(&f.out, id, RTBP_E_REJECTED, "no", -1), 0);
-	say_row(&f, "1", 1);
-	fake_flush(&f, c);
-	SAW(&a, "error:rejected ");
-	SAW(&b, "error:rejected ");
-	ck_assert_int_eq(rtb_wait_watch(b.watch, 60000), RTB_E_REFUSED);
-	ck_assert_str_eq(rtb_client_error_text(c), "no (rejected)");
-	/* Whoever asks again asks for all. */
-	rtb_unwatch(b.watch);
-	id = expect_bindings(&f, c, "[" TABLE("a") "]");
-	SAW(&a, "pending ");
-	say_bound(&f, id, "ready", READY(1));
-	say_row(&f, "1", 2);
-	fake_flush(&f, c);
-	SAW(&a, "ready +2 ");
-	end(&f, c);
-}
-END_TEST
-
 static void wait_inside(struct eye *eye)
 {
 	ck_assert_int_eq(rtb_wait_watch(eye->watch, 0), -EDEADLK);
@@ -542,7 +501,6 @@ int main(void)
 	tcase_add_test(t, asked_for_again_after_an_error);
 	tcase_add_test(t, answers_of_several_requests);
 	tcase_add_test(t, back_before_the_daemon_heard);
-	tcase_add_test(t, refused_requests);
 	tcase_add_test(t, waiting);
 	suite_add_tcase(suite, t);
 	srunner_run_all(runner, CK_NORMAL);
