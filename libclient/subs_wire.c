@@ -394,6 +394,17 @@ static bool get_state(struct rtbp_val map, enum rtb_channel_state *ret)
 	return false;
 }
 
+/* For subscriptions all is there when nothing but changes is to come. */
+static enum rtb_channel_state state_beside_watches(const struct rtbc_topic *t,
+						   enum rtb_channel_state state)
+{
+	bool is_known = !t->presence.is_asked || t->presence.status != RTB_PRESENCE_NONE;
+
+	return state == RTB_CHANNEL_JOINED && is_known && rtbc_watches_are_pending(t)
+		       ? RTB_CHANNEL_READY
+		       : state;
+}
+
 static bool is_stale(const struct rtbc_topic *t, uint64_t serial)
 {
 	return !t->is_asked || serial < t->first_serial;
@@ -421,7 +432,7 @@ int rtbc_on_subscribed(struct rtbc_topic *t, uint64_t serial, struct rtbp_val re
 	(void)get_state(result, &state);
 	rtbc_topic_set_chan(t, chan);
 	rtbc_watches_answered(t, serial, changes);
-	rtbc_topic_set(t, state, "", "", -1);
+	rtbc_topic_set(t, state_beside_watches(t, state), "", "", -1);
 	rtbc_topic_report(t);
 	return 0;
 }
@@ -498,6 +509,6 @@ void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params)
 	(void)rtbp_get_int(rtbp_field(params, RTBP_F_RETRY_IN_MS), &retry);
 	rtbc_presence_set_state(t, rtbp_field(params, RTBP_F_PRESENCE));
 	rtbc_watches_on_channel(t, rtbp_field(params, RTBP_F_POSTGRES_CHANGES));
-	rtbc_topic_set(t, state, code, text, retry);
+	rtbc_topic_set(t, state_beside_watches(t, state), code, text, retry);
 	rtbc_topic_report(t);
 }

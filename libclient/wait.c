@@ -182,6 +182,14 @@ static int until_answered(struct rtb_client *c, int64_t id, const struct answer 
 	return r;
 }
 
+/* Whether the request is to be made again: the queue was full, and a turn may have emptied it.
+ * @ret: what ended the wait for that, else 0. */
+static bool is_busy(struct rtb_client *c, int64_t id, int64_t end, int *ret)
+{
+	*ret = id == RTB_E_BUSY ? turn(c, end, "room in the send queue") : 0;
+	return id == RTB_E_BUSY && *ret == 0;
+}
+
 static void keep_text(struct answer *a, const char *text)
 {
 	rtbc_copy(a->text, sizeof(a->text), (struct rtbp_str){ text, strlen(text) });
@@ -217,7 +225,11 @@ int rtb_wait_broadcast_json(struct rtb_client *c, const char *topic, const char 
 	r = until_attached(c, end);
 	if (r < 0)
 		return r;
-	id = rtb_broadcast_json(c, topic, event, json, (size_t)-1, &o);
+	do
+		id = rtb_broadcast_json(c, topic, event, json, (size_t)-1, &o);
+	while (is_busy(c, id, end, &r));
+	if (r < 0)
+		return r;
 	r = until_answered(c, id, &a, end, "sending");
 	if (r < 0)
 		return r;
@@ -250,12 +262,16 @@ static int finish_reply(struct rtb_client *c, const struct answer *a)
 int rtb_wait_status_json(struct rtb_client *c, int timeout_ms, char **ret_json)
 {
 	struct answer a = { .wants_json = true };
-	int64_t end = end_of(timeout_ms);
+	int64_t end = end_of(timeout_ms), id;
 	int r = until_attached(c, end);
 
 	if (r < 0)
 		return r;
-	r = until_answered(c, rtb_status(c, on_reply, &a), &a, end, "asking for the status");
+	do
+		id = rtb_status(c, on_reply, &a);
+	while (is_busy(c, id, end, &r));
+	if (r == 0)
+		r = until_answered(c, id, &a, end, "asking for the status");
 	if (r == 0)
 		r = finish_reply(c, &a);
 	if (r == 0)
@@ -265,12 +281,16 @@ int rtb_wait_status_json(struct rtb_client *c, int timeout_ms, char **ret_json)
 
 int rtb_wait_sync(struct rtb_client *c, bool upstream, int timeout_ms)
 {
-	int64_t end = end_of(timeout_ms);
+	int64_t end = end_of(timeout_ms), id;
 	struct answer a = { 0 };
 	int r = until_attached(c, end);
 
 	if (r < 0)
 		return r;
-	r = until_answered(c, rtb_sync(c, upstream, on_reply, &a), &a, end, "the barrier");
+	do
+		id = rtb_sync(c, upstream, on_reply, &a);
+	while (is_busy(c, id, end, &r));
+	if (r == 0)
+		r = until_answered(c, id, &a, end, "the barrier");
 	return r < 0 ? r : finish_reply(c, &a);
 }

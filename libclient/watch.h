@@ -112,6 +112,8 @@ bool rtbc_watches_fit(const struct rtbc_topic *t, uint64_t serial, struct rtbp_v
 void rtbc_watches_answered(struct rtbc_topic *t, uint64_t serial, struct rtbp_val array);
 /* The same of a `channel` notification, whose entries are found by id. */
 void rtbc_watches_on_channel(struct rtbc_topic *t, struct rtbp_val array);
+/* Does the daemon have some that are neither ready nor refused? */
+bool rtbc_watches_are_pending(const struct rtbc_topic *t);
 /* A gap of these ids. */
 void rtbc_watches_tell_gap(struct rtbc_topic *t, struct rtbp_val ids, const struct rtb_gap *gap);
 void rtbc_binding_unhash(struct rtbc_binding *b);

@@ -290,6 +290,16 @@ void rtbc_watches_on_channel(struct rtbc_topic *t, struct rtbp_val array)
 	}
 }
 
+bool rtbc_watches_are_pending(const struct rtbc_topic *t)
+{
+	const struct rtbc_binding *b;
+
+	TAILQ_FOREACH(b, &t->bindings, link)
+		if (b->is_known && b->state == RTB_WATCH_PENDING)
+			return true;
+	return false;
+}
+
 /* One of both. */
 struct news {
 	const struct rtb_change *change;

@@ -199,6 +199,38 @@ START_TEST(waiting_for_the_gone)
 }
 END_TEST
 
+/* A full queue is waited for like the answer: the time is over, not the patience. */
+START_TEST(waiting_with_a_full_queue)
+{
+	struct rtb_options o = RTB_OPTIONS_INIT;
+	enum rtb_outcome outcome;
+	struct rtb_client *c;
+	struct fake f;
+	char *json;
+
+	fake_start(&f);
+	o.send_queue_bytes = 1;
+	c = fake_client(&f, &o);
+	fake_attach(&f, c);
+	ck_assert_int_gt(rtb_broadcast_json(c, "t", "e", "1", 1, NULL), 0);
+	ck_assert_int_eq(rtb_broadcast_json(c, "t", "e", "1", 1, NULL), RTB_E_BUSY);
+	ck_assert_int_eq(rtb_wait_sync(c, false, 50), RTB_E_TIMEOUT);
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	fake_expect(&f, c, RTBP_M_SYNC);
+	ck_assert_int_gt(rtb_broadcast_json(c, "t", "e", "1", 1, NULL), 0);
+	ck_assert_int_eq(rtb_wait_status_json(c, 50, &json), RTB_E_TIMEOUT);
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	fake_expect(&f, c, RTBP_M_STATUS);
+	ck_assert_int_gt(rtb_broadcast_json(c, "t", "e", "1", 1, NULL), 0);
+	ck_assert_int_eq(rtb_wait_broadcast_json(c, "t", "f", "2", NULL, 50, &outcome),
+			 RTB_E_TIMEOUT);
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	ck_assert(field_text(fake_expect(&f, c, RTBP_M_BROADCAST).params, RTBP_F_EVENT, "f"));
+	rtb_client_free(c);
+	fake_stop(&f);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("client_wait");
@@ -211,6 +243,7 @@ int main(void)
 	tcase_add_test(t, waiting_for_answers);
 	tcase_add_test(t, waiting_in_vain);
 	tcase_add_test(t, waiting_for_the_rejected);
+	tcase_add_test(t, waiting_with_a_full_queue);
 	tcase_add_test(t, waiting_for_the_gone);
 	suite_add_tcase(suite, t);
 	srunner_run_all(runner, CK_NORMAL);

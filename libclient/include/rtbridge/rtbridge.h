@@ -462,8 +462,12 @@ enum rtb_binding_state {
 
 struct rtb_watch_status {
 	enum rtb_binding_state state;
-	uint64_t id;      /* the daemon's number of the binding; 0 while unknown */
-	const char *code; /* short word for the reason, "" when there is none */
+	uint64_t id; /* the daemon's number of the binding; 0 while unknown */
+	/* Short word for the reason, "" when there is none. The library's own: "detached" (PENDING:
+	 * no daemon is there); "too_many" (ERROR: over the daemon's limit, asked for when there is
+	 * room), "unsupported" (ERROR: this daemon has no database changes), "too_big" (ERROR: the
+	 * request would not fit a frame). All others are the daemon's. */
+	const char *code;
 	const char *text; /* a sentence, "" when there is none */
 };
 
@@ -483,7 +487,9 @@ struct rtb_watch_options {
 	void (*change)(struct rtb_watch *watch, const struct rtb_change *change, void *user);
 	/* Called at each change of it. May be NULL. */
 	void (*state)(struct rtb_watch *watch, const struct rtb_watch_status *status, void *user);
-	/* Changes may have been missed. Comes before READY. May be NULL. */
+	/* Changes may have been missed. Comes before READY. May be NULL. With cause "detached" it
+	 * is the library's own, after a re-attachment: from is when the daemon was last heard, or
+	 * when the changes had ceased before; to is now. */
 	void (*gap)(struct rtb_watch *watch, const struct rtb_gap *gap, void *user);
 	void *user;
 };
