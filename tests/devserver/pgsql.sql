@@ -416,6 +416,26 @@ returns text language sql immutable as $$
 				and (not big or octet_length(e.value::text) <= 64)), '{}')::text end
 $$;
 
+-- A commit is decoded from the log, which may be a moment before others see its rows. A batch that has such rows
+-- waits until they can be seen: what policies show is looked up by their keys.
+create or replace function rtbridge_devserver.wait_visible(batch json) returns void language plpgsql as $$
+declare
+	x xid8;
+begin
+	-- The changes name transactions by their low 32 bits.
+	for x in select distinct (((cur.c >> 32) << 32) + d.x
+			- case when d.x > (cur.c & 4294967295) then 4294967296 else 0 end)::text::xid8
+		from (select (v ->> 'xid')::bigint x from json_array_elements(batch) v) d,
+			(select pg_snapshot_xmax(pg_current_snapshot())::text::bigint c) cur
+		where d.x is not null
+	loop
+		while not pg_visible_in_snapshot(x, pg_current_snapshot()) loop
+			perform pg_sleep(0.0005);
+		end loop;
+	end loop;
+end
+$$;
+
 -- The messages of a batch of changes, an array of what wal2json wrote, in the order of the changes.
 create or replace function rtbridge_devserver.changes(batch json)
 returns table (ord bigint, numbers bigint[], data text) language plpgsql as $$
@@ -426,6 +446,7 @@ begin
 	if not exists (select from pg_temp.subscription) then
 		return;
 	end if;
+	perform rtbridge_devserver.wait_visible(batch);
 	for g in
 		select e.v ->> 'schema' as s, e.v ->> 'table' as t,
 			array_agg(e.n order by e.n) as ords, array_agg(e.v order by e.n) as changes

@@ -146,6 +146,7 @@ PGconn *pgsql_open_stream(const char *conninfo)
 	snprintf(sql, sizeof(sql),
 		 "START_REPLICATION SLOT \"%s\" LOGICAL 0/0 (\"format-version\" '2', "
 		 "\"include-timestamp\" 'true', \"include-transaction\" 'false', "
+		 "\"include-xids\" 'true', "
 		 "\"include-types\" 'false', \"actions\" 'insert,update,delete')",
 		 slot);
 	if (!run(conn, sql) || PQsetnonblocking(conn, 1) != 0)
