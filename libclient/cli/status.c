@@ -192,6 +192,11 @@ static void cell_table(struct cli_table *t, struct mp binding)
 {
 	char schema[256], table[256];
 
+	/* The daemon leaves out what is very long. */
+	if (!binding.p) {
+		cli_table_cell(t, "(too long to show)");
+		return;
+	}
 	mp_text(mp_find(binding, "schema"), schema, sizeof(schema));
 	mp_text(mp_find(binding, "table"), table, sizeof(table));
 	cli_table_cell(t, "%s.%s", schema[0] ? schema : "*", table[0] ? table : "*");
@@ -231,7 +236,7 @@ static void print_bindings(struct mp bindings)
 
 		mp_text(mp_find(binding, "event"), event, sizeof(event));
 		cell_int(&t, b, "id");
-		cli_table_cell(&t, "%s", event[0] ? event : "*");
+		cli_table_cell(&t, "%s", event[0] ? event : binding.p ? "*" : "-");
 		cell_table(&t, binding);
 		cell_text(&t, binding, "filter");
 		cell_names(&t, mp_find(binding, "select"));

@@ -439,6 +439,7 @@ STATUS = {
          "code": "database_connections", "text": "no connection left"},
         {"id": 9, "binding": {"event": "*", "table": "nosuch"}, "state": "error", "clients": 2, "rows": 0,
          "code": "binding_refused", "text": "Unable to subscribe"},
+        {"id": 10, "state": "ready", "feed": 1, "clients": 1, "rows": 5},
     ],
     "private_only": False,
     "counters": {"reconnects": 0},
@@ -459,7 +460,7 @@ class Status(Case):
     def test_for_people(self):
         code, lines, errors = self.status()
         self.assertEqual((code, errors), (0, ""))
-        self.assertRegex(lines[0], r"^online \d+d\d+h wss://host/realtime/v1/websocket channels=4 clients=2 bindings=3 rtt=41ms$")
+        self.assertRegex(lines[0], r"^online \d+d\d+h wss://host/realtime/v1/websocket channels=4 clients=2 bindings=4 rtt=41ms$")
         text = "\n".join(lines)
         self.assertRegex(text, r"LINK +STATE.*\n0 +online +\d+d\d+h +2 +41 +- +shared\n")
         self.assertRegex(text, r"\n1 +connecting +\d+d\d+h +1 +- +1000 +one more tracker\n")
@@ -471,6 +472,7 @@ class Status(Case):
         self.assertRegex(text, r"\n7 +INSERT +public\.todos +prio=gt\.3 +id,title +ready +1 +16 +1234 *\n")
         self.assertRegex(text, r"\n8 +\* +pu\?blic\.\* +- +- +pending +2 +1 +0 +database_connections: no connection left\n")
         self.assertRegex(text, r"\n9 +\* +\*\.nosuch +- +- +error +- +2 +0 +binding_refused: Unable to subscribe\n")
+        self.assertRegex(text, r"\n10 +- +\(too long to show\) +- +- +ready +1 +1 +5 *\n")
         self.assertRegex(text, r"\nFEED +LINK +STATE +CHAN +BINDINGS +READY +REASON\n1 +0 +joined +- +2 +yes *\n")
         self.assertRegex(text, r"\n2 +1 +joining +3 +1 +no +database_connections: no c\?onnection left\n")
         self.assertNotIn("private_only", text)
