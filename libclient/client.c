@@ -346,6 +346,7 @@ void rtbc_on_hello(struct rtb_client *c, struct rtbp_val result)
 {
 	uint64_t limit;
 
+	c->heard_at = rtbc_wall_ms();
 	c->phase = RTBC_ATTACHED;
 	c->attached_at = rtbc_now_ms();
 	c->error_text[0] = '\0';

@@ -151,7 +151,7 @@ struct rtb_client {
 	unsigned n_attempts; /* failed in a row */
 	int64_t attach_at, hello_by, attached_at, kick_at; /* monotonic ms; -1: none */
 	int64_t armed_at;
-	int64_t heard_at; /* wall ms: when something was read last */
+	int64_t heard_at; /* wall ms: when all that the daemon had sent was read last */
 	int last_why;     /* last told by the state callback */
 	uint64_t random;
 	size_t frame_limit;

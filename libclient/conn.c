@@ -164,20 +164,23 @@ int rtbc_read(struct rtb_client *c)
 		n = recv(c->fd, at, room, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN)
+		if (n < 0 && errno == EAGAIN) {
+			c->heard_at = rtbc_wall_ms();
 			return 0;
+		}
 		if (n <= 0) {
 			on_end(c, n < 0 ? -errno : 0);
 			return 0;
 		}
 		rtbp_reader_add(&c->reader, (size_t)n);
-		c->heard_at = rtbc_wall_ms();
 		total += (size_t)n;
 		r = dispatch_all(c);
 		if (r != 0)
 			return r < 0 ? r : 0;
-		if ((size_t)n < room)
-			return 0; /* a short read: there was no more */
+		if ((size_t)n < room) { /* a short read: there was no more */
+			c->heard_at = rtbc_wall_ms();
+			return 0;
+		}
 	}
 	return 0;
 }
