@@ -12,12 +12,8 @@
 
 int binding_text_compare(struct binding *a, struct binding *b)
 {
-	size_t n = a->size < b->size ? a->size : b->size;
-	int r = memcmp(a->text, b->text, n);
-
-	if (r)
-		return r;
-	return a->size < b->size ? -1 : a->size > b->size;
+	return hub_compare_str((struct rtbp_str){ a->text, a->size },
+			       (struct rtbp_str){ b->text, b->size });
 }
 
 int binding_id_compare(struct binding *a, struct binding *b)
@@ -98,8 +94,7 @@ static const char *put_select(struct rtbp_val v, struct rtbp_buf *b)
 	while (rtbp_iter_next(&it, &e)) {
 		if (!rtbp_get_str(e, &s) || !rtbp_name_ok(s, RTBP_EVENT_MAX))
 			return "a column's name in select is 1 to 255 bytes of UTF-8 without "
-			       "control "
-			       "characters";
+			       "control characters";
 		rtbp_buf_text(b, first ? ",\"select\":[" : ",");
 		rtbp_json_quote(b, s.p, s.size);
 		first = false;

@@ -14,14 +14,9 @@
 
 int chan_key_compare(struct chan *a, struct chan *b)
 {
-	size_t n = a->topic.size < b->topic.size ? a->topic.size : b->topic.size;
-	int r = memcmp(a->topic.p, b->topic.p, n);
+	int r = hub_compare_str(a->topic, b->topic);
 
-	if (r)
-		return r;
-	if (a->topic.size != b->topic.size)
-		return a->topic.size < b->topic.size ? -1 : 1;
-	return (int)a->is_private - (int)b->is_private;
+	return r ? r : (int)a->is_private - (int)b->is_private;
 }
 
 int chan_number_compare(struct chan *a, struct chan *b)
@@ -193,7 +188,7 @@ static void chan_changed(struct join *j)
 		slot_joined(&ch->slot);
 		room_joined(ch);
 		if (ch->feed)
-			feed_on_joined(ch->feed);
+			feed_on_changed(ch->feed);
 		subs_on_chan_state(ch);
 		sends_flush(ch);
 		break;
@@ -208,10 +203,8 @@ static void chan_changed(struct join *j)
 		subs_on_chan_state(ch);
 		break;
 	}
-	if (ch->feed && j->state != JOIN_JOINED && !j->live)
-		feed_channel_gone(ch->feed);
-	for (unsigned i = 0; ch->feed && i < ch->feed->n_items; i++)
-		binding_news(ch->feed->items[i].binding);
+	if (ch->feed && j->state != JOIN_JOINED)
+		feed_on_changed(ch->feed);
 }
 
 static void chan_reply(struct join *j, struct rtbp_val response)
@@ -246,11 +239,8 @@ static void chan_lost(struct join *j, const char *code, const char *text)
 	if (strcmp(code, "track_too_big") == 0)
 		trackers_refused_new(&ch->slot, text);
 	slot_lost(&ch->slot, code, text);
-	/* A rejoin by our own wish leaves the channel before alive until the new one is there. */
 	if (ch->feed)
-		feed_on_lost(ch->feed, j->gap_from_wall_ms, code,
-			     strcmp(code, "presence") == 0 ||
-				     strcmp(code, "postgres_changes") == 0);
+		feed_on_lost(ch->feed, j->gap_from_wall_ms, code, j->live);
 }
 
 static void chan_on_message(struct join *j, const struct phx_msg *msg)

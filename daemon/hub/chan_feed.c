@@ -90,8 +90,7 @@ void chan_feed_watch_link(struct feed *proof)
 static void make_proof(struct chan *ch)
 {
 	const char *text;
-	struct link *link = link_place(ch->hub, NULL, ch->topic,
-				       "trying out database changes of a private channel", &text);
+	struct link *link = link_place(ch->hub, NULL, ch->topic, feed_why(true), &text);
 
 	if (link)
 		ch->proof = feed_new(link, ch, true, ch->feed->uid);
@@ -136,8 +135,7 @@ static void try_more(struct chan *ch)
 	if (proof->n_items == 0 && (++proof->n_trials <= PROOF_TRIALS || !has_waiting(ch->feed)))
 		fill_proof(ch);
 	proof->state = FEED_DOWN;
-	for (unsigned i = 0; i < proof->n_items; i++)
-		proof->items[i].sent = false;
+	feed_channel_gone(proof);
 	proof->join->rejoined_at_ms = 0; /* it disturbs nobody */
 	join_update(proof->join);        /* anew, or away with it */
 }

@@ -240,6 +240,8 @@ TAILQ_HEAD(feed_list, feed);
 
 /* ---- feed.c: one feed, through its life ---- */
 
+/* For people: what a further link is needed for. */
+const char *feed_why(bool is_proof);
 struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof, uid_t uid);
 /* Return: -ENOMEM. */
 int feed_add(struct feed *f, struct binding *b);
@@ -260,7 +262,8 @@ size_t feed_encoded_size(const struct feed *f);
 void feed_encode(const struct feed *f, struct rtbp_buf *out);
 void feed_joining(struct feed *f);
 void feed_on_reply(struct feed *f, struct rtbp_val response);
-void feed_on_joined(struct feed *f);
+/* The join is in another state. */
+void feed_on_changed(struct feed *f);
 void feed_on_system(struct feed *f, bool ok, const char *text);
 /* What it brought stops. `channel_lives`: the server's channel is there still, and what it brings
  * counts. */

@@ -192,10 +192,8 @@ static bool sent_any(const struct feed *f)
 	return false;
 }
 
-void feed_on_joined(struct feed *f)
+static void on_joined(struct feed *f)
 {
-	if (f->state == FEED_OVER)
-		return;
 	f->state = sent_any(f) ? FEED_PENDING : FEED_READY;
 	f->code[0] = f->text[0] = '\0';
 	/* With ids that mean two things nobody's changes would be known: the same cure as for a
@@ -276,6 +274,12 @@ static void doubt_over(void *ctx)
 	feed_refused(f, "unknown", text);
 }
 
+void feed_channel_gone(struct feed *f)
+{
+	for (unsigned i = 0; i < f->n_items; i++)
+		f->items[i].sent = f->items[i].sending = false;
+}
+
 void feed_on_lost(struct feed *f, int64_t from_wall_ms, const char *cause, bool channel_lives)
 {
 	bool had = f->state == FEED_READY;
@@ -292,19 +296,25 @@ void feed_on_lost(struct feed *f, int64_t from_wall_ms, const char *cause, bool 
 			binding_stops(item->binding, from_wall_ms, cause);
 		else if (item->binding->feed == f)
 			binding_news(item->binding);
-		if (!channel_lives)
-			item->sent = item->sending = false;
 	}
-	if (!channel_lives)
-		timer_disarm(&f->hub->timers, &f->doubt_timer);
-	if (!channel_lives && f->is_proof)
+	if (channel_lives)
+		return;
+	feed_channel_gone(f);
+	timer_disarm(&f->hub->timers, &f->doubt_timer);
+	if (f->is_proof)
 		chan_feed_watch_link(f);
 }
 
-void feed_channel_gone(struct feed *f)
+void feed_on_changed(struct feed *f)
 {
-	for (unsigned i = 0; i < f->n_items; i++)
-		f->items[i].sent = f->items[i].sending = false;
+	const struct join *j = f->join;
+
+	if (j->state != JOIN_JOINED && !j->live)
+		feed_channel_gone(f);
+	if (f->state != FEED_OVER && j->state == JOIN_JOINED)
+		on_joined(f);
+	else if (f->state != FEED_OVER)
+		feed_news(f);
 }
 
 /* ---- the owner of a join of its own ---- */
@@ -367,14 +377,9 @@ static void feed_changed(struct join *j)
 {
 	struct feed *f = j->owner;
 
-	if (j->state != JOIN_JOINED && !j->live)
-		feed_channel_gone(f);
-	if (f->state != FEED_OVER && j->state == JOIN_JOINED)
-		feed_on_joined(f);
-	else if (f->state != FEED_OVER && j->state == JOIN_REJECTED)
+	feed_on_changed(f);
+	if (f->state != FEED_OVER && j->state == JOIN_REJECTED)
 		feed_rejected(f);
-	else if (f->state != FEED_OVER)
-		feed_news(f);
 }
 
 static void feed_lost(struct join *j, const char *code, const char *text)
@@ -430,6 +435,12 @@ static const struct join_ops feed_join_ops = {
 
 /* ---- birth and death ---- */
 
+const char *feed_why(bool is_proof)
+{
+	return is_proof ? "trying out database changes of a private channel"
+			: "database changes, for which the connections before have no place";
+}
+
 static struct join *make_join(struct feed *f, struct link *link)
 {
 	struct hub *hub = f->hub;
@@ -464,10 +475,7 @@ struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof, uid_t
 		return NULL;
 	}
 	if (link)
-		join_set_cause(f->join, uid,
-			       is_proof ? "trying out database changes of a private channel"
-					: "database changes, for which the connections "
-					  "before have no place");
+		join_set_cause(f->join, uid, feed_why(is_proof));
 	TAILQ_INSERT_TAIL(&hub->feeds, f, entry);
 	hub->n_feeds++;
 	return f;

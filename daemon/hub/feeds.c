@@ -25,9 +25,7 @@ static struct link *place(struct hub *hub, struct peer *p, const char **ret_text
 		if (links & 1u << i && link_has_room(&hub->links[i]))
 			return &hub->links[i];
 	}
-	return link_place(hub, p, (struct rtbp_str){ "rtbridge:", 9 },
-			  "database changes, for which the connections before have no place",
-			  ret_text);
+	return link_place(hub, p, (struct rtbp_str){ "rtbridge:", 9 }, feed_why(false), ret_text);
 }
 
 /* One new feed with the first of the list. Return: false: there is none, @ret_text says why. */
@@ -233,8 +231,6 @@ void feed_rejected(struct feed *f)
 		   hub->conf.private_only == HUB_PRIVATE_AUTO) {
 		feeds_go_private(hub);
 	} else {
-		for (unsigned i = 0; i < f->n_items; i++)
-			binding_news(f->items[i].binding);
 		f->is_trial = false;
 		suspects_next(hub, f->uid);
 	}

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/mix.h"
 #include "base/text.h"
 #include "hub/impl.h"
 
@@ -62,13 +63,8 @@ uint64_t hub_now(const struct hub *hub)
 
 uint64_t hub_random(struct hub *hub, uint64_t ceiling)
 {
-	/* splitmix64: jitter needs spread, not secrecy, and tests need the same numbers again. */
-	uint64_t z = hub->random += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	z ^= z >> 31;
-	return z % (ceiling + 1);
+	/* Jitter needs spread, not secrecy, and tests need the same numbers again. */
+	return mix_next(&hub->random) % (ceiling + 1);
 }
 
 struct rtbp_buf *hub_scratch(struct hub *hub)
@@ -99,6 +95,15 @@ void hub_copy_text(struct rtbp_str s, char *to, size_t size)
 		memcpy(to, s.p, n);
 	to[n] = '\0';
 	text_clean(to);
+}
+
+int hub_compare_str(struct rtbp_str a, struct rtbp_str b)
+{
+	int r = memcmp(a.p, b.p, a.size < b.size ? a.size : b.size);
+
+	if (r)
+		return r;
+	return a.size < b.size ? -1 : a.size > b.size;
 }
 
 void hub_deliver(struct chan *ch, struct blob *notice, struct rtbp_str event, uint64_t sender)

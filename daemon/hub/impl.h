@@ -71,7 +71,7 @@ struct peer {
 	TAILQ_HEAD(, sub) subs;
 	unsigned n_subs;
 	unsigned n_bindings; /* wants of all subs */
-	uint64_t row_mark;   /* of the last row it was given */
+	uint64_t mark;       /* of the last row it was given */
 	TAILQ_HEAD(, tracker) trackers;
 	unsigned n_trackers;
 	struct request_list requests;
@@ -212,7 +212,7 @@ struct hub {
 	bool private_only;    /* database changes need private channels: configured, or learned */
 	TAILQ_HEAD(, sub) subs_with_news; /* of their bindings */
 	bool telling;                     /* in wants_tell() */
-	uint64_t row_mark;
+	uint64_t mark; /* the last one that was given to bindings or peers, to know them again */
 	uint64_t row_seed;
 	struct timer tidy_timer, bindings_timer;
 	char merge_key[32]; /* under which this daemon shows merged presence */
@@ -263,6 +263,8 @@ struct blob *hub_scratch_blob(struct hub *hub);
 /* Copies as much of `s`, which is UTF-8, as fits with a NUL: whole characters, so that it stays
  * UTF-8; without control characters. */
 void hub_copy_text(struct rtbp_str s, char *to, size_t size);
+/* Byte by byte; of two that begin alike the shorter one is less. */
+int hub_compare_str(struct rtbp_str a, struct rtbp_str b);
 /* One packed message of the server, or of a local sender, to the channel's subscribers that want
  * `event`. `sender`: the session that sent it (gets it only with `self`), 0: none. */
 void hub_deliver(struct chan *ch, struct blob *notice, struct rtbp_str event, uint64_t sender);

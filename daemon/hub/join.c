@@ -17,12 +17,7 @@ static const char prefix[] = "realtime:";
 
 int join_topic_compare(struct join *a, struct join *b)
 {
-	size_t n = a->topic.size < b->topic.size ? a->topic.size : b->topic.size;
-	int r = memcmp(a->topic.p, b->topic.p, n);
-
-	if (r)
-		return r;
-	return a->topic.size < b->topic.size ? -1 : a->topic.size > b->topic.size;
+	return hub_compare_str(a->topic, b->topic);
 }
 
 int join_id_compare(struct join *a, struct join *b)
@@ -162,9 +157,9 @@ static void push_leave(struct join *j, bool wants_reply)
 	if (join_push_event(j, "phx_leave", "{}", 2, &push) != 0 && wants_reply) {
 		timer_arm(&hub->timers, &j->linger_timer, hub_now(hub) + LINK_BUSY_RETRY_MS);
 	} else if (wants_reply) {
+		j->live = false;
 		j->ops->lost(j, "", "the channel was left before the answer");
 		unqueue_join(j);
-		j->live = false;
 		j->gap_from_wall_ms = 0;
 		j->state = JOIN_LEAVING;
 	}
@@ -403,12 +398,12 @@ static void rejoin_go(struct join *j)
 	rejoin_note(j);
 	log_info("joining %s anew: what it was joined with serves no longer", j->wire_topic);
 	gap_begins(j, code);
+	j->live = true;
 	j->ops->lost(j, code, "the channel was joined anew before the answer");
 	(void)rejoin_cancel(j); /* whose end was told may have asked for it again */
 	set_reason(j, code,
 		   strcmp(code, "presence") == 0 ? "joined anew for somebody's presence"
 						 : "joined anew for somebody's database changes");
-	j->live = true;
 	j->retry_at_ms = 0;
 	queue_join(j);
 	j->ops->changed(j);
@@ -558,6 +553,7 @@ static void join_on_offline(struct join *j)
 {
 	bool had = j->state == JOIN_JOINED || j->live;
 
+	j->live = false;
 	if (had) {
 		j->rejoined_at_ms = 0;
 		gap_begins(j, "connection");
@@ -569,7 +565,6 @@ static void join_on_offline(struct join *j)
 		join_kill(j);
 		return;
 	}
-	j->live = false;
 	if (j->state == JOIN_WAITING && !had)
 		return;
 	if (j->state == JOIN_LEAVING)

@@ -5,30 +5,10 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/mix.h"
 #include "hub/impl.h"
 
 /* ---- the contents of a row as a number ---- */
-
-static uint64_t mix(uint64_t h)
-{
-	h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9;
-	h = (h ^ h >> 27) * 0x94d049bb133111eb;
-	return h ^ h >> 31;
-}
-
-static uint64_t hash_bytes(uint64_t seed, const uint8_t *p, size_t size)
-{
-	uint64_t h = seed ^ size, part;
-
-	for (; size >= 8; p += 8, size -= 8) {
-		memcpy(&part, p, 8);
-		h = mix(h ^ part);
-	}
-	part = 0;
-	if (size)
-		memcpy(&part, p, size);
-	return mix(h ^ part);
-}
 
 /* The server writes the keys of a map in any order: their order must not count. The depth of what
  * came is bounded by the decoder. */
@@ -40,15 +20,15 @@ static uint64_t hash_value(uint64_t seed, struct rtbp_val v)
 
 	if (rtbp_iter_map(v, &it)) {
 		while (rtbp_iter_next(&it, &key) && rtbp_iter_next(&it, &e))
-			h += mix(hash_value(seed + 1, key) ^ mix(hash_value(seed + 2, e)));
-		return mix(h);
+			h += mix64(hash_value(seed + 1, key) ^ mix64(hash_value(seed + 2, e)));
+		return mix64(h);
 	}
 	if (rtbp_iter_array(v, &it)) {
 		while (rtbp_iter_next(&it, &e))
-			h = mix(h ^ hash_value(seed + 3, e));
+			h = mix64(h ^ hash_value(seed + 3, e));
 		return h;
 	}
-	return hash_bytes(seed, v.p, v.size);
+	return mix_bytes(seed, v.p, v.size);
 }
 
 /* ---- which bindings ---- */
@@ -87,9 +67,9 @@ static void match_id(struct row *row, uint64_t id)
 
 	for (unsigned i = 0; i < f->n_items; i++) {
 		b = f->items[i].binding;
-		if (!f->items[i].sent || f->items[i].server_id != id || b->mark == f->hub->row_mark)
+		if (!f->items[i].sent || f->items[i].server_id != id || b->mark == f->hub->mark)
 			continue;
-		b->mark = f->hub->row_mark;
+		b->mark = f->hub->mark;
 		if (!b->n_wants || !event_fits(b, row->type) ||
 		    !merge_is_new(f, &f->items[i], row->hash))
 			continue;
@@ -112,7 +92,7 @@ static bool match(struct row *row, struct rtbp_val payload)
 	    !rtbp_get_str(rtbp_find(row->data, "type", 4), &row->type) ||
 	    !rtbp_iter_array(rtbp_find(payload, "ids", 3), &it))
 		return false;
-	f->hub->row_mark++;
+	f->hub->mark++;
 	if (merge_needs_hash(f))
 		row->hash = hash_value(f->hub->row_seed, row->data);
 	/* One may be there several times, but not without end. */
@@ -170,9 +150,9 @@ static void deliver(const struct row *row)
 	for (unsigned i = 0; i < row->n; i++) {
 		TAILQ_FOREACH(w, &row->matches[i]->wants, in_binding) {
 			p = w->sub->peer;
-			if (!w->answered || p->state != PEER_READY || p->row_mark == hub->row_mark)
+			if (!w->answered || p->state != PEER_READY || p->mark == hub->mark)
 				continue;
-			p->row_mark = hub->row_mark;
+			p->mark = hub->mark;
 			hub->counters.deliveries++;
 			/* On a private channel's join stand the bindings of all who share it: what
 			 * the others ask for is none of this one's business. */

@@ -440,7 +440,6 @@ void subscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rt
 	wish_done(&w);
 	if (ch)
 		chan_update(ch);
-	wants_tell(p->hub);
 }
 
 void unsubscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params)

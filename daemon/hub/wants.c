@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mix.h"
 #include "hub/impl.h"
 
 /* ---- what a request says ---- */
@@ -13,10 +14,9 @@
 const char *changes_wish_read(struct rtbp_val v, unsigned max, struct changes_wish *ret, char *text,
 			      size_t size, enum rtbp_error *code)
 {
-	bool no_memory = false;
-
 	struct rtbp_iter it;
 	struct rtbp_val e;
+	bool no_memory = false;
 	const char *wrong;
 
 	*code = RTBP_E_BAD_REQUEST;
@@ -66,10 +66,10 @@ static void attach(struct sub *s, struct want *w, struct binding *b)
 
 	w->sub = s;
 	w->binding = b;
-	w->is_repeated = b->mark == s->peer->hub->row_mark;
+	w->is_repeated = b->mark == s->peer->hub->mark;
 	if (w->is_repeated)
 		return;
-	b->mark = s->peer->hub->row_mark;
+	b->mark = s->peer->hub->mark;
 	w->answered = old && old->answered;
 	w->flowed = old && old->flowed;
 	w->gap = old && old->gap;
@@ -108,12 +108,12 @@ static void detach_all(struct want *wants, unsigned n)
 /* Gives back what was got and is wanted by nobody. The same one may be there twice. */
 static void give_back(struct hub *hub, struct binding **got, unsigned n)
 {
-	hub->row_mark++;
+	hub->mark++;
 	for (unsigned i = 0; i < n; i++) {
-		if (got[i]->mark == hub->row_mark)
+		if (got[i]->mark == hub->mark)
 			got[i] = NULL;
 		else
-			got[i]->mark = hub->row_mark;
+			got[i]->mark = hub->mark;
 	}
 	for (unsigned i = 0; i < n; i++) {
 		if (got[i])
@@ -151,10 +151,9 @@ int wants_put(struct sub *s, struct changes_wish *w)
 		free(wants);
 		return -ENOMEM;
 	}
-	hub->row_mark++;
-	for (unsigned i = 0; i < w->n; i++) {
+	hub->mark++;
+	for (unsigned i = 0; i < w->n; i++)
 		attach(s, &wants[i], got[i]);
-	}
 	/* All are held now: what follows may end what nobody wants. */
 	for (unsigned i = 0; i < w->n; i++) {
 		if (!wants[i].is_repeated && binding_retry(got[i]))
@@ -215,18 +214,12 @@ unsigned wants_links(const struct sub *s)
 	return links;
 }
 
-static uint64_t hash_text(uint64_t h, const char *text)
-{
-	for (; *text; text++)
-		h = (h ^ (unsigned char)*text) * 0x100000001b3;
-	return h * 0x100000001b3;
-}
-
 static uint64_t how_it_stands(const struct want *w)
 {
 	const char *code, *text, *state = binding_state(w->binding, &code, &text);
 
-	return hash_text(hash_text(hash_text(0xcbf29ce484222325, state), code), text);
+	return mix_bytes(mix_bytes(mix_bytes(0, state, strlen(state)), code, strlen(code)), text,
+			 strlen(text));
 }
 
 void wants_answered(struct sub *s, bool is_answer)

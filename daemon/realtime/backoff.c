@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "realtime/backoff.h"
 
+#include "base/mix.h"
+
 #include "realtime/reasons.h"
 
 void backoff_init(struct backoff *b, uint32_t min_ms, uint32_t max_ms, uint64_t seed)
@@ -19,20 +21,10 @@ void backoff_at_once(struct backoff *b)
 	b->at_once = true;
 }
 
-/* splitmix64: any seed will do, zero too. */
-static uint64_t next_random(struct backoff *b)
-{
-	uint64_t x = b->random += 0x9e3779b97f4a7c15u;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-	return x ^ x >> 31;
-}
-
 uint32_t backoff_random(struct backoff *b, uint32_t limit)
 {
 	/* The upper half times the range: no bias worth naming below 2^32. */
-	return (uint32_t)((next_random(b) >> 32) * ((uint64_t)limit + 1) >> 32);
+	return (uint32_t)((mix_next(&b->random) >> 32) * ((uint64_t)limit + 1) >> 32);
 }
 
 /* value * 2^n, at most `max`. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "hub_changes_server.h"
+#include "hub_changes_text.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -69,6 +70,27 @@ void server_row(const struct line *join, const char *ids, const char *data)
 	free(message);
 }
 
+void server_numbered(const struct line *join, const char *ids, unsigned n)
+{
+	char data[100];
+
+	snprintf(data, sizeof(data), "{'type':'INSERT','record':{'n':%u}}", n);
+	server_row(join, ids, data);
+}
+
+struct line expect_private(unsigned link, const char *bindings)
+{
+	char pattern[1000];
+	struct line *f;
+
+	snprintf(pattern, sizeof(pattern),
+		 "[*,*,'realtime:p','phx_join',{*'postgres_changes':[%s],'private':true},*",
+		 bindings);
+	f = expect_frame(pattern);
+	ck_assert_uint_eq(f->link, link);
+	return *f;
+}
+
 void server_ends(const struct line *join)
 {
 	char *message;
@@ -94,6 +116,16 @@ struct line server_feed(const char *bindings, const char *ids)
 
 	server_takes(&join, ids);
 	server_system(&join, true, "Subscribed to PostgreSQL");
+	return join;
+}
+
+struct line peer_flowing(struct fake_peer *p)
+{
+	struct line join;
+
+	peer_ask(p, 1, "subscribe", ASK(T("t")));
+	join = server_feed(ON("t"), "11");
+	expect(p, ANSWER("1", "ready", READY("1")));
 	return join;
 }
 

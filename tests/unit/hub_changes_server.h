@@ -23,12 +23,19 @@ void server_takes(struct line *join, const char *ids);
 /* What the server says of the bindings, on the link of the join. */
 void server_system(const struct line *join, bool ok, const char *text);
 void server_row(const struct line *join, const char *ids, const char *data);
+/* An INSERT of row n. */
+void server_numbered(const struct line *join, const char *ids, unsigned n);
+/* The next frame is the join of the private channel p with these bindings, on this link. */
+struct line expect_private(unsigned link, const char *bindings);
 /* The channel is closed, with phx_close. */
 void server_ends(const struct line *join);
 /* The next frame leaves what this joined: answered. */
 void server_left(const struct line *join);
 /* expect_feed(), server_takes() and the bindings flow. */
 struct line server_feed(const char *bindings, const char *ids);
+
+/* The peer has the binding 1 to table t, with the server's id 11, and nothing else. */
+struct line peer_flowing(struct fake_peer *p);
 
 /* ---- a whole server ---- */
 

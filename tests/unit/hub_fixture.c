@@ -500,6 +500,17 @@ const char *expect(struct fake_peer *p, const char *pattern)
 	return m->text;
 }
 
+unsigned peer_skip(struct fake_peer *p, const char *word)
+{
+	unsigned n = 0;
+
+	for (; p->got.next < p->got.n; p->got.next++) {
+		if (!p->got.at[p->got.next].taken)
+			n += strstr(p->got.at[p->got.next].text, word) != NULL;
+	}
+	return n;
+}
+
 void expect_nothing(struct fake_peer *p)
 {
 	struct line *m = next_line(&p->got);

@@ -134,6 +134,9 @@ void peer_close(struct fake_peer *p);
 /* The next message must match. */
 const char *expect(struct fake_peer *p, const char *pattern);
 void expect_nothing(struct fake_peer *p);
+/* Passes over all that the peer has got and the test not looked at. Return: in how many `word` is.
+ */
+unsigned peer_skip(struct fake_peer *p, const char *word);
 void expect_farewell(struct fake_peer *p, const char *error_name, bool drop);
 /* subscribe with id 1 to a topic, joined by the server if it is not. */
 void peer_join(struct fake_peer *p, const char *topic, const char *broadcast);

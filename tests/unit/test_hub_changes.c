@@ -17,25 +17,6 @@ static void setup(void)
 	b = peer_ready();
 }
 
-/* a has the binding 1 to table t, with the server's id 11. */
-static struct line flowing(void)
-{
-	struct line join;
-
-	peer_ask(a, 1, "subscribe", ASK(T("t")));
-	join = server_feed(ON("t"), "11");
-	expect(a, ANSWER("1", "ready", READY("1")));
-	return join;
-}
-
-static void row(const struct line *join, const char *ids, unsigned n)
-{
-	char data[100];
-
-	snprintf(data, sizeof(data), ROW("INSERT", "%u"), n);
-	server_row(join, ids, data);
-}
-
 START_TEST(from_asking_to_the_end)
 {
 	struct line join;
@@ -45,11 +26,11 @@ START_TEST(from_asking_to_the_end)
 	expect_nothing(a);
 	server_takes(&join, "11");
 	/* Nothing was promised before the server says that they flow. */
-	row(&join, "11", 0);
+	server_numbered(&join, "11", 0);
 	expect_nothing(a);
 	server_system(&join, true, SUBSCRIBED);
 	expect(a, ANSWER("1", "ready", READY("1")));
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	expect(a, TOLD("1", ROW("INSERT", "1")));
 	server_row(&join, "11", "{'type':'DELETE','old_record':{'id':5}}");
 	expect(a, TOLD("1", "{'type':'DELETE','old_record':{'id':5}}"));
@@ -59,7 +40,7 @@ START_TEST(from_asking_to_the_end)
 	expect_nothing(a);
 	peer_ask(a, 2, "unsubscribe", "{'chan':1}");
 	expect(a, "[1,2,null,{}]");
-	row(&join, "11", 2);
+	server_numbered(&join, "11", 2);
 	expect_nothing(a);
 	advance(1999);
 	expect_no_frame();
@@ -82,14 +63,14 @@ START_TEST(answered_when_joined)
 	server_takes(&join, "11");
 	expect(a, "[1,1,null,{'chan':1,'topic':'name','private':false,'state':'joined',"
 		  "'postgres_changes':[" PENDING("1") "]}]");
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	expect_nothing(a);
 	server_system(&join, true, SUBSCRIBED);
 	/* What never flowed was never interrupted: no gap. */
 	expect(a, "[2,'channel',{'chan':1,'topic':'name','private':false,'state':'ready',"
 		  "'postgres_changes':[" READY("1") "]}]");
 	expect_nothing(a);
-	row(&join, "11", 2);
+	server_numbered(&join, "11", 2);
 	expect(a, TOLD("1", ROW("INSERT", "2")));
 }
 END_TEST
@@ -108,14 +89,14 @@ START_TEST(equal_bindings)
 			   "{'event':'*','schema':'*'}",
 			   "11,12");
 	expect(a, ANSWER("1", "ready", READY("1") "," READY("1") "," READY("1") "," READY("2")));
-	row(&join, "12,11,11,12", 1);
+	server_numbered(&join, "12,11,11,12", 1);
 	expect(a, TOLD("2,1", ROW("INSERT", "1")));
 	expect_nothing(a);
 	/* And another client's is the same. */
 	peer_ask(b, 1, "subscribe", ASK("{'schema':'public','table':'t','event':'iNSERT'}"));
 	expect(b, "[1,1,null,{'chan':1,*'state':'ready','postgres_changes':[" READY("1") "]}]");
 	expect_no_frame();
-	row(&join, "11", 2);
+	server_numbered(&join, "11", 2);
 	expect(a, TOLD("1", ROW("INSERT", "2")));
 	expect(b, TOLD("1", ROW("INSERT", "2")));
 	server_ends(&join);
@@ -243,14 +224,14 @@ START_TEST(with_a_channel)
 	expect(a, "[1,1,null,{'chan':1,'topic':'t','private':false,'state':'ready',"
 		  "'postgres_changes':[" READY("1") "]}]");
 	server_broadcast("t", "e", "1");
-	row(&feed, "11", 1);
+	server_numbered(&feed, "11", 1);
 	expect(a, "[2,'broadcast',*");
 	expect(a, TOLD("1", ROW("INSERT", "1")));
 	/* The channel's end is none of the feed's, and the other way round. */
 	server_ends(&join);
 	expect(a,
 	       "[2,'channel',{*'state':'rejoining','postgres_changes':[" READY("1") "],'code':*");
-	row(&feed, "11", 2);
+	server_numbered(&feed, "11", 2);
 	expect(a, TOLD("1", ROW("INSERT", "2")));
 	advance(5000);
 	server_join("t");
@@ -273,32 +254,32 @@ END_TEST
 /* What stays flows on while the rest changes. */
 START_TEST(changed_without_a_hole)
 {
-	struct line first = flowing(), second;
+	struct line first = peer_flowing(a), second;
 
 	peer_ask(a, 2, "subscribe", ASK(T("u") "," T("t")));
 	/* Nothing of the new one before the answer. */
 	expect_nothing(a);
-	row(&first, "11", 1);
+	server_numbered(&first, "11", 1);
 	expect(a, TOLD("1", ROW("INSERT", "1")));
 	second = expect_feed(ON("u"));
 	server_takes(&second, "21");
-	row(&first, "11", 2);
+	server_numbered(&first, "11", 2);
 	expect(a, TOLD("1", ROW("INSERT", "2")));
 	server_system(&second, true, SUBSCRIBED);
 	expect(a, ANSWER("2", "ready", READY("2") "," READY("1")));
-	row(&first, "11", 3);
+	server_numbered(&first, "11", 3);
 	expect(a, TOLD("1", ROW("INSERT", "3")));
 	/* And away with the first one. */
 	peer_ask(a, 3, "subscribe", ASK(T("u")));
 	expect(a, ANSWER("3", "ready", READY("2")));
-	row(&first, "11", 4);
-	row(&second, "21", 5);
+	server_numbered(&first, "11", 4);
+	server_numbered(&second, "21", 5);
 	expect(a, TOLD("2", ROW("INSERT", "5")));
 	advance(1000);
 	/* Back in time: it flows still. */
 	peer_ask(a, 4, "subscribe", ASK(T("t")));
 	expect(a, ANSWER("4", "ready", READY("1")));
-	row(&first, "11", 6);
+	server_numbered(&first, "11", 6);
 	expect(a, TOLD("1", ROW("INSERT", "6")));
 	advance(2000);
 	server_left(&second);
@@ -369,7 +350,7 @@ START_TEST(called_off_while_joining)
 	server_left(&join);
 	join = server_feed(ON("t"), "11");
 	expect(b, "[1,3,null,{*'ready','postgres_changes':[" READY("1") "]}]");
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	expect(b, TOLD("1", ROW("INSERT", "1")));
 	expect_nothing(a);
 	expect_no_frame();
@@ -378,9 +359,9 @@ END_TEST
 
 START_TEST(in_status)
 {
-	struct line join = flowing(), bad;
+	struct line join = peer_flowing(a), bad;
 
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	expect(a, TOLD("1", ROW("INSERT", "1")));
 	peer_ask(b, 1, "subscribe",
 		 ASK(T("t") ",{'event':'delete','table':'bad','filter':'a=eq.1'}"));

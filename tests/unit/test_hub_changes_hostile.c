@@ -52,17 +52,6 @@ static void teardown(void)
 	database_start();
 }
 
-static unsigned skip(struct fake_peer *p, const char *word)
-{
-	unsigned n = 0;
-
-	for (; p->got.next < p->got.n; p->got.next++) {
-		if (!p->got.at[p->got.next].taken)
-			n += strstr(p->got.at[p->got.next].text, word) != NULL;
-	}
-	return n;
-}
-
 /* A request's bindings of n tables: prefix and a number from `from`. To be freed. */
 static char *many(const char *head, const char *prefix, unsigned from, unsigned n)
 {
@@ -195,7 +184,7 @@ START_TEST(doubt_that_is_repeated)
 	(void)server_feed(ON("t1"), "11");
 	(void)server_feed(ON("t2"), "12");
 	peer_ask(a, 2, "sync", "{}");
-	MUST(skip(a, "{\"id\":1,\"state\":\"ready\"},{\"id\":2,\"state\":\"ready\"}]") == 1);
+	MUST(peer_skip(a, "{\"id\":1,\"state\":\"ready\"},{\"id\":2,\"state\":\"ready\"}]") == 1);
 }
 END_TEST
 
@@ -254,8 +243,8 @@ START_TEST(a_thousand_bad_ones)
 		}
 		database_serve_for(1000, 200);
 		if (s % 10 == 9)
-			MUST_MSG(skip(b, "\"ready\"") == 2 && b->n_asked == 0, "not in 5 s, at %u",
-				 s);
+			MUST_MSG(peer_skip(b, "\"ready\"") == 2 && b->n_asked == 0,
+				 "not in 5 s, at %u", s);
 		MUST(!a->finished);
 	}
 	for (size_t i = from; i < rig.frames.n; i++)

@@ -17,25 +17,6 @@ static void setup(void)
 	b = peer_ready();
 }
 
-/* a has the binding 1 to table t, with the server's id 11. */
-static struct line flowing(void)
-{
-	struct line join;
-
-	peer_ask(a, 1, "subscribe", ASK(T("t")));
-	join = server_feed(ON("t"), "11");
-	expect(a, ANSWER("1", "ready", READY("1")));
-	return join;
-}
-
-static void row(const struct line *join, const char *ids, unsigned n)
-{
-	char data[100];
-
-	snprintf(data, sizeof(data), ROW("INSERT", "%u"), n);
-	server_row(join, ids, data);
-}
-
 /* What comes between two moments of the story is missed, and told as such. */
 static void expect_gap(struct fake_peer *p, const char *ids, int64_t from, int64_t to,
 		       const char *cause)
@@ -51,10 +32,10 @@ static void expect_gap(struct fake_peer *p, const char *ids, int64_t from, int64
 
 START_TEST(connection_lost)
 {
-	struct line join = flowing();
+	struct line join = peer_flowing(a);
 	int64_t from;
 
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	expect(a, TOLD("1", ROW("INSERT", "1")));
 	from = clock_wall(&rig.clock);
 	advance(3000);
@@ -68,13 +49,13 @@ START_TEST(connection_lost)
 	join = expect_feed(ON("t"));
 	server_takes(&join, "12");
 	expect(a, CHANNEL("joined", PENDING("1")));
-	row(&join, "12", 2);
+	server_numbered(&join, "12", 2);
 	expect_nothing(a);
 	advance(700);
 	server_system(&join, true, SUBSCRIBED);
 	expect_gap(a, "1", from, clock_wall(&rig.clock), "connection");
 	expect(a, CHANNEL("ready", READY("1")));
-	row(&join, "12", 3);
+	server_numbered(&join, "12", 3);
 	expect(a, TOLD("1", ROW("INSERT", "3")));
 	expect_nothing(a);
 }
@@ -82,7 +63,7 @@ END_TEST
 
 START_TEST(channel_closed)
 {
-	struct line join = flowing();
+	struct line join = peer_flowing(a);
 	int64_t from = clock_wall(&rig.clock);
 
 	peer_ask(b, 1, "subscribe", ASK(T("t") "," T("t")));
@@ -91,7 +72,7 @@ START_TEST(channel_closed)
 	expect(a, "[2,'channel',{" HEAD "'state':'rejoining',*'pending','code':'unknown','text':"
 		  "'the server closed the channel'}]}]");
 	expect(b, "[2,'channel',{*");
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	expect_nothing(a);
 	advance(5000);
 	join = server_feed(ON("t"), "11");
@@ -104,7 +85,7 @@ START_TEST(channel_closed)
 	/* Who comes now misses nothing. */
 	peer_ask(a, 2, "subscribe", "{'topic':'x','postgres_changes':[" T("t") "]}");
 	expect(a, "[1,2,null,{'chan':2,*'ready',*");
-	row(&join, "11", 2);
+	server_numbered(&join, "11", 2);
 	expect(a, TOLD("1", ROW("INSERT", "2")));
 	expect_nothing(a);
 }
@@ -130,7 +111,7 @@ START_TEST(trouble_that_passes)
 	server_system(&join, false, TROUBLE);
 	expect(a, "[2,'channel',{" HEAD "'state':'joined','postgres_changes':[{'id':1,'state':"
 		  "'pending','code':'" TROUBLE_CODE "','text':'{:error, *timeouts*}'}]}]");
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	expect_nothing(a);
 	server_system(&join, false, TROUBLE);
 	advance(5000);
@@ -139,7 +120,7 @@ START_TEST(trouble_that_passes)
 	server_system(&join, true, SUBSCRIBED);
 	expect_gap(a, "1", from, clock_wall(&rig.clock), TROUBLE_CODE);
 	expect(a, CHANNEL("ready", READY("1")));
-	row(&join, "11", 2);
+	server_numbered(&join, "11", 2);
 	expect(a, TOLD("1", ROW("INSERT", "2")));
 	expect_nothing(a);
 }
@@ -174,7 +155,7 @@ START_TEST(refused)
 	expect(b, "[2,'channel',{'chan':1,*'joined',*");
 	expect(b, "[2,'channel',{'chan':1,*'ready',*");
 	expect(b, "[1,2,null,{'chan':2,*'ready',*");
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	expect(a, TOLD("1", ROW("INSERT", "1")));
 	expect(b, TOLD("1", ROW("INSERT", "1")));
 }
@@ -210,7 +191,7 @@ END_TEST
 /* Somebody who had it ready, until the table left the publication. */
 START_TEST(refused_later)
 {
-	struct line join = flowing();
+	struct line join = peer_flowing(a);
 	int64_t from;
 
 	advance(1000);
@@ -219,7 +200,7 @@ START_TEST(refused_later)
 	expect(a, "[2,'channel',{" HEAD "'state':'ready','postgres_changes':[{'id':1,'state':"
 		  "'error','code':'binding_refused',*");
 	server_left(&join);
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	advance(60000);
 	join = expect_feed(ON("t"));
 	expect(a,
@@ -281,7 +262,7 @@ START_TEST(data_as_it_came)
 		"12345678901234567890123,"
 		"'m':1.50},'errors':['Error 413: Payload Too Large'],'later':[[]]}";
 	char pattern[600];
-	struct line join = flowing();
+	struct line join = peer_flowing(a);
 
 	server_row(&join, "11", data);
 	snprintf(pattern, sizeof(pattern), "[2,'postgres_changes',{'ids':[1],'data':%s}]", data);
@@ -304,7 +285,7 @@ START_TEST(undecodable_rows)
 		"null",
 		"{'ids':[11],'data':{'type':'INSERT','record':{'a':'\x80'}}}",
 	};
-	struct line join = flowing();
+	struct line join = peer_flowing(a);
 	uint64_t n = 0;
 
 	peer_ask(b, 1, "subscribe", "{'topic':'','postgres_changes':[" T("u") "]}");
@@ -316,7 +297,7 @@ START_TEST(undecodable_rows)
 		n++;
 		ck_assert_uint_eq(rig.hub->counters.undecoded, n);
 	}
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	expect(a, TOLD("1", ROW("INSERT", "1")));
 	/* It is nobody else's. */
 	expect_nothing(b);
@@ -373,7 +354,7 @@ END_TEST
 /* What is said to a join before this one means nothing. */
 START_TEST(words_of_the_join_before)
 {
-	struct line first = flowing(), second;
+	struct line first = peer_flowing(a), second;
 
 	server_ends(&first);
 	expect(a, "[2,'channel',*");
@@ -402,7 +383,7 @@ END_TEST
 /* Other words of `system`, or none that can be read. */
 START_TEST(other_words)
 {
-	struct line join = flowing();
+	struct line join = peer_flowing(a);
 
 	server_text(
 		"['%u',null,'%s','system',{'message':'x','status':'error','extension':'system'}]",
@@ -414,7 +395,7 @@ START_TEST(other_words)
 	server_text("[null,null,'%s','other',{}]", join.topic);
 	server_broadcast(join.topic + 9, "e", "1");
 	expect_nothing(a);
-	row(&join, "11", 1);
+	server_numbered(&join, "11", 1);
 	expect(a, TOLD("1", ROW("INSERT", "1")));
 	/* An error without a text is one that passes. */
 	server_text("['%u',null,'%s','system',{'status':'error'," PG "}]", (unsigned)join.ref,

@@ -54,31 +54,6 @@ static void teardown(void)
 	database_start();
 }
 
-/* The join of the private channel p with these bindings. */
-static struct line expect_private(unsigned link, const char *bindings)
-{
-	char pattern[1000];
-	struct line *f;
-
-	snprintf(pattern, sizeof(pattern),
-		 "[*,*,'realtime:p','phx_join',{*'postgres_changes':[%s],'private':true},*",
-		 bindings);
-	f = expect_frame(pattern);
-	ck_assert_uint_eq(f->link, link);
-	return *f;
-}
-
-static unsigned skip(struct fake_peer *p, const char *word)
-{
-	unsigned n = 0;
-
-	for (; p->got.next < p->got.n; p->got.next++) {
-		if (!p->got.at[p->got.next].taken)
-			n += strstr(p->got.at[p->got.next].text, word) != NULL;
-	}
-	return n;
-}
-
 /* The row, with these ids. */
 static void expect_row(struct fake_peer *p, const char *ids, unsigned n)
 {
@@ -215,9 +190,9 @@ START_TEST(bad_ones_are_found_beside)
 	/* Good and bad ones together. */
 	peer_ask(b, 2, "subscribe", ASK("p", T("bad4") "," T("t5") "," T("t6") "," T("bad7")));
 	database_serve_for(20000, 50);
-	skip(b, "gap");
+	peer_skip(b, "gap");
 	/* Of the channel's messages and of its own changes. */
-	ck_assert_uint_eq(skip(a, "\"gap\""), 2);
+	ck_assert_uint_eq(peer_skip(a, "\"gap\""), 2);
 	database_row(6, "INSERT", 2);
 	expect_row(b, "7", 2);
 	database_row(1, "INSERT", 3);
@@ -264,7 +239,7 @@ START_TEST(learned)
 	peer_ask(b, 3, "subscribe", ASK("q", T("t1")));
 	database_serve_for(15000, 50);
 	expect(b, "[1,3,null,{*'ready'*");
-	ck_assert_uint_eq(skip(a, "\"gap\""), 1);
+	ck_assert_uint_eq(peer_skip(a, "\"gap\""), 1);
 	database_row(1, "INSERT", 2);
 	expect_row(a, "1", 2);
 }
@@ -290,8 +265,8 @@ START_TEST(without_a_further_link)
 	expect(a, "[1,1,null,{*'ready'*");
 	peer_ask(b, 1, "subscribe", ASK("p", T("t2") "," T("bad1") "," T("t3")));
 	database_serve_for(400000, 500);
-	skip(a, "");
-	skip(b, "");
+	peer_skip(a, "");
+	peer_skip(b, "");
 	peer_ask(b, 2, "status", "{}");
 	expect(b, "[1,2,null,{*'id':1,*'state':'ready'*'id':2,*'state':'ready'*'id':3,*'state':'"
 		  "error','clients'*"
@@ -311,7 +286,7 @@ START_TEST(bad_ones_from_the_start)
 	begin(_i ? yes_one_link : yes);
 	peer_ask(a, 1, "subscribe", ASK("p", T("t1") "," T("bad1") "," T("t2")));
 	database_serve_for(400000, 500);
-	skip(a, "");
+	peer_skip(a, "");
 	peer_ask(a, 2, "status", "{}");
 	expect(a, "[1,2,null,{*'id':1,*'state':'ready'*'id':2,*'state':'error','clients'*'id':3,*"
 		  "'state':'ready'*");
@@ -348,8 +323,8 @@ START_TEST(link_lost)
 	}
 	server_drop(SESSION_FAULT_LOST, "lost");
 	database_serve_for(60000, 500);
-	skip(a, "");
-	skip(b, "");
+	peer_skip(a, "");
+	peer_skip(b, "");
 	database_row(1, "INSERT", 1);
 	database_row(2, "INSERT", 2);
 	expect_row(a, "1", 1);
@@ -381,7 +356,7 @@ START_TEST(gone_at_each_step)
 		ck_assert_uint_eq(rig.hub->n_chans, 0);
 		ck_assert_uint_eq(database_feeds(), 0);
 	} else {
-		skip(a, "");
+		peer_skip(a, "");
 		database_row(1, "INSERT", 1);
 		expect_row(a, "1", 1);
 		ck_assert_uint_eq(database_feeds(), 1);
@@ -403,7 +378,7 @@ START_TEST(moves_to_another_channel)
 	expect_row(b, "1", 1);
 	peer_close(a);
 	database_serve_for(30000, 50);
-	ck_assert_uint_eq(skip(b, "\"gap\""), 1);
+	ck_assert_uint_eq(peer_skip(b, "\"gap\""), 1);
 	database_row(1, "INSERT", 2);
 	expect_row(b, "1", 2);
 	ck_assert_uint_eq(database_feeds(), 1);

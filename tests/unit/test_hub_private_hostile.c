@@ -62,20 +62,6 @@ static void teardown(void)
 	database_start();
 }
 
-/* The join of the private channel p with these bindings. */
-static struct line expect_private(unsigned link, const char *bindings)
-{
-	char pattern[1000];
-	struct line *f;
-
-	snprintf(pattern, sizeof(pattern),
-		 "[*,*,'realtime:p','phx_join',{*'postgres_changes':[%s],'private':true},*",
-		 bindings);
-	f = expect_frame(pattern);
-	ck_assert_uint_eq(f->link, link);
-	return *f;
-}
-
 static void open_further(unsigned link)
 {
 	ck_assert(rig.links[link].is_open);
