@@ -20,6 +20,7 @@ enum {
 	RTBP_KEY_MAX = 255,   /* bytes of a presence key */
 	RTBP_STATE_MAX = 64 * 1024,  /* bytes of a presence state, as MessagePack and as JSON */
 	RTBP_BINDING_MAX = 8 * 1024, /* bytes of a binding's JSON, as the server gets it */
+	RTBP_TOKEN_MAX = 8 * 1024,   /* bytes of a token */
 };
 
 /* Requests, X(ID, name). */
@@ -32,7 +33,10 @@ enum {
 	X(SYNC, "sync")               \
 	X(TRACK, "track")             \
 	X(UNTRACK, "untrack")         \
-	X(PRESENCE, "presence")
+	X(PRESENCE, "presence")       \
+	X(AUTH, "auth")               \
+	X(CHANNELS, "channels")       \
+	X(CLIENTS, "clients")
 
 /* Notifications from the daemon, X(ID, name). */
 #define RTBP_NOTICES(X)             \
@@ -155,7 +159,13 @@ enum {
 	X(RECORD, "record")                     \
 	X(OLD_RECORD, "old_record")             \
 	X(ERRORS, "errors")                     \
-	X(COMMIT_TIMESTAMP, "commit_timestamp")
+	X(COMMIT_TIMESTAMP, "commit_timestamp") \
+	X(TOKEN, "token")                       \
+	X(EXPIRES, "expires")                   \
+	X(IDENTITY, "identity")                 \
+	X(IDENTITIES, "identities")             \
+	X(ROLE, "role")                         \
+	X(ADMIN, "admin")
 
 /*
  * Errors, X(ID, code, name, sentence). The hundreds say what a retry is worth: 1xx the same request
@@ -166,6 +176,8 @@ enum {
 	X(BUSY, 100, "busy", "a queue of the daemon is full; try again later")                \
 	X(TIMEOUT, 101, "timeout", "not done within the time given")                          \
 	X(JOIN_FAILED, 102, "join_failed", "the server refused the join for now")             \
+	X(JOIN_BUDGET, 103, "join_budget",                                                    \
+	  "too many joins of this user have failed; the next one is tried later")             \
 	X(BAD_REQUEST, 200, "bad_request", "a parameter is missing or has the wrong type")    \
 	X(BAD_TOPIC, 201, "bad_topic",                                                        \
 	  "a topic is 1 to 240 bytes of UTF-8 without control characters, not starting with " \
@@ -183,7 +195,10 @@ enum {
 	  "starting with \"rtbridge:\"")                                                      \
 	X(PRESENCE_TAKEN, 210, "presence_taken",                                              \
 	  "the channel shows another client's presence, and may show no further one")         \
+	X(BAD_TOKEN, 211, "bad_token",                                                        \
+	  "the token has not the form of one, has expired, or the server refused it")         \
 	X(REJECTED, 300, "rejected", "the server refused the join and will refuse it again")  \
+	X(FORBIDDEN, 301, "forbidden", "the access rules do not allow this to this user")     \
 	X(PROTOCOL, 400, "protocol", "the frame is not a message of this protocol")           \
 	X(TOO_BIG, 401, "too_big", "the frame is larger than the daemon takes")               \
 	X(VERSION, 402, "version", "the daemon does not speak this protocol version")         \

@@ -13,6 +13,8 @@ VALUES = set("""
     idle connecting online stalled backoff auth_failed config_error draining
     auto ws bin sync.upstream * links merge refuse rtbridge: presence.key
     error INSERT UPDATE DELETE
+    accepted unproven cleared pending probation join_budget forbidden bad_token token_replaced token_cleared token_expired
+    read write presence exp iat nbf jti alg
 """.split()) | {"", "[presence] trackers"}
 
 
@@ -56,7 +58,8 @@ def check(table, document, reasons):
     # The hub's own words: the link is down, the channel is joined anew for presence or for database changes, there is
     # no room for a binding, a change could not be read.
     said = words(chapter[8]) - {"text", "reason", "code", "cause", "ids", "connection", "presence", "postgres_changes",
-                                "too_many", "undecodable"}
+                                "too_many", "undecodable", "probation", "join_budget", "token_replaced",
+                                "token_cleared", "moved", "retry_in_ms"}
     for name in sorted(reason_words(reasons) - said):
         yield f"PROTOCOL.md lacks the reason {name}"
     for name in sorted(said - reason_words(reasons)):

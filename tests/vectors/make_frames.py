@@ -12,6 +12,7 @@ import struct
 import msgpack
 
 SENTENCE = "a sentence for people"
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYXV0aGVudGljYXRlZCIsImV4cCI6MTcwMDAwMzYwMH0.c2lnbmF0dXJl"
 CONNECTION = {"state": "online", "since": 1700000000123}
 BACKOFF = {"state": "backoff", "since": 1700000000123, "reason": "connect", "text": "Connection refused",
            "next_try_ms": 1500}
@@ -51,6 +52,7 @@ STATUS = {
     "connection": CONNECTION,
     "url": "wss://abcdefghijklmnopqrst.supabase.co/realtime/v1/websocket",
     "vsn": "2.0.0",
+    "admin": True,
     "links": [{"link": 0, "state": "online", "since": 1700000000123, "why": "shared by all", "joins": 2,
                "rtt_ms": 37},
               {"link": 1, "state": "online", "since": 1700000000456, "why": "presence in room:1", "joins": 1,
@@ -58,25 +60,27 @@ STATUS = {
     "clients": [{"session": 3, "uid": 1000, "pid": 70000, "name": "worker", "version": "1.2", "subscriptions": 2,
                  "trackers": 1, "queued_bytes": 0}],
     "channels": [
-        {"chan": 1, "topic": "room:1", "private": False, "state": "ready", "link": 0, "subscribers": 2,
+        {"chan": 1, "topic": "room:1", "private": False, "identity": 0, "state": "ready", "link": 0, "subscribers": 2,
          "queued_sends": 0, "presence": "ok", "entries": 2, "trackers": 2, "shown": 1},
-        {"chan": 2, "topic": "room:2", "private": True, "state": "rejected", "link": 0, "subscribers": 1,
+        {"chan": 2, "topic": "room:2", "private": True, "identity": 1, "state": "rejected", "link": 0, "subscribers": 1,
          "queued_sends": 3, "trackers": 0, "shown": 0, "code": "rejected", "text": "Unauthorized"},
     ],
+    "identities": [{"identity": 1, "role": "authenticated", "state": "accepted", "expires": 1700003600, "clients": 1,
+                    "channels": 1}],
     "feeds": [
-        {"feed": 1, "link": 0, "state": "ready", "bindings": 2, "ready": True},
-        {"feed": 2, "link": 0, "state": "joined", "bindings": 1, "ready": False, "chan": 2,
+        {"feed": 1, "identity": 0, "link": 0, "state": "ready", "bindings": 2, "ready": True},
+        {"feed": 2, "identity": 1, "link": 0, "state": "joined", "bindings": 1, "ready": False, "chan": 2,
          "code": "database_unreachable", "text": "Unable to connect to the project database"},
     ],
     "postgres_changes": [
-        {"id": 1, "binding": {"event": "*", "schema": "public", "table": "todos"}, "state": "ready", "feed": 1,
+        {"id": 1, "identity": 0, "binding": {"event": "*", "schema": "public", "table": "todos"}, "state": "ready", "feed": 1,
          "clients": 2, "rows": 65536},
-        {"id": 2, "binding": {"event": "INSERT", "schema": "public", "table": "todos", "filter": "prio=gt.3",
+        {"id": 2, "identity": 0, "binding": {"event": "INSERT", "schema": "public", "table": "todos", "filter": "prio=gt.3",
                               "select": ["id", "title"]}, "state": "ready", "feed": 1, "clients": 1, "rows": 0},
-        {"id": 3, "binding": {"event": "*", "schema": "app", "table": "*"}, "state": "pending", "feed": 2,
+        {"id": 3, "identity": 1, "binding": {"event": "*", "schema": "app", "table": "*"}, "state": "pending", "feed": 2,
          "clients": 1, "rows": 0, "code": "database_unreachable",
          "text": "Unable to connect to the project database"},
-        {"id": 4, "binding": {"event": "*", "schema": "public", "table": "no_such_table"}, "state": "error",
+        {"id": 4, "identity": 0, "binding": {"event": "*", "schema": "public", "table": "no_such_table"}, "state": "error",
          "clients": 1, "rows": 0, "code": "binding_refused", "text": SENTENCE},
     ],
     "private_only": False,
@@ -89,7 +93,7 @@ HELLO = {"protocol": 1, "server": {"name": "rtbridged", "version": "0.1.0"}, "se
          "limits": {"frame_bytes": 4194304, "queue_bytes": 8388608, "topic_bytes": 240, "event_bytes": 255,
                     "key_bytes": 255, "state_bytes": 65536, "binding_bytes": 8192, "bindings": 1000, "depth": 64,
                     "subscriptions": 1000},
-         "features": ["broadcast", "sync.upstream", "presence", "gap", "postgres_changes"], "connection": CONNECTION}
+         "features": ["broadcast", "sync.upstream", "presence", "gap", "postgres_changes", "auth"], "connection": CONNECTION}
 
 ALICE = {"key": "alice", "ref": "GHlA1fShRjMmZhnL", "state": {"n": 1}}
 # A second client under the same key; its state is its own business.
@@ -161,6 +165,9 @@ EDGES = {
 
 FRAMES = [
     request("hello", 0, "hello", {"protocol": 1, "client": {"name": "worker", "version": "1.2"}}),
+    request("hello with a token", 0, "hello",
+            {"protocol": 1, "client": {"name": "worker", "version": "1.2"}, "token": TOKEN}),
+    result("hello with a token, answered", 0, {**HELLO, "token": {"state": "pending", "expires": 1700003600}}),
     result("hello answered", 0, HELLO),
     result("hello answered while there is no connection", 0, {**HELLO, "connection": BACKOFF}),
     error("hello refused: version", 0, 402, "version"),
@@ -260,6 +267,23 @@ FRAMES = [
     result("presence answered while it is not known", 11, {"state": "overflow", "snapshot": []}),
     error("presence refused: not_subscribed", 11, 206, "not_subscribed"),
 
+    request("auth", 18, "auth", {"token": TOKEN}),
+    request("auth for one topic", 19, "auth", {"token": TOKEN, "topic": "room:1", "timeout_ms": 1000}),
+    request("auth for one chan", 20, "auth", {"token": TOKEN, "chan": 1}),
+    request("auth, cleared", 21, "auth", {"token": None}),
+    result("auth, answered", 18, {"state": "accepted", "expires": 1700003600}),
+    result("auth, answered before any join", 19, {"state": "unproven", "expires": 1700003600}),
+    result("auth, cleared, answered", 21, {"state": "cleared"}),
+    error("auth with what is no token", 18, 211, "bad_token"),
+    notice("the end of a token", "error", {"method": "auth", "error": [211, "bad_token", SENTENCE, None]}),
+    notice("the end of a topic's token", "error",
+           {"method": "auth", "topic": "room:1", "error": [211, "bad_token", SENTENCE, None]}),
+    error("subscribe, not allowed", 2, 301, "forbidden"),
+    error("subscribe, too many failures", 2, 103, "join_budget", 65000),
+    request("channels", 22, "channels", {}),
+    result("channels, answered", 22, {"channels": STATUS["channels"]}),
+    request("clients", 23, "clients", {}),
+    result("clients, answered", 23, {"clients": STATUS["clients"]}),
     request("status", 65536, "status", {}),
     result("status answered", 65536, STATUS),
     result("status answered while there is no connection", 65536,
