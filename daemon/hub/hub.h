@@ -23,6 +23,7 @@
 #include "base/secret.h"
 #include "realtime/session.h"
 
+struct acl;
 struct hub;
 struct peer;
 
@@ -49,6 +50,14 @@ struct hub_conf {
 		HUB_TRACKERS_MERGE,
 		HUB_TRACKERS_REFUSE,
 	} trackers;
+	const struct acl *acl; /* borrowed until hub_set_acl(); NULL: everybody may everything */
+	uid_t owner;           /* the daemon's own user: no shares are kept from it for others */
+	enum hub_probation {   /* where joins that may fail are tried (probation.h) */
+			     HUB_PROBATION_AFTER_FAILURE,
+			     HUB_PROBATION_ALWAYS,
+			     HUB_PROBATION_OFF,
+	} probation;
+	bool connect_always;     /* else the shared link is closed while nothing needs it */
 	size_t send_bytes;       /* all sends that wait or are unanswered */
 	uint32_t linger_ms;      /* a join without subscribers */
 	uint32_t send_linger_ms; /* a join that only a sender wanted */
@@ -82,6 +91,9 @@ struct peer_cred {
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;
+	const gid_t *groups; /* further ones; borrowed until hub_on_peer_closed(), as is `name` */
+	size_t n_groups;
+	const char *name; /* of the user; NULL: not known */
 };
 
 /* Return: 0, -ENOMEM. */
@@ -94,6 +106,9 @@ void hub_start(struct hub *hub);
 /* Stops in order: no new requests; what peers have sent is carried out for at most `grace_ms`; then
  * each peer gets `shutdown`, the link is closed, and ops->drained() is called. */
 void hub_drain(struct hub *hub, uint32_t grace_ms);
+
+/* Other access rules from now on, borrowed: what live clients may no longer do ends. */
+void hub_set_acl(struct hub *hub, const struct acl *acl);
 
 /* ---- from wire ---- */
 void hub_on_opened(struct hub *hub, unsigned link, uint64_t epoch);
