@@ -21,10 +21,13 @@ enum {
 	JWT_DEPTH_MAX = 32, /* nesting of the claims */
 };
 
+/* The end of the year 9999; what is later counts as it. */
+#define JWT_EXP_MAX INT64_C(253402300799)
+
 struct jwt {
 	int64_t exp_s;               /* seconds since the Unix epoch, rounded down */
 	char role[JWT_ROLE_MAX + 1]; /* for people: cut, without control characters */
-	struct rtbp_buf claims;      /* a MessagePack map: all of the payload */
+	struct rtbp_buf claims;      /* a MessagePack map: all of the payload; keys are sorted */
 };
 
 /**
@@ -34,9 +37,10 @@ struct jwt {
  * @ret_text: static: what is wrong, as the end of a sentence that begins "the token "
  *
  * Wrong are: no bytes or more than RTBP_TOKEN_MAX, one that starts with "sb_" (an API key), other
- * than three parts of base64url without padding, an empty signature, a header or payload that is
- * no JSON object, an `alg` that is missing or none (in any case), an `exp` that is missing, no
- * number, or not in the future, a `role` that is missing or no string or empty.
+ * than three parts of base64url without padding (nor stray bits), an empty signature, a header or
+ * payload that is no JSON object or nested deeper than JWT_DEPTH_MAX, an `alg` that is missing or
+ * none (in any case), an `exp` that is missing, no number, or not in the future, a `role` that is
+ * missing or no string or empty.
  *
  * Return: 0; 1 with @ret_text; -ENOMEM.
  */
@@ -45,5 +49,6 @@ int jwt_read(const char *bytes, size_t size, int64_t now_s, struct jwt *ret, con
 void jwt_done(struct jwt *jwt);
 
 /* Whether both claim the same, apart from exp, iat, nbf and jti at the top. The order of keys does
- * not count; numbers are equal when their bytes in MessagePack are. */
+ * not count; numbers are equal when their bytes in MessagePack are (1 and 1.0 are not). Costs as
+ * much as to compare the bytes: jwt_read() has put the keys in order. */
 bool jwt_same_claims(const struct jwt *a, const struct jwt *b);
