@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/hub/acl.h: who may do what. */
+#include <check.h>
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hub/acl.h"
+
+enum { OWNER = 900, SOCKET_GROUP = 800, ALICE = 1001, BOB = 1002, WORKERS = 2001, INTERNS = 2002 };
+
+static struct acl *acl;
+
+static void setup(void)
+{
+	acl = acl_new(OWNER, SOCKET_GROUP);
+	ck_assert_ptr_nonnull(acl);
+}
+
+static void teardown(void)
+{
+	acl = acl_free(acl);
+}
+
+static void rule(const char *text)
+{
+	char why[256] = "";
+
+	ck_assert_msg(acl_rule(acl, text, why, sizeof(why)) == 0, "%s: %s", text, why);
+}
+
+static struct rtbp_str str(const char *text)
+{
+	return (struct rtbp_str){ text, strlen(text) };
+}
+
+static const gid_t interns[] = { 5, INTERNS, 7 };
+static const struct acl_who alice = { .uid = ALICE, .gid = WORKERS, .name = "alice" };
+static const struct acl_who nameless = { .uid = 3000, .gid = 1 };
+static const struct acl_who bob = {
+	.uid = BOB, .gid = BOB, .groups = interns, .n_groups = 3, .name = "bob"
+};
+
+static bool may(const struct acl_who *who, unsigned rights, const char *topic)
+{
+	return acl_topic(acl, who, rights, str(topic));
+}
+
+static bool may_read(const struct acl_who *who, const char *schema, const char *table)
+{
+	return acl_table(acl, who, str(schema), str(table));
+}
+
+/* ---- the defaults ---- */
+
+START_TEST(without_rules)
+{
+	static const gid_t groups[] = { 1, SOCKET_GROUP };
+	const struct acl_who all[] = {
+		{ .uid = 0, .gid = 0 },
+		{ .uid = OWNER, .gid = 1 },
+		{ .uid = ALICE, .gid = SOCKET_GROUP },
+		{ .uid = ALICE, .gid = 1, .groups = groups, .n_groups = 2 },
+	};
+	const struct acl_who none[] = {
+		{ .uid = ALICE, .gid = 1 },
+		{ .uid = ALICE, .gid = 1, .groups = groups, .n_groups = 1 },
+		{ .uid = SOCKET_GROUP, .gid = OWNER }, /* a uid is no gid */
+	};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+		ck_assert(acl_may_attach(acl, &all[i]) && acl_admin(acl, &all[i]));
+		ck_assert(may(&all[i], ACL_READ | ACL_WRITE | ACL_PRESENCE, "any"));
+		ck_assert(may_read(&all[i], "public", "t") && may_read(&all[i], "*", "*"));
+		ck_assert(!acl_needs_own_identity(acl, &all[i]));
+	}
+	for (size_t i = 0; i < sizeof(none) / sizeof(*none); i++) {
+		ck_assert(!acl_may_attach(acl, &none[i]) && !acl_admin(acl, &none[i]));
+		ck_assert(!may(&none[i], ACL_READ, "any") && !may(&none[i], ACL_WRITE, "any"));
+		ck_assert(!may(&none[i], ACL_PRESENCE, "any"));
+		ck_assert(!may_read(&none[i], "public", "t") && !may_read(&none[i], "*", "*"));
+	}
+	ck_assert(!acl_needs_names(acl));
+	ck_assert(acl_is_owner(acl, 0) && acl_is_owner(acl, OWNER) && !acl_is_owner(acl, ALICE));
+}
+END_TEST
+
+START_TEST(socket_group)
+{
+	const struct acl_who member = { .uid = ALICE, .gid = SOCKET_GROUP };
+	const struct acl_who other = { .uid = ALICE, .gid = INTERNS };
+	const struct acl_who odd = { .uid = ALICE, .gid = (gid_t)-1 };
+
+	acl_set_socket_group(acl, INTERNS);
+	ck_assert(!acl_may_attach(acl, &member) && acl_may_attach(acl, &other));
+	acl_set_socket_group(acl, (gid_t)-1);
+	ck_assert(!acl_may_attach(acl, &member) && !acl_may_attach(acl, &other));
+	ck_assert(!acl_may_attach(acl, &odd));
+}
+END_TEST
+
+/* ---- rules ---- */
+
+START_TEST(first_match_wins)
+{
+	rule("deny group 2002 write topic admin:*");
+	rule("allow * read,write topic *");
+	rule("deny user 1001 read topic *");
+	ck_assert(may(&alice, ACL_READ | ACL_WRITE, "admin:x"));
+	ck_assert(may(&bob, ACL_READ, "admin:x") && !may(&bob, ACL_WRITE, "admin:x"));
+	ck_assert(!may(&bob, ACL_READ | ACL_WRITE, "admin:x"));
+	ck_assert(may(&bob, ACL_READ | ACL_WRITE, "admin"));
+	ck_assert(!may(&alice, ACL_PRESENCE, "x"));
+	ck_assert(!may(&alice, ACL_READ | ACL_PRESENCE, "x"));
+}
+END_TEST
+
+START_TEST(rights_are_apart)
+{
+	const struct acl_who owner = { .uid = OWNER, .gid = 1 };
+
+	rule("allow user 1001 write topic w");
+	rule("allow user 1001 presence,read topic pr");
+	ck_assert(may(&alice, ACL_WRITE, "w") && !may(&alice, ACL_READ, "w"));
+	ck_assert(may(&alice, ACL_READ | ACL_PRESENCE, "pr") && !may(&alice, ACL_WRITE, "pr"));
+	ck_assert(!may_read(&alice, "public", "pr") && !acl_admin(acl, &alice));
+	/* Rules bind the daemon's own user, too; what they leave open it may. */
+	rule("deny user 900 write topic secret");
+	rule("deny user 900 admin");
+	ck_assert(!may(&owner, ACL_WRITE, "secret") && may(&owner, ACL_READ, "secret"));
+	ck_assert(may(&owner, ACL_WRITE, "other") && !acl_admin(acl, &owner));
+	rule("allow user 1001 admin");
+	ck_assert(acl_admin(acl, &alice) && !acl_admin(acl, &bob));
+}
+END_TEST
+
+START_TEST(who_by_number)
+{
+	const struct acl_who big = { .uid = 4294967294, .gid = 4294967293 };
+
+	rule("allow user 4294967294 read topic u");
+	rule("allow group 4294967293 read topic g");
+	rule("allow group 2002 read topic i");
+	rule("allow user 0001001 read topic a");
+	ck_assert(may(&big, ACL_READ, "u") && may(&big, ACL_READ, "g") &&
+		  !may(&big, ACL_READ, "i"));
+	ck_assert(may(&bob, ACL_READ, "i") && !may(&bob, ACL_READ, "u"));
+	ck_assert(may(&alice, ACL_READ, "a") && !may(&bob, ACL_READ, "a"));
+}
+END_TEST
+
+START_TEST(who_by_name)
+{
+	const struct acl_who root = { .uid = 0, .gid = 9 }, in_root = { .uid = 9, .gid = 0 };
+	const struct passwd *passwd = getpwuid(0);
+	const struct group *group = getgrgid(0);
+	char text[256];
+
+	ck_assert(passwd && group);
+	snprintf(text, sizeof(text), "deny user %s read topic u", passwd->pw_name);
+	rule(text);
+	snprintf(text, sizeof(text), "allow group %s read topic g", group->gr_name);
+	rule(text);
+	ck_assert(!may(&root, ACL_READ, "u") && may(&root, ACL_WRITE, "u"));
+	ck_assert(may(&in_root, ACL_READ, "g") && !may(&in_root, ACL_WRITE, "g"));
+}
+END_TEST
+
+/* ---- globs ---- */
+
+static const struct {
+	const char *glob, *topic;
+	bool fits;
+} globs[] = {
+	{ "a", "a", true },
+	{ "a", "b", false },
+	{ "a", "aa", false },
+	{ "aa", "a", false },
+	{ "*", "a", true },
+	{ "*", "a\nb", true },
+	{ "**", "abc", true },
+	{ "chat:*", "chat:", true },
+	{ "chat:*", "chat:x", true },
+	{ "chat:*", "chat", false },
+	{ "chat:*", "xchat:x", false },
+	{ "*:x", "a:b:x", true },
+	{ "*:x", "a:b:xy", false },
+	{ "a*b*c", "abc", true },
+	{ "a*b*c", "axxbyyc", true },
+	{ "a*b*c", "axxbyycz", false },
+	{ "a*b*c", "ac", false },
+	{ "*ab", "aab", true },
+	{ "*aab", "aaab", true },
+	{ "*a*ab", "aab", true },
+	{ "*a*ab", "ab", false },
+	{ "?", "a", true },
+	{ "?", "", false },
+	{ "?", "ab", false },
+	{ "??", "ab", true },
+	{ "?*", "a", true },
+	{ "*?", "a", true },
+	{ "*??*", "a", false },
+	{ "?", "\303\244", true },
+	{ "??", "\303\244", false },
+	{ "a?c", "a\342\202\254c", true },
+	{ "a??c", "a\342\202\254c", false },
+	{ "*?c", "\360\237\230\200c", true },
+	{ "*??c", "\360\237\230\200c", false },
+	{ "\303\244*", "\303\244b", true },
+	{ "\303\244", "\303\266", false },
+	{ "\\*", "*", true },
+	{ "\\*", "a", false },
+	{ "\\?", "?", true },
+	{ "\\?", "a", false },
+	{ "\\\\", "\\", true },
+	{ "\\%u", "%u", true },
+	{ "\\%u", "alice", false },
+	{ "\\a", "a", true },
+	{ "\\\303\244", "\303\244", true },
+	{ "a b  c", "a b  c", true },
+	{ "\\ a", " a", true },
+	{ "#x", "#x", true },
+	{ "%u", "alice", true },
+	{ "%u", "alic", false },
+	{ "%u", "alicea", false },
+	{ "user:%u:*", "user:alice:inbox", true },
+	{ "user:%u:*", "user:bob:inbox", false },
+	{ "user:%u:*", "user:alice2:inbox", false },
+	{ "user:%u", "user:", false },
+	{ "*%u", "malalice", true },
+	{ "*%u*", "xalialicey", true },
+	{ "%u%u", "alicealice", true },
+	{ "%u%u", "alice", false },
+	{ "?%u", "xalice", true },
+};
+
+START_TEST(glob)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "allow * read topic %s", globs[_i].glob);
+	rule(text);
+	ck_assert_msg(may(&alice, ACL_READ, globs[_i].topic) == globs[_i].fits, "%s and %s",
+		      globs[_i].glob, globs[_i].topic);
+}
+END_TEST
+
+/* The same by the definition, for short globs of plain bytes. */
+static bool by_definition(const char *g, const char *s)
+{
+	if (!*g)
+		return !*s;
+	if (*g == '*')
+		return by_definition(g + 1, s) || (*s && by_definition(g, s + 1));
+	return *s && (*g == '?' || *g == *s) && by_definition(g + 1, s + 1);
+}
+
+static void fill(char *to, unsigned long n, const char *letters, unsigned length)
+{
+	size_t base = strlen(letters);
+
+	for (unsigned i = 0; i < length; i++, n /= base)
+		to[i] = letters[n % base];
+	to[length] = '\0';
+}
+
+START_TEST(all_short_globs)
+{
+	char g[8], s[8], text[64];
+
+	for (unsigned length = 1; length <= 5; length++) {
+		for (unsigned long i = 0; i < 1UL << (2 * length); i++) {
+			fill(g, i, "ab*?", length);
+			acl_free(acl);
+			setup();
+			snprintf(text, sizeof(text), "allow * read topic %s", g);
+			rule(text);
+			for (unsigned m = 1; m <= 5; m++) {
+				for (unsigned long k = 0; k < 1UL << m; k++) {
+					fill(s, k, "ab", m);
+					if (may(&alice, ACL_READ, s) != by_definition(g, s))
+						ck_abort_msg("%s and %s", g, s);
+				}
+			}
+		}
+	}
+}
+END_TEST
+
+START_TEST(wild_names)
+{
+	static const char *const names[] = {
+		"*", "a*", "?", "a?", "%u", "%", "\\", "\\a", "", NULL
+	};
+	struct acl_who who = { .uid = 3000, .gid = 1 };
+
+	rule("allow * read topic user:%u");
+	ck_assert(acl_may_attach(acl, &alice) && !acl_may_attach(acl, &nameless));
+	acl_free(acl);
+	setup();
+	rule("deny * write topic %u");
+	rule("allow * read topic user:%u");
+	rule("allow * write topic *");
+	ck_assert(acl_needs_names(acl));
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		char topic[32];
+
+		who.name = names[i];
+		snprintf(topic, sizeof(topic), "user:%s", names[i] ? names[i] : "(null)");
+		ck_assert(!may(&who, ACL_READ, topic) && !may(&who, ACL_READ, "user:") &&
+			  !may(&who, ACL_READ, "user:alice"));
+		ck_assert(may(&who, ACL_WRITE, names[i] ? names[i] : ""));
+	}
+	who.name = "a.b-c_d$";
+	ck_assert(may(&who, ACL_READ, "user:a.b-c_d$") && !may(&who, ACL_WRITE, "a.b-c_d$"));
+}
+END_TEST
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Trying each * anew for each other would take longer than the universe is old. */
+START_TEST(hostile_globs)
+{
+	char text[1100] = "allow * read topic ", topic[241];
+	double began;
+
+	for (int i = 0; i < 500; i++)
+		strcat(text, "*a");
+	strcat(text, "b");
+	rule(text);
+	strcpy(text, "allow * read topic ");
+	for (int i = 0; i < 300; i++)
+		strcat(text, "*%u");
+	rule(text);
+	strcpy(text, "allow * read topic ");
+	for (int i = 0; i < 500; i++)
+		strcat(text, "*?");
+	rule(text);
+	memset(topic, 'a', 240);
+	topic[240] = '\0';
+	began = seconds();
+	for (int i = 0; i < 100; i++)
+		ck_assert(!may(&(struct acl_who){ .uid = 1, .gid = 1, .name = "aaaaaaaaac" },
+			       ACL_READ, topic));
+	began = (seconds() - began) / 100;
+	ck_assert_msg(began < 0.010, "%.6f s", began);
+}
+END_TEST
+
+/* ---- tables ---- */
+
+START_TEST(tables)
+{
+	rule("deny * read table public.secret");
+	rule("allow user 1001 read table public.*");
+	rule("allow user 1001 read table app.orders");
+	ck_assert(may_read(&alice, "public", "messages") && !may_read(&alice, "public", "secret"));
+	/* All of them: the one that is denied does not hinder it. */
+	ck_assert(may_read(&alice, "public", "*"));
+	ck_assert(may_read(&alice, "app", "orders") && !may_read(&alice, "app", "order"));
+	ck_assert(!may_read(&alice, "app", "*") && !may_read(&alice, "*", "*"));
+	ck_assert(!may_read(&alice, "*", "messages") && !may_read(&alice, "*", "orders"));
+	ck_assert(!may_read(&alice, "PUBLIC", "messages") && !may_read(&bob, "public", "messages"));
+	ck_assert(!may(&alice, ACL_READ, "public.messages"));
+	/* The name is the whole of what stands there. */
+	rule("allow user 1002 read table public.a b.c");
+	ck_assert(may_read(&bob, "public", "a b.c") && !may_read(&bob, "public", "a b"));
+}
+END_TEST
+
+START_TEST(all_tables)
+{
+	const struct acl_who root = { .uid = 0, .gid = 0 };
+
+	rule("deny user 1002 read table *.audit");
+	rule("deny user 1002 read table private.*");
+	rule("allow user 1002 read table *.*");
+	ck_assert(may_read(&bob, "*", "*") && may_read(&bob, "public", "*") &&
+		  may_read(&bob, "public", "t") && may_read(&bob, "*", "t"));
+	ck_assert(!may_read(&bob, "public", "audit") && !may_read(&bob, "*", "audit"));
+	ck_assert(!may_read(&bob, "private", "*") && !may_read(&bob, "private", "t"));
+	rule("allow user 1001 read table *.audit");
+	ck_assert(may_read(&alice, "*", "audit") && may_read(&alice, "public", "audit"));
+	ck_assert(!may_read(&alice, "*", "*") && !may_read(&alice, "public", "*"));
+	/* A deny for all binds whoever could otherwise do all. */
+	rule("deny user 0 read table *.*");
+	ck_assert(!may_read(&root, "*", "*") && !may_read(&root, "public", "t"));
+}
+END_TEST
+
+/* ---- may it attach at all? ---- */
+
+static const struct {
+	const char *rules[4];
+	bool alice, owner;
+} attaching[] = {
+	{ { NULL }, false, true },
+	{ { "allow user 1001 read topic x" }, true, true },
+	{ { "allow user 1002 read topic x" }, false, true },
+	{ { "allow group 2001 presence topic x" }, true, true },
+	{ { "allow * write topic x" }, true, true },
+	{ { "allow user 1001 read table a.b" }, true, true },
+	{ { "allow user 1001 admin" }, true, true },
+	{ { "deny user 1001 read topic x" }, false, true },
+	{ { "allow * read topic %u" }, true, true },
+	{ { "deny user 1001 read topic x", "allow * read topic x" }, true, true },
+	/* What was taken as a whole is not given back. */
+	{ { "deny user 1001 read topic *", "allow * read topic x" }, false, true },
+	{ { "deny user 1001 read topic *", "allow * read,write topic x" }, true, true },
+	{ { "deny user 1001 read topic *", "allow * read table a.b" }, true, true },
+	{ { "deny user 1001 read table *.*", "allow * read table a.b" }, false, true },
+	{ { "deny user 1001 read table a.*", "allow * read table a.b" }, true, true },
+	{ { "deny user 1001 admin", "allow * admin" }, false, true },
+	{ { "deny * read,write,presence topic *", "deny * read table *.*" }, false, true },
+	{ { "deny * read,write,presence topic *", "deny * read table *.*", "deny * admin" },
+	  false,
+	  false },
+};
+
+START_TEST(attach)
+{
+	const struct acl_who owner = { .uid = OWNER, .gid = 1 };
+
+	for (const char *const *r = attaching[_i].rules; *r; r++)
+		rule(*r);
+	ck_assert(acl_may_attach(acl, &alice) == attaching[_i].alice);
+	ck_assert(acl_may_attach(acl, &owner) == attaching[_i].owner);
+}
+END_TEST
+
+/* ---- identities ---- */
+
+START_TEST(own_identity)
+{
+	const struct acl_who root = { .uid = 0, .gid = 0 };
+	char why[256];
+
+	ck_assert_int_eq(acl_identity(acl, "own group 2002", why, sizeof(why)), 0);
+	ck_assert(acl_needs_own_identity(acl, &bob) && !acl_needs_own_identity(acl, &alice));
+	ck_assert_int_eq(acl_identity(acl, " own\tuser  1001 ", why, sizeof(why)), 0);
+	ck_assert(acl_needs_own_identity(acl, &alice) && !acl_needs_own_identity(acl, &root));
+	/* It gives no rights. */
+	ck_assert(!acl_may_attach(acl, &alice));
+	ck_assert_int_eq(acl_identity(acl, "own *", why, sizeof(why)), 0);
+	ck_assert(acl_needs_own_identity(acl, &root));
+}
+END_TEST
+
+/* ---- what is wrong ---- */
+
+static const struct {
+	const char *text, *words;
+} wrong_rules[] = {
+	{ "", "allow or deny" },
+	{ "permit * read topic x", "allow or deny instead of \"permit\"" },
+	{ "Allow * read topic x", "allow or deny" },
+	{ "allow", "user NAME" },
+	{ "allow all read topic x", "instead of \"all\"" },
+	{ "allow alice read topic x", "instead of \"alice\"" },
+	{ "allow user", "a name or a number" },
+	{ "allow user nobody-has-this-name read topic x", "no user \"nobody-has-this-name\"" },
+	{ "allow group nobody-has-this-name read topic x", "no group \"nobody-has-this-name\"" },
+	{ "allow user 4294967295 read topic x", "no user" },
+	{ "allow user 99999999999999999999999999 read topic x", "no user" },
+	{ "allow user -1 read topic x", "no user" },
+	{ "allow user * read topic x", "no user" },
+	{ "allow *", "read, write, presence" },
+	{ "allow * topic x", "instead of \"topic\"" },
+	{ "allow * reads topic x", "instead of \"reads\"" },
+	{ "allow * read, write topic x", "without spaces" },
+	{ "allow * read,,write topic x", "instead of \"\"" },
+	{ "allow * ,read topic x", "instead of \"\"" },
+	{ "allow * read,admin topic x", "admin stands alone" },
+	{ "allow * admin topic x", "nothing behind admin" },
+	{ "allow * admin *", "nothing behind admin" },
+	{ "allow * read", "topic GLOB" },
+	{ "allow * read x", "instead of \"x\"" },
+	{ "allow * read topics x", "instead of \"topics\"" },
+	{ "allow * read topic", "expected a topic" },
+	{ "allow * read topic  ", "expected a topic" },
+	{ "allow * read topic %", "%u" },
+	{ "allow * read topic %U", "%u" },
+	{ "allow * read topic 100%:x", "\\%" },
+	{ "allow * read topic x\\", "behind the last \\" },
+	{ "allow * read topic a\001", "control character" },
+	{ "allow * read topic a\177", "control character" },
+	{ "allow * read topic a\377", "UTF-8" },
+	{ "allow * read table", "SCHEMA.TABLE" },
+	{ "allow * read table messages", "public.messages" },
+	{ "allow * read table *", "public.messages" },
+	{ "allow * read table .t", "SCHEMA.TABLE" },
+	{ "allow * read table s.", "SCHEMA.TABLE" },
+	{ "allow * read table s.t*", "whole name" },
+	{ "allow * read table s*.t", "whole name" },
+	{ "allow * write table s.t", "read alone" },
+	{ "allow * read,write table s.t", "read alone" },
+	{ "allow * presence table s.t", "read alone" },
+};
+
+START_TEST(refused_rules)
+{
+	char why[256] = "";
+
+	ck_assert_int_eq(acl_rule(acl, wrong_rules[_i].text, why, sizeof(why)), -EINVAL);
+	ck_assert_msg(strstr(why, wrong_rules[_i].words), "%s: %s", wrong_rules[_i].text, why);
+	/* It left nothing behind. */
+	ck_assert(!acl_may_attach(acl, &alice) && !acl_needs_names(acl));
+}
+END_TEST
+
+START_TEST(refused_identities)
+{
+	static const char *const wrong[] = {
+		"",         "own",     "mine *",       "own x",
+		"own user", "own * *", "own user 1 2", "own group nobody-has-this-name"
+	};
+	char why[256];
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		why[0] = '\0';
+		ck_assert_int_eq(acl_identity(acl, wrong[i], why, sizeof(why)), -EINVAL);
+		ck_assert(*why && !acl_needs_own_identity(acl, &alice));
+	}
+}
+END_TEST
+
+START_TEST(limits)
+{
+	char text[2000] = "allow * read topic ", why[256];
+	size_t n = strlen(text);
+
+	memset(text + n, 'a', 1024);
+	text[n + 1024] = '\0';
+	rule(text);
+	strcat(text, "a");
+	ck_assert_int_eq(acl_rule(acl, text, why, sizeof(why)), -EINVAL);
+	ck_assert_msg(strstr(why, "1024"), "%s", why);
+	snprintf(text, sizeof(text), "allow user %0300d read topic x", 1);
+	ck_assert_int_eq(acl_rule(acl, text, why, sizeof(why)), -EINVAL);
+	/* A small buffer for the text is no reason to write past it. */
+	ck_assert_int_eq(acl_rule(acl, "x", why, 5), -EINVAL);
+	ck_assert_uint_eq(strlen(why), 4);
+	for (int i = 1; i < 1000; i++)
+		rule("allow * read topic x");
+	ck_assert_int_eq(acl_rule(acl, "allow * read topic x", why, sizeof(why)), -EINVAL);
+	ck_assert_msg(strstr(why, "1000"), "%s", why);
+	ck_assert_ptr_null(acl_free(NULL));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("acl");
+	TCase *t = tcase_create("acl");
+	SRunner *runner = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, without_rules);
+	tcase_add_test(t, socket_group);
+	tcase_add_test(t, first_match_wins);
+	tcase_add_test(t, rights_are_apart);
+	tcase_add_test(t, who_by_number);
+	tcase_add_test(t, who_by_name);
+	tcase_add_loop_test(t, glob, 0, sizeof(globs) / sizeof(*globs));
+	tcase_add_test(t, all_short_globs);
+	tcase_add_test(t, wild_names);
+	tcase_add_test(t, hostile_globs);
+	tcase_add_test(t, tables);
+	tcase_add_test(t, all_tables);
+	tcase_add_loop_test(t, attach, 0, sizeof(attaching) / sizeof(*attaching));
+	tcase_add_test(t, own_identity);
+	tcase_add_loop_test(t, refused_rules, 0, sizeof(wrong_rules) / sizeof(*wrong_rules));
+	tcase_add_test(t, refused_identities);
+	tcase_add_test(t, limits);
+	suite_add_tcase(s, t);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
