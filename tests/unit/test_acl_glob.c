@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/hub/acl.h: which topics a rule means. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "hub/acl.h"
+
+static struct acl *acl;
+
+static void setup(void)
+{
+	acl = acl_new(900, 800);
+	ck_assert_ptr_nonnull(acl);
+}
+
+static void teardown(void)
+{
+	acl = acl_free(acl);
+}
+
+static void rule(const char *text)
+{
+	char why[256] = "";
+
+	ck_assert_msg(acl_rule(acl, text, why, sizeof(why)) == 0, "%s: %s", text, why);
+}
+
+static struct rtbp_str str(const char *text)
+{
+	return (struct rtbp_str){ text, strlen(text) };
+}
+
+static const struct acl_who alice = { .uid = 1001, .gid = 2001, .name = "alice" };
+static const struct acl_who nameless = { .uid = 3000, .gid = 1 };
+
+static bool may(const struct acl_who *who, unsigned rights, const char *topic)
+{
+	return acl_topic(acl, who, rights, str(topic));
+}
+
+/* ---- globs ---- */
+
+static const struct {
+	const char *glob, *topic;
+	bool fits;
+} globs[] = {
+	{ "a", "a", true },
+	{ "a", "b", false },
+	{ "a", "aa", false },
+	{ "aa", "a", false },
+	{ "*", "a", true },
+	{ "*", "a\nb", true },
+	{ "**", "abc", true },
+	{ "chat:*", "chat:", true },
+	{ "chat:*", "chat:x", true },
+	{ "chat:*", "chat", false },
+	{ "chat:*", "xchat:x", false },
+	{ "*:x", "a:b:x", true },
+	{ "*:x", "a:b:xy", false },
+	{ "a*b*c", "abc", true },
+	{ "a*b*c", "axxbyyc", true },
+	{ "a*b*c", "axxbyycz", false },
+	{ "a*b*c", "ac", false },
+	{ "*ab", "aab", true },
+	{ "*aab", "aaab", true },
+	{ "*a*ab", "aab", true },
+	{ "*a*ab", "ab", false },
+	{ "?", "a", true },
+	{ "?", "", false },
+	{ "?", "ab", false },
+	{ "??", "ab", true },
+	{ "?*", "a", true },
+	{ "*?", "a", true },
+	{ "*??*", "a", false },
+	{ "?", "\303\244", true },
+	{ "??", "\303\244", false },
+	{ "a?c", "a\342\202\254c", true },
+	{ "a??c", "a\342\202\254c", false },
+	{ "*?c", "\360\237\230\200c", true },
+	{ "*??c", "\360\237\230\200c", false },
+	{ "\303\244*", "\303\244b", true },
+	{ "\303\244", "\303\266", false },
+	{ "\\*", "*", true },
+	{ "\\*", "a", false },
+	{ "\\?", "?", true },
+	{ "\\?", "a", false },
+	{ "\\\\", "\\", true },
+	{ "\\%u", "%u", true },
+	{ "\\%u", "alice", false },
+	{ "\\a", "a", true },
+	{ "\\\303\244", "\303\244", true },
+	{ "a b  c", "a b  c", true },
+	{ "\\ a", " a", true },
+	{ "#x", "#x", true },
+	{ "%u", "alice", true },
+	{ "%u", "alic", false },
+	{ "%u", "alicea", false },
+	{ "user:%u:*", "user:alice:inbox", true },
+	{ "user:%u:*", "user:bob:inbox", false },
+	{ "user:%u:*", "user:alice2:inbox", false },
+	{ "user:%u", "user:", false },
+	{ "*%u", "malalice", true },
+	{ "*%u*", "xalialicey", true },
+	{ "%u%u", "alicealice", true },
+	{ "%u%u", "alice", false },
+	{ "?%u", "xalice", true },
+};
+
+START_TEST(glob)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "allow * read topic %s", globs[_i].glob);
+	rule(text);
+	ck_assert_msg(may(&alice, ACL_READ, globs[_i].topic) == globs[_i].fits, "%s and %s",
+		      globs[_i].glob, globs[_i].topic);
+}
+END_TEST
+
+/* The same by the definition, for short globs of plain bytes. */
+static bool by_definition(const char *g, const char *s)
+{
+	if (!*g)
+		return !*s;
+	if (*g == '*')
+		return by_definition(g + 1, s) || (*s && by_definition(g, s + 1));
+	return *s && (*g == '?' || *g == *s) && by_definition(g + 1, s + 1);
+}
+
+static void fill(char *to, unsigned long n, const char *letters, unsigned length)
+{
+	size_t base = strlen(letters);
+
+	for (unsigned i = 0; i < length; i++, n /= base)
+		to[i] = letters[n % base];
+	to[length] = '\0';
+}
+
+START_TEST(all_short_globs)
+{
+	char g[8], s[8], text[64];
+
+	for (unsigned length = 1; length <= 5; length++) {
+		for (unsigned long i = 0; i < 1UL << (2 * length); i++) {
+			fill(g, i, "ab*?", length);
+			acl_free(acl);
+			setup();
+			snprintf(text, sizeof(text), "allow * read topic %s", g);
+			rule(text);
+			for (unsigned m = 1; m <= 5; m++) {
+				for (unsigned long k = 0; k < 1UL << m; k++) {
+					fill(s, k, "ab", m);
+					if (may(&alice, ACL_READ, s) != by_definition(g, s))
+						ck_abort_msg("%s and %s", g, s);
+				}
+			}
+		}
+	}
+}
+END_TEST
+
+START_TEST(wild_names)
+{
+	static const char *const names[] = {
+		"*", "a*", "?", "a?", "%u", "%", "\\", "\\a", "", NULL
+	};
+	struct acl_who who = { .uid = 3000, .gid = 1 };
+
+	rule("allow * read topic user:%u");
+	ck_assert(acl_may_attach(acl, &alice) && !acl_may_attach(acl, &nameless));
+	acl_free(acl);
+	setup();
+	rule("deny * write topic %u");
+	rule("allow * read topic user:%u");
+	rule("allow * write topic *");
+	ck_assert(acl_needs_names(acl));
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		char topic[32];
+
+		who.name = names[i];
+		snprintf(topic, sizeof(topic), "user:%s", names[i] ? names[i] : "(null)");
+		ck_assert(!may(&who, ACL_READ, topic) && !may(&who, ACL_READ, "user:") &&
+			  !may(&who, ACL_READ, "user:alice"));
+		ck_assert(may(&who, ACL_WRITE, names[i] ? names[i] : ""));
+	}
+	who.name = "a.b-c_d$";
+	ck_assert(may(&who, ACL_READ, "user:a.b-c_d$") && !may(&who, ACL_WRITE, "a.b-c_d$"));
+}
+END_TEST
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Trying each * anew for each other would take longer than the universe is old. */
+START_TEST(hostile_globs)
+{
+	char text[1100] = "allow * read topic ", topic[241];
+	double began;
+
+	for (int i = 0; i < 500; i++)
+		strcat(text, "*a");
+	strcat(text, "b");
+	rule(text);
+	strcpy(text, "allow * read topic ");
+	for (int i = 0; i < 300; i++)
+		strcat(text, "*%u");
+	rule(text);
+	strcpy(text, "allow * read topic ");
+	for (int i = 0; i < 500; i++)
+		strcat(text, "*?");
+	rule(text);
+	memset(topic, 'a', 240);
+	topic[240] = '\0';
+	began = seconds();
+	for (int i = 0; i < 100; i++)
+		ck_assert(!may(&(struct acl_who){ .uid = 1, .gid = 1, .name = "aaaaaaaaac" },
+			       ACL_READ, topic));
+	began = (seconds() - began) / 100;
+	ck_assert_msg(began < 0.010, "%.6f s", began);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("acl_glob");
+	TCase *t = tcase_create("acl_glob");
+	SRunner *runner = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_loop_test(t, glob, 0, sizeof(globs) / sizeof(*globs));
+	tcase_add_test(t, all_short_globs);
+	tcase_add_test(t, wild_names);
+	tcase_add_test(t, hostile_globs);
+	suite_add_tcase(s, t);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
