@@ -62,7 +62,6 @@ static struct ds_room *room_enter(struct ds_core *c, struct ds_channel *ch)
 			abort();
 	}
 	TAILQ_INSERT_TAIL(&room->members, ch, in_room);
-	room->n_by_vsn[ch->socket->vsn]++;
 	return room;
 }
 
@@ -101,7 +100,6 @@ void ds_channel_end(struct ds_core *c, struct ds_channel *ch)
 	TAILQ_REMOVE(&s->channels, ch, in_socket);
 	s->n_channels--;
 	TAILQ_REMOVE(&room->members, ch, in_room);
-	room->n_by_vsn[s->vsn]--;
 	ds_presence_gone(c, ch, room);
 	ds_room_check(c, room);
 	ds_presence_done(&ch->presence);
@@ -109,7 +107,9 @@ void ds_channel_end(struct ds_core *c, struct ds_channel *ch)
 	free((char *)ch->topic_json.p);
 	free(ch->join_ref);
 	free(ch->push_ref);
+	free(ch->name);
 	free(ch->token);
+	ds_claims_done(&ch->claims);
 	free(ch);
 }
 
@@ -167,19 +167,27 @@ void ds_channel_shut(struct ds_core *c, struct ds_channel *ch, const char *messa
 	ds_channel_close(c, ch);
 }
 
-static unsigned receivers(const struct ds_channel *ch, enum ds_vsn vsn)
+static bool hears(const struct ds_channel *to, const struct ds_channel *from)
 {
-	unsigned self_out = !ch->self && ch->socket->vsn == vsn;
+	return (to != from || from->self) && ds_rights_has(to, DS_READ);
+}
 
-	return ch->room->n_by_vsn[vsn] - self_out;
+static bool anybody(const struct ds_channel *ch, enum ds_vsn vsn)
+{
+	const struct ds_channel *to;
+
+	TAILQ_FOREACH(to, &ch->room->members, in_room)
+		if (to->socket->vsn == vsn && hears(to, ch))
+			return true;
+	return false;
 }
 
 /* What no encoder of a receiver can write kills the sender's process on the real server. */
 static bool cannot_be_written(const struct ds_channel *ch, const struct ds_msg *m)
 {
 	if (m->form == DS_PAYLOAD_JSON)
-		return ds_json_kind(m->payload) != DS_JSON_OBJECT && receivers(ch, DS_VSN_2) > 0;
-	return m->form == DS_PAYLOAD_RAW && receivers(ch, DS_VSN_1) > 0;
+		return ds_json_kind(m->payload) != DS_JSON_OBJECT && anybody(ch, DS_VSN_2);
+	return m->form == DS_PAYLOAD_RAW && anybody(ch, DS_VSN_1);
 }
 
 /* The frame for receivers of this version; nothing is appended if they do not get it. */
@@ -195,32 +203,47 @@ static void encode(struct ds_buf *b, const struct ds_msg *m, enum ds_vsn vsn)
 		ds_phx_user_text(b, m);
 }
 
-static void fan_out(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
+#define TOO_MANY "Too many messages per second"
+
+/* Return: false if @ch itself is one of those that have heard too much, and is to be closed. */
+static bool fan_out(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
 {
 	struct ds_buf frame[3] = { { 0 } };
-	struct ds_channel *to;
+	struct ds_channel *to, *next;
+	bool fine = true;
 
 	for (enum ds_vsn vsn = DS_VSN_1; vsn <= DS_VSN_2; vsn++)
-		if (receivers(ch, vsn) > 0)
+		if (anybody(ch, vsn))
 			encode(&frame[vsn], m, vsn);
-	TAILQ_FOREACH(to, &ch->room->members, in_room) {
+	for (to = TAILQ_FIRST(&ch->room->members); to; to = next) {
 		struct ds_buf *b = &frame[to->socket->vsn];
+		bool binary = m->form != DS_PAYLOAD_JSON && to->socket->vsn == DS_VSN_2;
 
-		if (b->len == 0 || (to == ch && !ch->self))
+		next = TAILQ_NEXT(to, in_room);
+		if (b->len == 0 || !hears(to, ch))
 			continue;
 		c->n_relayed++;
-		ds_socket_send(c, to->socket,
-			       m->form != DS_PAYLOAD_JSON && to->socket->vsn == DS_VSN_2,
-			       ds_buf_view(b));
+		ds_socket_send(c, to->socket, binary, ds_buf_view(b));
+		if (ds_limit_event(c))
+			continue;
+		if (to == ch)
+			fine = false;
+		else
+			ds_channel_shut(c, to, TOO_MANY);
 	}
 	ds_buf_done(&frame[DS_VSN_1]);
 	ds_buf_done(&frame[DS_VSN_2]);
+	return fine;
 }
 
 static void broadcast(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
 {
 	struct ds_str ref = ds_str(ch->push_ref);
+	bool fine;
 
+	if (!ds_rights_ask(c, ch, DS_WRITE))
+		return;
+	ds_limit_event(c);
 	if (m->payload.n > c->conf.payload_max_bytes) {
 		if (ch->ack)
 			ds_reply(c, ch->socket, ref, m, "error",
@@ -231,13 +254,17 @@ static void broadcast(struct ds_core *c, struct ds_channel *ch, const struct ds_
 		ds_channel_crash(c, ch);
 		return;
 	}
-	fan_out(c, ch, m);
+	fine = fan_out(c, ch, m);
 	if (ch->ack)
 		ds_reply(c, ch->socket, ref, m, "ok", DS_EMPTY);
+	if (!fine)
+		ds_channel_shut(c, ch, TOO_MANY);
 }
 
 void ds_channel_message(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
 {
+	bool json = m->form == DS_PAYLOAD_JSON;
+
 	if (!m->event.p)
 		return;
 	if (ds_str_eq(m->event, DS_STR("broadcast"))) {
@@ -245,11 +272,10 @@ void ds_channel_message(struct ds_core *c, struct ds_channel *ch, const struct d
 	} else if (ds_str_eq(m->event, DS_STR("phx_leave"))) {
 		ds_reply(c, ch->socket, ds_str(ch->push_ref), m, "ok", DS_EMPTY);
 		ds_channel_close(c, ch);
-	} else if (m->form != DS_PAYLOAD_JSON) {
-		return;
-	} else if (ds_str_eq(m->event, DS_STR("presence"))) {
+	} else if (json && ds_str_eq(m->event, DS_STR("presence"))) {
 		ds_presence_event(c, ch, m);
-	} else if (ds_str_eq(m->event, DS_STR("access_token"))) {
-		ds_new_token(c, ch, m->payload);
+	} else if (!json || !ds_str_eq(m->event, DS_STR("access_token")) ||
+		   !ds_new_token(c, ch, m->payload)) {
+		ds_limit_event(c); /* unknown, and not answered; it counts all the same */
 	}
 }

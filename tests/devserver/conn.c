@@ -6,6 +6,7 @@
  */
 #include "conn.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -70,6 +71,45 @@ static void op_close(void *conn, int code)
 	finish(cn, DS_CONN_FLUSH);
 }
 
+static void op_pong(void *conn, struct ds_str payload)
+{
+	struct ds_conn *cn = conn;
+
+	if (cn->state != DS_CONN_OPEN)
+		return;
+	ds_ws_frame(&cn->out, DS_WS_PONG, payload);
+	check_room(cn);
+}
+
+static void op_bye(void *conn, int code)
+{
+	struct ds_conn *cn = conn;
+	struct ds_socket *s = cn->socket;
+
+	op_close(cn, code);
+	/* Its channels end now, not when the TCP connection does. */
+	cn->socket = NULL;
+	ds_core_gone(cn->core, s);
+}
+
+static bool op_read_file(const char *path, struct ds_buf *ret_text, char *ret_error,
+			 size_t error_size)
+{
+	char bytes[4096];
+	FILE *f = fopen(path, "re");
+	bool ok;
+	size_t n;
+
+	while (f && (n = fread(bytes, 1, sizeof(bytes), f)) > 0)
+		ds_buf_add(ret_text, bytes, n);
+	ok = f && !ferror(f);
+	if (!ok)
+		snprintf(ret_error, error_size, "cannot read %s: %s", path, strerror(errno));
+	if (f)
+		fclose(f);
+	return ok;
+}
+
 static void op_half_frame(void *conn, size_t size_bytes)
 {
 	struct ds_conn *cn = conn;
@@ -87,7 +127,10 @@ const struct ds_ops *ds_conn_ops(void)
 {
 	static const struct ds_ops ops = { .send = op_send,
 					   .close = op_close,
-					   .half_frame = op_half_frame };
+					   .pong = op_pong,
+					   .bye = op_bye,
+					   .half_frame = op_half_frame,
+					   .read_file = op_read_file };
 
 	return &ops;
 }
@@ -105,22 +148,16 @@ static void on_ping(void *arg, struct ds_str payload)
 {
 	struct ds_conn *cn = arg;
 
-	if (ds_core_muted(cn->core) || cn->state != DS_CONN_OPEN)
-		return;
-	ds_ws_frame(&cn->out, DS_WS_PONG, payload);
-	check_room(cn);
+	if (cn->state == DS_CONN_OPEN)
+		ds_core_ping(cn->core, cn->socket, payload);
 }
 
 static void on_close(void *arg, int code)
 {
 	struct ds_conn *cn = arg;
-	struct ds_socket *s = cn->socket;
 
-	op_close(cn, code);
-	/* Its channels end now, not when the TCP connection does. */
-	cn->socket = NULL;
-	if (s)
-		ds_core_gone(cn->core, s);
+	if (cn->socket)
+		ds_core_bye(cn->core, cn->socket, code);
 }
 
 static const struct ds_ws_ops ws_ops = { on_message, on_ping, on_close };
@@ -227,11 +264,14 @@ static void fault(struct ds_conn *cn, struct ds_str body)
 	ds_buf_done(&b);
 }
 
-static void status(struct ds_conn *cn)
+static void status(struct ds_conn *cn, bool log)
 {
 	struct ds_buf b = { 0 };
 
-	ds_core_status(cn->core, &b);
+	if (log)
+		ds_core_log(cn->core, &b);
+	else
+		ds_core_status(cn->core, &b);
 	answer(cn, 200, JSON_TYPE, "", ds_buf_view(&b));
 	ds_buf_done(&b);
 }
@@ -262,10 +302,13 @@ static void local_request(struct ds_conn *cn, const struct ds_request *r)
 	if (body < 0) {
 		answer(cn, 413, NULL, "", DS_STR("content-length is missing or too large\n"));
 	} else if (!post && ds_str_eq(r->path, DS_STR("/_devserver/status"))) {
-		status(cn);
+		status(cn, false);
+	} else if (!post && ds_str_eq(r->path, DS_STR("/_devserver/log"))) {
+		status(cn, true);
 	} else if (!post || !ds_str_eq(r->path, DS_STR("/_devserver/fault"))) {
 		answer(cn, 404, NULL, "",
-		       DS_STR("try GET /_devserver/status or POST /_devserver/fault\n"));
+		       DS_STR("try GET /_devserver/status, GET /_devserver/log or "
+			      "POST /_devserver/fault\n"));
 	} else if (cn->in.len - r->head_bytes < (size_t)body) {
 		if (cn->state == DS_CONN_HEAD && ds_http_header(r, "expect", &expect)) {
 			ds_buf_text(&cn->out, "HTTP/1.1 100 Continue\r\n\r\n");

@@ -19,6 +19,7 @@ struct ds_conf ds_conf_default(void)
 		.payload_max_bytes = 3000500,
 		.out_max_bytes = 50000000,
 		.channels_max = 100,
+		.rate_tick_ms = 5000,
 		.presence_max = 5,
 		.presence_window_ms = 30000,
 		.seed = 1,
@@ -35,6 +36,7 @@ struct ds_core *ds_core_new(const struct ds_conf *conf, const struct ds_ops *ops
 	TAILQ_INIT(&c->sockets);
 	TAILQ_INIT(&c->rules);
 	TAILQ_INIT(&c->ghosts);
+	TAILQ_INIT(&c->log);
 	return c;
 }
 
@@ -52,6 +54,9 @@ struct ds_core *ds_core_free(struct ds_core *c)
 	while (!TAILQ_EMPTY(&c->ghosts))
 		ds_presence_ghost_gone(c, TAILQ_FIRST(&c->ghosts)->serial);
 	ds_timers_done(&c->timers);
+	while (!TAILQ_EMPTY(&c->log))
+		ds_log_drop(c);
+	ds_policies_free(c->policies);
 	free(c);
 	return NULL;
 }
@@ -149,6 +154,7 @@ void ds_core_gone(struct ds_core *c, struct ds_socket *s)
 		TAILQ_REMOVE(&s->held, h, link);
 		held_free(h);
 	}
+	ds_limit_gone(c, s);
 	tdelete(s, &c->by_id, by_id);
 	TAILQ_REMOVE(&c->sockets, s, link);
 	c->n_sockets--;
@@ -172,13 +178,12 @@ void ds_core_shutdown(struct ds_core *c)
 		ds_socket_close(c, s, 1012);
 }
 
-struct ds_held *ds_socket_hold(struct ds_socket *s, bool inbound, bool binary, struct ds_str frame,
+struct ds_held *ds_socket_hold(struct ds_socket *s, enum ds_held_kind kind, struct ds_str frame,
 			       bool first)
 {
 	struct ds_held *h = ds_alloc(sizeof(*h));
 
-	h->inbound = inbound;
-	h->binary = binary;
+	h->kind = kind;
 	ds_buf_str(&h->frame, frame);
 	s->held_bytes += frame.n + sizeof(*h);
 	if (first)
@@ -189,21 +194,21 @@ struct ds_held *ds_socket_hold(struct ds_socket *s, bool inbound, bool binary, s
 }
 
 /* As the real server's heap limit: a socket that hoards is killed without a close frame. */
-static void hold_or_drop(struct ds_core *c, struct ds_socket *s, bool inbound, bool binary,
-			 struct ds_str frame)
+static void hold_or_drop(struct ds_core *c, struct ds_socket *s, enum ds_held_kind kind,
+			 bool binary, struct ds_str frame)
 {
 	if (s->held_bytes + frame.n > c->conf.out_max_bytes)
 		ds_socket_close(c, s, 0);
 	else
-		ds_socket_hold(s, inbound, binary, frame, false);
+		ds_socket_hold(s, kind, frame, false)->binary = binary;
 }
 
 void ds_socket_send(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_str frame)
 {
 	if (s->closing || c->muted)
 		return;
-	if (s->stuck) {
-		hold_or_drop(c, s, false, binary, frame);
+	if (s->stuck || (s->queueing && !TAILQ_EMPTY(&s->held))) {
+		hold_or_drop(c, s, DS_HELD_OUT, binary, frame);
 		return;
 	}
 	s->n_sent++;
@@ -244,12 +249,12 @@ void ds_reply(struct ds_core *c, struct ds_socket *s, struct ds_str join_ref,
 }
 
 void ds_reply_reason(struct ds_core *c, struct ds_socket *s, struct ds_str join_ref,
-		     const struct ds_msg *m, const char *reason)
+		     const struct ds_msg *m, struct ds_str reason)
 {
 	struct ds_buf b = { 0 };
 
 	ds_buf_text(&b, "{\"reason\":");
-	ds_buf_json(&b, ds_str(reason));
+	ds_buf_json(&b, reason);
 	ds_buf_byte(&b, '}');
 	ds_reply(c, s, join_ref, m, "error", ds_buf_view(&b));
 	ds_buf_done(&b);
@@ -287,12 +292,16 @@ static void on_message(struct ds_core *c, struct ds_socket *s, const struct ds_m
 		if (is(m->event, "phx_leave"))
 			ds_reply(c, s, m->join_ref, m, "ok", DS_EMPTY);
 		else
-			ds_reply_reason(c, s, DS_NULL, m, "unmatched topic");
+			ds_reply_reason(c, s, DS_NULL, m, DS_STR("unmatched topic"));
 		return;
 	}
 	if ((c->conf.strict_refs || is(m->event, "phx_leave")) && !ref_fits(ch, m))
 		return;
+	/* A channel of the real server is a process of its own: its answers come behind what waits
+	 * for the socket already. */
+	s->queueing = s->draining;
 	ds_channel_message(c, ch, m);
+	s->queueing = false;
 }
 
 /* A test wants this join to take its time: the socket stands still, then the join is done. */
@@ -300,12 +309,15 @@ static bool delay_join(struct ds_core *c, struct ds_socket *s, const struct ds_m
 		       struct ds_str frame)
 {
 	struct ds_rule_hit hit;
+	struct ds_held *h;
 
 	if (!is(m->event, "phx_join") ||
 	    !ds_rules_use(&c->rules, DS_RULE_DELAY_JOIN, m->topic, m->event, &hit))
 		return false;
 	free(hit.text);
-	ds_socket_hold(s, true, binary, frame, true)->no_delay = true;
+	h = ds_socket_hold(s, DS_HELD_IN, frame, true);
+	h->binary = binary;
+	h->no_delay = true;
 	ds_socket_stick(c, s, hit.ms);
 	return true;
 }
@@ -329,9 +341,27 @@ void ds_core_frame(struct ds_core *c, struct ds_socket *s, bool binary, struct d
 	if (s->closing || c->muted)
 		return;
 	if (s->stuck)
-		hold_or_drop(c, s, true, binary, frame);
+		hold_or_drop(c, s, DS_HELD_IN, binary, frame);
 	else
 		work(c, s, binary, frame, false);
+}
+
+void ds_core_ping(struct ds_core *c, struct ds_socket *s, struct ds_str payload)
+{
+	if (s->closing || c->muted)
+		return;
+	if (s->stuck)
+		hold_or_drop(c, s, DS_HELD_PING, false, payload);
+	else
+		c->ops.pong(s->conn, payload);
+}
+
+void ds_core_bye(struct ds_core *c, struct ds_socket *s, int code)
+{
+	if (s->stuck && !s->closing)
+		ds_socket_hold(s, DS_HELD_BYE, DS_STR(""), false)->code = code;
+	else
+		c->ops.bye(s->conn, code);
 }
 
 void ds_core_alive(struct ds_core *c, struct ds_socket *s)
@@ -339,20 +369,47 @@ void ds_core_alive(struct ds_core *c, struct ds_socket *s)
 	s->heard_ms = c->mono_ms;
 }
 
+/* After DS_HELD_BYE the socket is gone. */
+static void release(struct ds_core *c, struct ds_socket *s, const struct ds_held *h)
+{
+	struct ds_str frame = ds_buf_view(&h->frame);
+
+	switch (h->kind) {
+	case DS_HELD_IN:
+		if (!c->muted)
+			work(c, s, h->binary, frame, h->no_delay);
+		break;
+	case DS_HELD_PING:
+		ds_core_ping(c, s, frame);
+		break;
+	case DS_HELD_OUT:
+		ds_socket_send(c, s, h->binary, frame);
+		break;
+	case DS_HELD_CLOSE:
+		ds_socket_close(c, s, h->code);
+		break;
+	case DS_HELD_BYE:
+		c->ops.bye(s->conn, h->code);
+		break;
+	}
+}
+
 static void unstick(struct ds_core *c, struct ds_socket *s)
 {
 	struct ds_held *h;
+	bool bye = false;
 
 	s->stuck = false;
-	while (!s->stuck && !s->closing && (h = TAILQ_FIRST(&s->held)) != NULL) {
+	s->draining = true;
+	while (!bye && !s->stuck && !s->closing && (h = TAILQ_FIRST(&s->held)) != NULL) {
 		TAILQ_REMOVE(&s->held, h, link);
 		s->held_bytes -= h->frame.len + sizeof(*h);
-		if (!h->inbound)
-			ds_socket_send(c, s, h->binary, ds_buf_view(&h->frame));
-		else if (!c->muted)
-			work(c, s, h->binary, ds_buf_view(&h->frame), h->no_delay);
+		bye = h->kind == DS_HELD_BYE;
+		release(c, s, h);
 		held_free(h);
 	}
+	if (!bye)
+		s->draining = false;
 }
 
 static void fire(struct ds_core *c, struct ds_timer *t)
@@ -368,6 +425,9 @@ static void fire(struct ds_core *c, struct ds_timer *t)
 	case DS_TIMER_LEAVE:
 		break;
 	case DS_TIMER_IDLE:
+		/* A socket that is stuck hears nothing, not even how late it is. */
+		if (s->stuck)
+			s->heard_ms = c->mono_ms;
 		if (c->mono_ms - s->heard_ms >= c->conf.idle_ms)
 			ds_socket_close(c, s, 1000);
 		else

@@ -25,7 +25,13 @@ struct ds_conf {
 	size_t out_max_bytes;     /* unsent bytes of one socket; beyond it its TCP is dropped */
 	int64_t pg_subscribe_delay_ms; /* from a join to the subscription of its bindings */
 	bool private_only;             /* refuse public joins */
+	const char *policies;          /* file of rules for ops.read_file(), or NULL */
 	unsigned channels_max;         /* of one socket */
+	unsigned users_max;            /* sockets that have joined; this and the next: 0 for any */
+	unsigned joins_max;            /* a second, of all sockets */
+	unsigned events_max;           /* broadcasts sent and received, a second */
+	unsigned presences_max;        /* presence messages, a second */
+	int64_t rate_tick_ms;          /* from sample to sample of these three */
 	unsigned presence_max;         /* presence calls of one channel ... */
 	int64_t presence_window_ms;    /* ... in so long */
 	uint64_t seed;                 /* of phx_ref and presence keys */
@@ -63,6 +69,10 @@ struct ds_ops {
 	void (*send)(void *conn, bool binary, struct ds_str frame);
 	/* Close with this code after what is queued; 0 drops the TCP connection at once. */
 	void (*close)(void *conn, int code);
+	/* Answer a ping. */
+	void (*pong)(void *conn, struct ds_str payload);
+	/* It is the turn of the peer's close: answer it, and call ds_core_gone(). */
+	void (*bye)(void *conn, int code);
 	/* Announce a text frame of @size_bytes, send half of it, drop the TCP connection. */
 	void (*half_frame)(void *conn, size_t size_bytes);
 	/*
@@ -73,6 +83,9 @@ struct ds_ops {
 	void (*pg_subscribe)(void *pg, const struct ds_pg_request *request);
 	void (*pg_unsubscribe)(void *pg, uint64_t first);
 	void *pg;
+	/* The text of a file, for conf.policies; false with the reason in @ret_error. */
+	bool (*read_file)(const char *path, struct ds_buf *ret_text, char *ret_error,
+			  size_t error_size);
 };
 
 /** ds_core_new() - the caller frees it; @conf and @ops are copied */
@@ -116,7 +129,15 @@ struct ds_socket *ds_core_open(struct ds_core *c, void *conn, struct ds_str vsn,
 void ds_core_frame(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_str frame);
 /** ds_core_alive() - bytes of any sort came */
 void ds_core_alive(struct ds_core *c, struct ds_socket *s);
-/** ds_core_muted() - does the server play dead? Then its pings go unanswered, too */
+/** ds_core_ping() - a ping; ops.pong() answers it, now or when the socket is no longer held up */
+void ds_core_ping(struct ds_core *c, struct ds_socket *s, struct ds_str payload);
+/**
+ * ds_core_bye() - the peer has closed; ops.bye() follows when what came before is done
+ *
+ * @s may be freed when this returns.
+ */
+void ds_core_bye(struct ds_core *c, struct ds_socket *s, int code);
+/** ds_core_muted() - does the server play dead? */
 bool ds_core_muted(const struct ds_core *c);
 /** ds_core_gone() - the connection has ended; @s is freed */
 void ds_core_gone(struct ds_core *c, struct ds_socket *s);
@@ -135,6 +156,18 @@ void ds_core_pg_change(struct ds_core *c, const uint64_t *subs, size_t n, struct
 /** ds_core_pg_lost() - the database has forgotten all subscriptions: requests them again */
 void ds_core_pg_lost(struct ds_core *c);
 
+/**
+ * ds_core_policies() - new rules for private channels; see policy.h
+ * @text: p NULL: none, everybody may do everything
+ *
+ * Return: true, or false with the reason in @ret_error, and all as it was
+ */
+bool ds_core_policies(struct ds_core *c, struct ds_str text, char *ret_error, size_t error_size);
+/** ds_core_reload() - the same from the file that conf.policies names */
+bool ds_core_reload(struct ds_core *c, char *ret_error, size_t error_size);
+
+/** ds_core_log() - appends the JSON of GET /_devserver/log */
+void ds_core_log(struct ds_core *c, struct ds_buf *b);
 /** ds_core_status() - appends the JSON of GET /_devserver/status */
 void ds_core_status(struct ds_core *c, struct ds_buf *b);
 /**

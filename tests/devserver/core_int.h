@@ -9,6 +9,8 @@
 #include "core.h"
 #include "fault.h"
 #include "pg_params.h"
+#include "policy.h"
+#include "rates.h"
 #include "span.h"
 #include "timer.h"
 
@@ -21,17 +23,31 @@ TAILQ_HEAD(ds_channel_list, ds_channel);
 TAILQ_HEAD(ds_socket_list, ds_socket);
 TAILQ_HEAD(ds_held_list, ds_held);
 TAILQ_HEAD(ds_ghost_list, ds_ghost);
+TAILQ_HEAD(ds_log, ds_logged);
 
 struct ds_room {
 	struct ds_str topic_json; /* owned */
 	bool private;
 	struct ds_channel_list members;
 	struct ds_ghost_list ghosts;
-	unsigned n_by_vsn[3]; /* indexed by enum ds_vsn */
+};
+
+/* What a token says, whether it is good or not; NULL or empty where it says nothing. Owned. */
+struct ds_claims {
+	char *role;
+	char *sub;
+	struct ds_buf exp_json;
+};
+
+enum ds_tri { DS_UNASKED, DS_YES, DS_NO };
+
+/* Of a private channel, kept until its next token. */
+struct ds_rights {
+	enum ds_tri of[DS_RIGHTS];
 };
 
 struct ds_presence {
-	bool on; /* gets diffs of private rooms */
+	bool on; /* by the join, or by a track that was let pass */
 	bool tracked;
 	struct ds_str key; /* owned */
 	char ref[DS_REF_SIZE];
@@ -87,7 +103,10 @@ struct ds_channel {
 	bool self;
 	bool ack;
 	bool private;
+	char *name; /* the topic without its head */
 	char *token;
+	struct ds_claims claims; /* of the token */
+	struct ds_rights rights;
 	int64_t exp_ms;
 	unsigned n_bindings;
 	unsigned n_token_events;
@@ -95,12 +114,21 @@ struct ds_channel {
 	struct ds_pg pg;
 };
 
-/* A frame that waits because its socket is stuck in a join. */
+/* What waits because its socket is stuck in a join. */
+enum ds_held_kind {
+	DS_HELD_IN,
+	DS_HELD_PING, /* its payload */
+	DS_HELD_BYE,  /* the peer has closed */
+	DS_HELD_OUT,
+	DS_HELD_CLOSE
+};
+
 struct ds_held {
 	TAILQ_ENTRY(ds_held) link;
-	bool inbound;
+	enum ds_held_kind kind;
 	bool binary;
-	bool no_delay; /* inbound: the wait of this join is over */
+	bool no_delay; /* DS_HELD_IN: the wait of this join is over */
+	int code;      /* DS_HELD_BYE, DS_HELD_CLOSE */
 	struct ds_buf frame;
 };
 
@@ -115,6 +143,9 @@ struct ds_socket {
 	unsigned n_channels;
 	bool closing;
 	bool stuck;
+	bool draining; /* what was held is being worked off ... */
+	bool queueing; /* ... and what a channel says now comes behind it */
+	bool counted;  /* as one of the users */
 	struct ds_held_list held;
 	size_t held_bytes;
 	int64_t heard_ms;
@@ -136,6 +167,11 @@ struct ds_core {
 	struct ds_rules rules;
 	struct ds_ghost_list ghosts;
 	bool muted;
+	struct ds_policies *policies; /* NULL: everybody may do everything */
+	unsigned n_users;
+	struct ds_rate joins, events, presences;
+	struct ds_log log;
+	uint64_t n_log, n_pushes, n_tokens_bad, n_tokens_other, n_joins_refused;
 	uint64_t n_opened, n_refused, n_joins, n_heartbeats, n_received, n_relayed, n_sent;
 	uint64_t n_presence_calls, n_presence_closed, n_rows;
 };
@@ -146,20 +182,75 @@ void ds_socket_send(struct ds_core *c, struct ds_socket *s, bool binary, struct 
 void ds_socket_close(struct ds_core *c, struct ds_socket *s, int code);
 /* The socket does nothing until then; frames wait in the order in which they came. */
 void ds_socket_stick(struct ds_core *c, struct ds_socket *s, int64_t ms);
-struct ds_held *ds_socket_hold(struct ds_socket *s, bool inbound, bool binary, struct ds_str frame,
+struct ds_held *ds_socket_hold(struct ds_socket *s, enum ds_held_kind kind, struct ds_str frame,
 			       bool first);
 uint64_t ds_random(struct ds_core *c);
 /* Answers @m; the rules may swallow or delay it. */
 void ds_reply(struct ds_core *c, struct ds_socket *s, struct ds_str join_ref,
 	      const struct ds_msg *m, const char *status, struct ds_str response);
 void ds_reply_reason(struct ds_core *c, struct ds_socket *s, struct ds_str join_ref,
-		     const struct ds_msg *m, const char *reason);
+		     const struct ds_msg *m, struct ds_str reason);
 
 /* join.c */
 void ds_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m);
-void ds_new_token(struct ds_core *c, struct ds_channel *ch, struct ds_str payload);
+
+/* token.c */
+enum ds_carried { DS_CARRIED_NONE, DS_CARRIED_KEY, DS_CARRIED_JWT, DS_CARRIED_OTHER };
+/* What sort of token is this? NULL: none at all. A bad JWT is one, too. */
+enum ds_carried ds_token_carried(struct ds_core *c, const char *text);
+/* Text of the string member @key, or NULL; the caller frees it. */
+char *ds_member_text(struct ds_str object, const char *key);
+struct ds_claims ds_claims_read(struct ds_str token);
+void ds_claims_done(struct ds_claims *claims);
+/* Appends the token of a join. Return: the one that the join itself carries, or NULL; to be freed.
+ */
+char *ds_token_pick(const struct ds_socket *s, struct ds_str payload, struct ds_buf *token);
+/* Appends why a join with this token is refused; nothing if it is not. */
+void ds_token_refusal(struct ds_core *c, struct ds_str token, int64_t *ret_exp_ms,
+		      struct ds_buf *why);
+/* An access_token event; false if it is none that the real server knows. May end the channel. */
+bool ds_new_token(struct ds_core *c, struct ds_channel *ch, struct ds_str payload);
 void ds_arm_expiry(struct ds_core *c, struct ds_channel *ch);
 void ds_expire(struct ds_core *c, struct ds_channel *ch);
+
+/* rights.c */
+/* Forgets them all and looks up those to read; false if there is none. @name: without its head. */
+bool ds_rights_read(const struct ds_core *c, struct ds_rights *r, bool private,
+		    const struct ds_claims *claims, const char *name, bool presence);
+/* Has a right to read been lost? */
+bool ds_rights_lost(const struct ds_rights *old, const struct ds_rights *now);
+/* Looks it up if nobody has yet. */
+bool ds_rights_ask(const struct ds_core *c, struct ds_channel *ch, enum ds_right right);
+/* What nobody has looked up is not there. */
+bool ds_rights_has(const struct ds_channel *ch, enum ds_right right);
+
+/* limits.c: each says NULL or true if there is nothing against it */
+const char *ds_limit_upgrade(struct ds_core *c);
+const char *ds_limit_join(struct ds_core *c, const struct ds_socket *s);
+void ds_limit_joined(struct ds_core *c, struct ds_socket *s);
+void ds_limit_gone(struct ds_core *c, struct ds_socket *s);
+/* One message sent, or received by one channel; false: there are too many. */
+bool ds_limit_event(struct ds_core *c);
+/* One presence_state or track; false: there are too many. */
+bool ds_limit_presence(struct ds_core *c);
+/* So many presence_diff were sent. */
+void ds_limit_diffs(struct ds_core *c, unsigned n);
+void ds_limit_status(struct ds_core *c, struct ds_buf *b);
+
+/* log.c */
+struct ds_log_entry {
+	bool push; /* an access_token event, otherwise a join */
+	struct ds_str topic_json;
+	bool private;
+	enum ds_carried carried;
+	struct ds_str token; /* the one that counts */
+	struct ds_str outcome;
+};
+void ds_log_add(struct ds_core *c, const struct ds_socket *s, struct ds_log_entry e);
+/* Drops the oldest entry. */
+void ds_log_drop(struct ds_core *c);
+/* ,"role":..,"sub":..,"exp":.. */
+void ds_claims_json(struct ds_buf *b, const struct ds_claims *claims);
 
 /* channel.c */
 struct ds_channel *ds_channel_by_topic(struct ds_socket *s, struct ds_str topic_json);
@@ -203,8 +294,9 @@ void ds_presence_init(struct ds_core *c, struct ds_channel *ch, struct ds_str co
 void ds_presence_done(struct ds_presence *p);
 /* The entries of @room by key, then by age; the caller frees the array. */
 struct ds_entry *ds_presence_entries(const struct ds_room *room, size_t *ret_n);
-/* After the reply to the join: the state, unless it is not wanted, denied or held up by a rule. */
-void ds_presence_joined(struct ds_core *c, struct ds_channel *ch);
+/* After the reply to the join: the state, unless it is not wanted, denied or held up by a rule.
+ * Return: false if the channel has ended over it. */
+bool ds_presence_joined(struct ds_core *c, struct ds_channel *ch);
 /* presence_state with this payload; if it is empty, as things are now. */
 void ds_presence_state(struct ds_core *c, struct ds_channel *ch, struct ds_str payload);
 void ds_presence_event(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m);

@@ -386,6 +386,7 @@ static const struct {
 	{ "close", op_close },
 	{ "delay_reply", op_delay_reply },
 	{ "deny_presence", op_deny_presence },
+	{ "disconnect", ds_op_disconnect },
 	{ "drop_ack", op_drop_ack },
 	{ "drop_reply", op_drop_reply },
 	{ "half_frame", op_half_frame },
@@ -395,6 +396,7 @@ static const struct {
 	{ "no_presence_state", op_no_presence_state },
 	{ "phx_close", op_channels },
 	{ "phx_error", op_channels },
+	{ "policies", ds_op_policies },
 	{ "postgres_again", ds_op_postgres_channels },
 	{ "postgres_delay", ds_op_postgres_delay },
 	{ "postgres_error", ds_op_postgres_error },
@@ -414,12 +416,12 @@ static const struct {
 static bool members_known(struct ds_order *o)
 {
 	static const char *const known[] = {
-		"base64",     "bytes",       "close",   "code",      "columns", "commit_timestamp",
-		"count",      "errors",      "event",   "extension", "message", "ms",
-		"old_record", "op",          "payload", "prefix",    "read",    "reason",
-		"record",     "retry_after", "schema",  "sockets",   "stale",   "stall",
-		"status",     "table",       "text",    "times",     "topic",   "type",
-		"write"
+		"base64",     "bytes",  "close",       "code",      "columns", "commit_timestamp",
+		"count",      "errors", "event",       "extension", "message", "ms",
+		"old_record", "op",     "payload",     "prefix",    "read",    "reason",
+		"record",     "reload", "retry_after", "schema",    "sockets", "stale",
+		"stall",      "status", "table",       "text",      "times",   "topic",
+		"type",       "write"
 	};
 	const char *key;
 	json_t *v;

@@ -26,6 +26,10 @@ bool ds_order_rule(struct ds_order *o, enum ds_rule_op op, int64_t count);
 /* Is this one of the order's "sockets"? */
 bool ds_order_chosen(struct ds_order *o, const struct ds_socket *s);
 
+/* fault_tenant.c */
+bool ds_op_disconnect(struct ds_order *o);
+bool ds_op_policies(struct ds_order *o);
+
 /* fault_postgres.c */
 bool ds_op_postgres_channels(struct ds_order *o);
 bool ds_op_postgres_delay(struct ds_order *o);

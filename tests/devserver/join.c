@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* phx_join, its checks and its options; the token of a channel and its end. */
+/* phx_join, its checks and its options. */
 #include "core_int.h"
 
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
-
-#include "jwt.h"
-
-#define RECONFIRM_MS 300000 /* as often as the real server looks at a channel's token */
 
 struct join {
 	struct ds_str sub; /* the topic without its head */
@@ -17,26 +12,18 @@ struct join {
 	struct ds_str broadcast;
 	struct ds_str presence;
 	bool private;
-	struct ds_buf token;
+	char *name;          /* @sub, ended by a NUL */
+	struct ds_buf token; /* the one that counts */
+	char *carried;       /* the one that came with the join, or NULL */
+	struct ds_claims claims;
+	struct ds_rights rights;
+	bool presence_on;
 	int64_t exp_ms;
 	struct ds_buf wanted;   /* JSON array of the bindings as they came */
 	struct ds_buf bindings; /* ... as the reply has them */
 	unsigned n_bindings;
-	char reason[400]; /* why it fails; empty: it does not */
+	struct ds_buf reason; /* why it fails; empty: it does not */
 };
-
-/* Text of the string member @key, or NULL; the caller frees it. */
-static char *member_text(struct ds_str object, const char *key)
-{
-	struct ds_buf b = { 0 };
-	struct ds_str v;
-
-	if (!ds_json_get(object, key, &v) || ds_json_kind(v) != DS_JSON_STRING)
-		return NULL;
-	ds_json_text(v, &b);
-	ds_buf_byte(&b, 0);
-	return b.data;
-}
 
 static bool member_bool(struct ds_str object, const char *key)
 {
@@ -46,7 +33,7 @@ static bool member_bool(struct ds_str object, const char *key)
 
 	if (!ds_json_get(object, key, &v))
 		return false;
-	text = member_text(object, key);
+	text = ds_member_text(object, key);
 	yes = ds_json_kind(v) == DS_JSON_TRUE || (text && strcasecmp(text, "true") == 0);
 	free(text);
 	return yes;
@@ -59,52 +46,6 @@ static struct ds_str member_object(struct ds_str object, const char *key)
 	if (ds_json_get(object, key, &v) && ds_json_kind(v) == DS_JSON_OBJECT)
 		return v;
 	return DS_EMPTY;
-}
-
-/* The join's own token, unless it is none or a publishable key: then the socket's. */
-static void pick_token(const struct ds_socket *s, struct ds_str payload, struct ds_buf *b)
-{
-	char *text = member_text(payload, "user_token");
-
-	if (!text)
-		text = member_text(payload, "access_token");
-	if (text && strncmp(text, "sb_", 3) != 0)
-		ds_buf_text(b, text);
-	else
-		ds_buf_str(b, ds_json_trim(ds_str(s->apikey)));
-	free(text);
-}
-
-static void token_reason(struct ds_core *c, struct join *j)
-{
-	const char *why = "";
-
-	switch (ds_jwt_check(ds_buf_view(&j->token), c->conf.jwt_secret, c->wall_ms, &j->exp_ms)) {
-	case DS_JWT_OK:
-		return;
-	case DS_JWT_MALFORMED:
-		why = "MalformedJWT: The token provided is not a valid JWT";
-		break;
-	case DS_JWT_SIGNER:
-		why = "JwtSignerError: Failed to generate JWT signer, check your JWT secret or "
-		      "JWKS configuration";
-		break;
-	case DS_JWT_SIGNATURE:
-		why = "JwtSignatureError: Failed to validate JWT signature";
-		break;
-	case DS_JWT_EXP_TYPE:
-		why = "Unknown Error on Channel";
-		break;
-	case DS_JWT_CLAIMS:
-		why = "InvalidJWTToken: Fields `role` and `exp` are required in JWT";
-		break;
-	case DS_JWT_EXPIRED:
-		snprintf(j->reason, sizeof(j->reason),
-			 "InvalidJWTToken: Token has expired %lld seconds ago",
-			 (long long)((c->wall_ms - j->exp_ms) / 1000));
-		return;
-	}
-	snprintf(j->reason, sizeof(j->reason), "%s", why);
 }
 
 /* The real server's ids are a hash of the binding: equal bindings have equal ids, and the order of
@@ -204,8 +145,10 @@ static void replay_reason(struct join *j)
 	else if (!ds_json_get(replay, "since", &v) || !is_integer(v) ||
 		 (ds_json_get(replay, "limit", &v) && !is_integer(v)))
 		why = "Replay params are not valid";
-	if (why)
-		snprintf(j->reason, sizeof(j->reason), "UnableToReplayMessages: %s", why);
+	if (why) {
+		ds_buf_text(&j->reason, "UnableToReplayMessages: ");
+		ds_buf_text(&j->reason, why);
+	}
 }
 
 static void payload_reason(struct join *j, const struct ds_msg *m)
@@ -216,134 +159,86 @@ static void payload_reason(struct join *j, const struct ds_msg *m)
 		shown = DS_STR("{:binary, <<>>}");
 	else if (ds_json_kind(shown) == DS_JSON_NULL)
 		shown = DS_STR("nil");
-	snprintf(j->reason, sizeof(j->reason),
-		 "UnknownErrorOnChannel: expected params to be a :map, got: `%.*s`",
-		 (int)(shown.n < 200 ? shown.n : 200), shown.p);
+	ds_buf_text(&j->reason, "UnknownErrorOnChannel: expected params to be a :map, got: `");
+	ds_buf_str(&j->reason, shown);
+	ds_buf_byte(&j->reason, '`');
+}
+
+static void unauthorized(struct join *j)
+{
+	ds_buf_text(&j->reason,
+		    "Unauthorized: You do not have permissions to read from this Channel topic: ");
+	ds_buf_text(&j->reason, j->name);
+}
+
+/* What the join wants, be it right or wrong; of a payload that is no object, nothing. */
+static void read_options(const struct ds_socket *s, const struct ds_msg *m, struct join *j)
+{
+	j->config = DS_EMPTY;
+	if (m->form != DS_PAYLOAD_JSON || ds_json_kind(m->payload) != DS_JSON_OBJECT)
+		return;
+	j->carried = ds_token_pick(s, m->payload, &j->token);
+	j->has_config = ds_json_get(m->payload, "config", &j->config);
+	if (ds_json_kind(j->config) == DS_JSON_NULL)
+		j->config = DS_EMPTY;
+	j->broadcast = member_object(j->config, "broadcast");
+	j->presence = member_object(j->config, "presence");
+	j->presence_on = member_bool(j->presence, "enabled");
+	j->private = member_bool(j->config, "private");
+}
+
+/* The token, and what the policies let it read. */
+static void authorize(struct ds_core *c, struct join *j)
+{
+	struct ds_str replay;
+
+	ds_token_refusal(c, ds_buf_view(&j->token), &j->exp_ms, &j->reason);
+	if (j->reason.len)
+		return;
+	j->claims = ds_claims_read(ds_buf_view(&j->token));
+	if (!ds_rights_read(c, &j->rights, j->private, &j->claims, j->name, j->presence_on) ||
+	    (j->private && j->rights.of[DS_READ] == DS_NO &&
+	     ds_json_get(j->broadcast, "replay", &replay)))
+		unauthorized(j);
 }
 
 /* Fills @j, in the real server's order; stops at the first thing that is wrong. */
 static void examine(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m, struct join *j)
 {
 	struct ds_rule_hit hit;
+	const char *limit;
 
 	if (ds_rules_use(&c->rules, DS_RULE_REFUSE_JOIN, m->topic, m->event, &hit)) {
-		snprintf(j->reason, sizeof(j->reason), "%s",
-			 hit.text ? hit.text : "Unknown Error on Channel");
+		ds_buf_text(&j->reason, hit.text ? hit.text : "Unknown Error on Channel");
 		free(hit.text);
+		return;
+	}
+	if (j->sub.n == 0) {
+		ds_buf_text(&j->reason, "TopicNameRequired: You must provide a topic name");
 		return;
 	}
 	if (m->form != DS_PAYLOAD_JSON || ds_json_kind(m->payload) != DS_JSON_OBJECT) {
 		payload_reason(j, m);
 		return;
 	}
-	if (j->sub.n == 0) {
-		snprintf(j->reason, sizeof(j->reason), "%s",
-			 "TopicNameRequired: You must provide a topic name");
-		return;
-	}
-	j->config = DS_EMPTY;
-	j->has_config = ds_json_get(m->payload, "config", &j->config);
-	if (ds_json_kind(j->config) == DS_JSON_NULL)
-		j->config = DS_EMPTY;
 	if (ds_json_kind(j->config) != DS_JSON_OBJECT) {
-		snprintf(j->reason, sizeof(j->reason), "%s",
-			 "UnknownErrorOnChannel: no function clause matching in Access.get/3");
+		ds_buf_text(&j->reason,
+			    "UnknownErrorOnChannel: no function clause matching in Access.get/3");
 		return;
 	}
-	j->broadcast = member_object(j->config, "broadcast");
-	j->presence = member_object(j->config, "presence");
-	j->private = member_bool(j->config, "private");
 	if (c->conf.private_only && !j->private) {
-		snprintf(j->reason, sizeof(j->reason), "%s",
-			 "PrivateOnly: This project only allows private channels");
+		ds_buf_text(&j->reason, "PrivateOnly: This project only allows private channels");
 		return;
 	}
-	if (s->n_channels >= c->conf.channels_max) {
-		snprintf(j->reason, sizeof(j->reason), "%s",
-			 "ChannelRateLimitReached: Too many channels");
-		return;
-	}
-	pick_token(s, m->payload, &j->token);
-	token_reason(c, j);
-	if (!j->reason[0])
-		replay_reason(j);
-	if (!j->reason[0])
-		collect_bindings(j);
-}
-
-void ds_arm_expiry(struct ds_core *c, struct ds_channel *ch)
-{
-	struct ds_timer t = { .kind = DS_TIMER_EXPIRY, .socket_id = ch->socket->id };
-	int64_t left = ch->exp_ms - c->wall_ms;
-
-	t.serial = ch->serial;
-	t.due_ms = c->mono_ms + (left < RECONFIRM_MS ? left : RECONFIRM_MS);
-	ds_timers_add(&c->timers, t);
-}
-
-static void expired(struct ds_core *c, struct ds_channel *ch, int64_t exp_ms)
-{
-	char text[80];
-
-	snprintf(text, sizeof(text), "Token has expired %lld seconds ago",
-		 (long long)((c->wall_ms - exp_ms) / 1000));
-	ds_channel_shut(c, ch, text);
-}
-
-void ds_expire(struct ds_core *c, struct ds_channel *ch)
-{
-	if (c->wall_ms >= ch->exp_ms)
-		expired(c, ch, ch->exp_ms);
+	limit = ds_limit_join(c, s);
+	if (limit)
+		ds_buf_text(&j->reason, limit);
 	else
-		ds_arm_expiry(c, ch);
-}
-
-void ds_new_token(struct ds_core *c, struct ds_channel *ch, struct ds_str payload)
-{
-	struct ds_timer t = { .kind = DS_TIMER_SUBSCRIBE, .socket_id = ch->socket->id };
-	char *text = member_text(payload, "access_token");
-	const char *why = NULL;
-	int64_t exp_ms = 0;
-
-	ch->n_token_events++;
-	ch->socket->n_token_events++;
-	if (!text || strncmp(text, "sb_", 3) == 0 || strcmp(text, ch->token) == 0) {
-		free(text);
-		return;
-	}
-	switch (ds_jwt_check(ds_str(text), c->conf.jwt_secret, c->wall_ms, &exp_ms)) {
-	case DS_JWT_OK:
-		free(ch->token);
-		ch->token = text;
-		ch->exp_ms = exp_ms;
-		ds_arm_expiry(c, ch);
-		t.serial = ch->serial;
-		t.due_ms = c->mono_ms + c->conf.resubscribe_ms;
-		if (ch->n_bindings)
-			ds_timers_add(&c->timers, t);
-		return;
-	case DS_JWT_EXPIRED:
-		expired(c, ch, exp_ms);
-		break;
-	case DS_JWT_MALFORMED:
-		why = "The token provided is not a valid JWT";
-		break;
-	case DS_JWT_SIGNER:
-		why = ":error_generating_signer";
-		break;
-	case DS_JWT_SIGNATURE:
-		why = ":signature_error";
-		break;
-	case DS_JWT_EXP_TYPE:
-		why = ":expiration_error";
-		break;
-	case DS_JWT_CLAIMS:
-		why = "Fields `role` and `exp` are required in JWT";
-		break;
-	}
-	free(text);
-	if (why)
-		ds_channel_shut(c, ch, why);
+		authorize(c, j);
+	if (!j->reason.len)
+		replay_reason(j);
+	if (!j->reason.len)
+		collect_bindings(j);
 }
 
 /* phx_close of the channel that a join of the same topic has replaced. */
@@ -358,6 +253,18 @@ static void push_old_close(struct ds_core *c, struct ds_socket *s, const struct 
 	ds_buf_done(&b);
 }
 
+/* After these the real server closes the socket, too. */
+static bool closes(struct ds_str reason)
+{
+	static const char *const codes[] = { "ClientJoinRateLimitReached", "TenantNotFound" };
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+		if (reason.n >= strlen(codes[i]) &&
+		    memcmp(reason.p, codes[i], strlen(codes[i])) == 0)
+			return true;
+	return false;
+}
+
 static void refuse(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m,
 		   const struct join *j, const char *old_ref)
 {
@@ -369,9 +276,15 @@ static void refuse(struct ds_core *c, struct ds_socket *s, const struct ds_msg *
 	TAILQ_CONCAT(&waiting, &s->held, link);
 	if (c->conf.join_error_delay_ms > 0)
 		ds_socket_stick(c, s, c->conf.join_error_delay_ms);
-	ds_reply_reason(c, s, m->join_ref, m, j->reason);
+	ds_reply_reason(c, s, m->join_ref, m, ds_buf_view(&j->reason));
 	if (old_ref)
 		push_old_close(c, s, m, old_ref);
+	if (closes(ds_buf_view(&j->reason))) {
+		if (s->stuck)
+			ds_socket_hold(s, DS_HELD_CLOSE, DS_STR(""), false)->code = 1001;
+		else
+			ds_socket_close(c, s, 1001);
+	}
 	TAILQ_CONCAT(&s->held, &waiting, link);
 }
 
@@ -385,14 +298,43 @@ static struct ds_channel *establish(struct ds_core *c, struct ds_socket *s, cons
 	ch->push_ref = ds_str_dup(has_ref ? m->join_ref : m->ref);
 	ch->self = member_bool(j->broadcast, "self");
 	ch->ack = member_bool(j->broadcast, "ack");
+	ch->name = j->name;
 	ch->token = ds_str_dup(ds_buf_view(&j->token));
+	ch->claims = j->claims;
+	ch->rights = j->rights;
 	ch->exp_ms = j->exp_ms;
 	ch->n_bindings = j->n_bindings;
 	ds_pg_init(c, ch, ds_buf_view(&j->wanted), ds_buf_view(&j->bindings), !j->has_config);
 	ds_presence_init(c, ch, j->presence);
-	ch->presence.on = member_bool(j->presence, "enabled");
+	ch->presence.on = j->presence_on;
+	j->name = NULL;
+	j->claims = (struct ds_claims){ 0 };
 	ds_arm_expiry(c, ch);
+	ds_limit_joined(c, s);
 	return ch;
+}
+
+static void log_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m,
+		     const struct join *j)
+{
+	ds_log_add(c, s,
+		   (struct ds_log_entry){ .topic_json = m->topic_json,
+					  .private = j->private,
+					  .carried = ds_token_carried(c, j->carried),
+					  .token = ds_buf_view(&j->token),
+					  .outcome = j->reason.len ? ds_buf_view(&j->reason)
+								   : DS_STR("ok") });
+}
+
+static void join_done(struct join *j)
+{
+	free(j->name);
+	free(j->carried);
+	ds_claims_done(&j->claims);
+	ds_buf_done(&j->token);
+	ds_buf_done(&j->wanted);
+	ds_buf_done(&j->bindings);
+	ds_buf_done(&j->reason);
 }
 
 void ds_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m)
@@ -404,14 +346,17 @@ void ds_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m)
 	char *old_ref = NULL;
 
 	j.sub = (struct ds_str){ m->topic.p + head, m->topic.n - head };
+	j.name = ds_str_dup(j.sub);
 	s->n_joins++;
 	c->n_joins++;
 	if (ch) {
 		old_ref = ds_str_dup(ds_str(ch->join_ref));
 		ds_channel_end(c, ch);
 	}
+	read_options(s, m, &j);
 	examine(c, s, m, &j);
-	if (j.reason[0]) {
+	log_join(c, s, m, &j);
+	if (j.reason.len) {
 		refuse(c, s, m, &j, old_ref);
 	} else {
 		ch = establish(c, s, m, &j);
@@ -421,12 +366,10 @@ void ds_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m)
 		ds_reply(c, s, m->join_ref, m, "ok", ds_buf_view(&response));
 		if (old_ref)
 			push_old_close(c, s, m, old_ref);
-		ds_presence_joined(c, ch);
-		ds_pg_joined(c, ch, m);
+		if (ds_presence_joined(c, ch))
+			ds_pg_joined(c, ch, m);
 	}
 	free(old_ref);
 	ds_buf_done(&response);
-	ds_buf_done(&j.token);
-	ds_buf_done(&j.wanted);
-	ds_buf_done(&j.bindings);
+	join_done(&j);
 }

@@ -31,7 +31,9 @@ static const char help[] =
 	"  --join-error-delay-ms N     pause of the whole socket before a refused join is [0]\n"
 	"  --idle-ms N                 close 1000 after N ms of silence [60000]\n"
 	"  --resubscribe-ms N          pause from a new token to the next system message [1000]\n"
+	"  --faithful-delays           pause as the real server: upgrades 2000, joins 5000\n"
 	"  --private-only              refuse joins of public channels\n"
+	"  --policies FILE             rules for private channels [everybody may do all]\n"
 	"  --postgres CONNINFO         serve the row changes of this database [none]\n"
 	"  --pg-delay-ms N             hold each row back for so long [0]\n"
 	"  --pg-subscribe-delay-ms N   pause from a join to its subscription [0]\n"
@@ -39,6 +41,11 @@ static const char help[] =
 	"  --max-payload-bytes N       size of one broadcast or presence state [3000500]\n"
 	"  --max-out-bytes N           unsent bytes of a socket before it is dropped [50000000]\n"
 	"  --max-channels N            joined topics of a socket [100]\n"
+	"  --max-users N               sockets that have joined, 0 for any [0]\n"
+	"  --max-joins-per-second N    averages of all sockets, 0 for any [0]\n"
+	"  --max-events-per-second N   ... of broadcasts sent and received [0]\n"
+	"  --max-presence-per-second N ... of presence messages [0]\n"
+	"  --rate-tick-ms N            how often these averages are looked at [5000]\n"
 	"  --presence-calls N          presence calls of a channel in one window [5]\n"
 	"  --presence-window-ms N      [30000]\n"
 	"  --seed N                    of presence refs and keys [random]\n"
@@ -58,6 +65,12 @@ enum {
 	OPT_IDLE,
 	OPT_RESUBSCRIBE,
 	OPT_PRIVATE,
+	OPT_FAITHFUL,
+	OPT_POLICIES,
+	OPT_USERS,
+	OPT_JOINS,
+	OPT_EVENTS,
+	OPT_PRESENCES,
 	OPT_POSTGRES,
 	OPT_PG_DELAY,
 	OPT_PG_SUBSCRIBE,
@@ -66,6 +79,7 @@ enum {
 	OPT_OUT,
 	OPT_CHANNELS,
 	OPT_CALLS,
+	OPT_TICK,
 	OPT_WINDOW,
 	OPT_SEED,
 	OPT_HELP,
@@ -86,6 +100,13 @@ static const struct option options[] = {
 	{ "idle-ms", required_argument, NULL, OPT_IDLE },
 	{ "resubscribe-ms", required_argument, NULL, OPT_RESUBSCRIBE },
 	{ "private-only", no_argument, NULL, OPT_PRIVATE },
+	{ "faithful-delays", no_argument, NULL, OPT_FAITHFUL },
+	{ "policies", required_argument, NULL, OPT_POLICIES },
+	{ "max-users", required_argument, NULL, OPT_USERS },
+	{ "max-joins-per-second", required_argument, NULL, OPT_JOINS },
+	{ "max-events-per-second", required_argument, NULL, OPT_EVENTS },
+	{ "max-presence-per-second", required_argument, NULL, OPT_PRESENCES },
+	{ "rate-tick-ms", required_argument, NULL, OPT_TICK },
 	{ "postgres", required_argument, NULL, OPT_POSTGRES },
 	{ "pg-delay-ms", required_argument, NULL, OPT_PG_DELAY },
 	{ "pg-subscribe-delay-ms", required_argument, NULL, OPT_PG_SUBSCRIBE },
@@ -107,6 +128,7 @@ struct args {
 	struct ds_pgsql_conf pg;
 	char host[INET_ADDRSTRLEN];
 	const char *role;
+	bool faithful;
 	int64_t exp_s;
 };
 
@@ -190,6 +212,21 @@ static void set_number(struct args *a, int opt, const char *name, const char *te
 	case OPT_OUT:
 		a->conf.out_max_bytes = (size_t)n;
 		break;
+	case OPT_USERS:
+		a->conf.users_max = (unsigned)n;
+		break;
+	case OPT_JOINS:
+		a->conf.joins_max = (unsigned)n;
+		break;
+	case OPT_EVENTS:
+		a->conf.events_max = (unsigned)n;
+		break;
+	case OPT_PRESENCES:
+		a->conf.presences_max = (unsigned)n;
+		break;
+	case OPT_TICK:
+		a->conf.rate_tick_ms = n;
+		break;
 	case OPT_CHANNELS:
 		a->conf.channels_max = (unsigned)n;
 		break;
@@ -232,6 +269,12 @@ static void set(struct args *a, int opt, const char *name)
 	case OPT_PRIVATE:
 		a->conf.private_only = true;
 		break;
+	case OPT_FAITHFUL:
+		a->faithful = true;
+		break;
+	case OPT_POLICIES:
+		a->conf.policies = optarg;
+		break;
 	case OPT_POSTGRES:
 		a->pg.conninfo = optarg;
 		break;
@@ -261,6 +304,11 @@ static void parse(struct args *a, int argc, char **argv)
 	}
 	if (optind < argc)
 		usage("unexpected \"%s\"", argv[optind]);
+	/* What was asked for in milliseconds counts more. */
+	if (a->faithful && a->conf.connect_error_delay_ms == 0)
+		a->conf.connect_error_delay_ms = 2000;
+	if (a->faithful && a->conf.join_error_delay_ms == 0)
+		a->conf.join_error_delay_ms = 5000;
 	if (!a->conf.jwt_secret || !a->conf.jwt_secret[0])
 		usage("--jwt-secret is missing");
 	if (a->pg.delay_ms && !a->pg.conninfo)

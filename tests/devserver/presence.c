@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Presence: one entry per channel, under the key that its join named. Everybody in a public room
- * hears the differences; in a private one, those who switched presence on.
+ * hears the differences; in a private one, those who switched presence on and may read it.
  */
 #include "core_int.h"
 
@@ -94,6 +94,7 @@ static void send_diff(struct ds_core *c, struct ds_room *room, struct ds_str key
 {
 	struct ds_buf frame[3] = { { 0 } }, payload = { 0 };
 	struct ds_channel *to;
+	unsigned n = 0;
 
 	if (denied(c, room, false))
 		return;
@@ -105,13 +106,15 @@ static void send_diff(struct ds_core *c, struct ds_room *room, struct ds_str key
 	TAILQ_FOREACH(to, &room->members, in_room) {
 		struct ds_buf *b = &frame[to->socket->vsn];
 
-		if (room->private && !to->presence.on)
+		if (!ds_rights_has(to, DS_PRESENCE_READ))
 			continue;
 		if (b->len == 0)
 			ds_phx_push(b, to->socket->vsn, DS_NULL, DS_NULL, to->topic_json,
 				    "presence_diff", ds_buf_view(&payload));
 		ds_socket_send(c, to->socket, false, ds_buf_view(b));
+		n++;
 	}
+	ds_limit_diffs(c, n);
 	ds_buf_done(&frame[DS_VSN_1]);
 	ds_buf_done(&frame[DS_VSN_2]);
 	ds_buf_done(&payload);
@@ -194,24 +197,31 @@ void ds_presence_state(struct ds_core *c, struct ds_channel *ch, struct ds_str p
 	ds_buf_done(&b);
 }
 
-void ds_presence_joined(struct ds_core *c, struct ds_channel *ch)
+#define TOO_MANY "Too many presence messages per second"
+
+bool ds_presence_joined(struct ds_core *c, struct ds_channel *ch)
 {
 	struct ds_timer t = { .kind = DS_TIMER_STATE, .socket_id = ch->socket->id };
 	struct ds_rule_hit hit;
 
-	if (!ch->presence.on || denied(c, ch->room, false))
-		return;
+	if (!ch->presence.on || !ds_rights_has(ch, DS_PRESENCE_READ) || denied(c, ch->room, false))
+		return true;
+	if (!ds_limit_presence(c)) {
+		ds_channel_shut(c, ch, TOO_MANY);
+		return false;
+	}
 	if (!rule_hit(c, DS_RULE_NO_STATE, ch->room, "phx_join", &hit)) {
 		ds_presence_state(c, ch, DS_STR(""));
-		return;
+		return true;
 	}
 	if (hit.ms < 0)
-		return;
+		return true;
 	t.serial = ch->serial;
 	t.due_ms = c->mono_ms + hit.ms;
 	if (hit.stale)
 		add_state(&t.frame, ch->room);
 	ds_timers_add(&c->timers, t);
+	return true;
 }
 
 /*
@@ -271,28 +281,42 @@ static void make_meta(struct ds_core *c, struct ds_presence *p, struct ds_str pa
 	ds_buf_str(&p->payload, payload);
 }
 
+/* The track that switches presence on has the right to read looked up, too. */
+static bool may_track(struct ds_core *c, struct ds_channel *ch)
+{
+	(void)ds_rights_ask(c, ch, DS_PRESENCE_READ);
+	return ds_rights_ask(c, ch, DS_PRESENCE_WRITE) && !denied(c, ch->room, true);
+}
+
 static void track(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
 {
 	struct ds_presence *p = &ch->presence;
 	struct ds_str payload = DS_EMPTY, ref = ds_str(ch->push_ref);
 	struct ds_buf old = { 0 };
+	bool same;
 
-	if (denied(c, ch->room, true)) {
+	if (!may_track(c, ch)) {
 		ds_reply(c, ch->socket, ref, m, "error", DS_EMPTY);
 		return;
 	}
 	if (ds_json_get(m->payload, "payload", &payload) &&
 	    ds_json_kind(payload) != DS_JSON_OBJECT) {
-		ds_reply_reason(c, ch->socket, ref, m, "Presence track payload must be a map");
+		ds_reply_reason(c, ch->socket, ref, m,
+				DS_STR("Presence track payload must be a map"));
 		return;
 	}
 	if (payload.n > c->conf.payload_max_bytes) {
 		ds_channel_shut(c, ch, "Track message size exceeded");
 		return;
 	}
+	same = p->tracked && same_value(payload, ds_buf_view(&p->payload));
+	if (!same && !ds_limit_presence(c)) {
+		ds_channel_shut(c, ch, TOO_MANY);
+		return;
+	}
 	p->on = true;
 	ds_reply(c, ch->socket, ref, m, "ok", DS_EMPTY);
-	if (p->tracked && same_value(payload, ds_buf_view(&p->payload)))
+	if (same)
 		return;
 	if (p->tracked)
 		ds_buf_str(&old, ds_buf_view(&p->meta));

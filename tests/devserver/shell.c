@@ -424,10 +424,11 @@ static void few_fds(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* Return: false if there is to be a database but it is of no use. */
+/* Return: false if there is to be a database, or a file of rules, but it is of no use. */
 static bool start_core(struct shell *sh, const struct ds_pgsql_conf *pg, const struct ds_conf *conf)
 {
 	struct ds_ops ops = *ds_conn_ops();
+	char why[200] = "";
 
 	if (pg->conninfo) {
 		sh->pg = ds_pgsql_new(pg, &ops);
@@ -437,7 +438,12 @@ static bool start_core(struct shell *sh, const struct ds_pgsql_conf *pg, const s
 			sh->watches[i].link = (enum ds_pgsql_link)i;
 	}
 	sh->core = ds_core_new(conf, &ops);
-	return true;
+	if (!conf->policies || ds_core_reload(sh->core, why, sizeof(why)))
+		return true;
+	fprintf(stderr, "rtbridge-devserver: --policies: %s\n", why);
+	sh->core = ds_core_free(sh->core);
+	ds_pgsql_free(sh->pg);
+	return false;
 }
 
 int ds_shell_run(const struct ds_listen *at, const struct ds_pgsql_conf *pg,

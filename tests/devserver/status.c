@@ -10,6 +10,19 @@ static void number(struct ds_buf *b, const char *name, uint64_t value)
 	ds_buf_fmt(b, "\"%s\":%llu,", name, (unsigned long long)value);
 }
 
+/* Of a private channel: null is what has not been looked up yet. */
+static void add_rights(struct ds_buf *b, const struct ds_channel *ch)
+{
+	static const char *const names[DS_RIGHTS] = { "read", "write", "presence_read",
+						      "presence_write" };
+	static const char *const values[] = { "null", "true", "false" };
+
+	ds_buf_text(b, ",\"rights\":{");
+	for (int i = 0; i < DS_RIGHTS && ch->private; i++)
+		ds_buf_fmt(b, "%s\"%s\":%s", i ? "," : "", names[i], values[ch->rights.of[i]]);
+	ds_buf_byte(b, '}');
+}
+
 static void add_channel(struct ds_buf *b, const struct ds_channel *ch)
 {
 	ds_buf_text(b, "{\"topic\":");
@@ -21,13 +34,15 @@ static void add_channel(struct ds_buf *b, const struct ds_channel *ch)
 	ds_buf_fmt(b,
 		   ",\"private\":%s,\"self\":%s,\"ack\":%s,\"presence\":%s,\"tracked\":%s,"
 		   "\"presence_calls\":%u,\"bindings\":%u,\"subscribed\":%s,\"rows\":%llu,"
-		   "\"access_tokens\":%u,\"exp\":%lld}",
+		   "\"access_tokens\":%u",
 		   ch->private ? "true" : "false", ch->self ? "true" : "false",
 		   ch->ack ? "true" : "false", ch->presence.on ? "true" : "false",
 		   ch->presence.tracked ? "true" : "false", ch->presence.n_calls, ch->n_bindings,
 		   ch->pg.state == DS_PG_SUBSCRIBED ? "true" : "false",
-		   (unsigned long long)ch->pg.n_rows, ch->n_token_events,
-		   (long long)(ch->exp_ms / 1000));
+		   (unsigned long long)ch->pg.n_rows, ch->n_token_events);
+	ds_claims_json(b, &ch->claims);
+	add_rights(b, ch);
+	ds_buf_byte(b, '}');
 }
 
 static void add_socket(struct ds_buf *b, const struct ds_socket *s)
@@ -104,6 +119,10 @@ void ds_core_status(struct ds_core *c, struct ds_buf *b)
 	number(b, "sockets_ever", c->n_opened);
 	number(b, "upgrades_refused", c->n_refused);
 	number(b, "joins_ever", c->n_joins);
+	number(b, "joins_refused", c->n_joins_refused);
+	number(b, "access_tokens", c->n_pushes);
+	number(b, "tokens_bad", c->n_tokens_bad);
+	number(b, "tokens_not_jwt", c->n_tokens_other);
 	number(b, "heartbeats", c->n_heartbeats);
 	number(b, "received", c->n_received);
 	number(b, "relayed", c->n_relayed);
@@ -111,6 +130,7 @@ void ds_core_status(struct ds_core *c, struct ds_buf *b)
 	number(b, "rows", c->n_rows);
 	number(b, "presence_calls", c->n_presence_calls);
 	number(b, "presence_closed", c->n_presence_closed);
+	ds_limit_status(c, b);
 	ds_buf_fmt(b, "\"muted\":%s,\"sockets\":[", c->muted ? "true" : "false");
 	TAILQ_FOREACH(s, &c->sockets, link) {
 		ds_buf_text(b, comma);

@@ -82,6 +82,7 @@ struct ds_refusal ds_core_upgrade(struct ds_core *c, struct ds_str host, struct 
 				  struct ds_str apikey)
 {
 	int64_t exp_ms, delay = c->conf.connect_error_delay_ms;
+	const char *limit;
 	struct ds_refusal r;
 
 	if (refused_by_rule(c, &r))
@@ -94,7 +95,8 @@ struct ds_refusal ds_core_upgrade(struct ds_core *c, struct ds_str host, struct 
 		return refuse(c, 401, "API key is missing", delay);
 	switch (ds_jwt_check(ds_json_trim(apikey), c->conf.jwt_secret, c->wall_ms, &exp_ms)) {
 	case DS_JWT_OK:
-		return (struct ds_refusal){ .status = 0 };
+		limit = ds_limit_upgrade(c);
+		return limit ? refuse(c, 429, limit, delay) : (struct ds_refusal){ .status = 0 };
 	case DS_JWT_MALFORMED:
 		return refuse(c, 401, "The token provided is not a valid JWT", delay);
 	case DS_JWT_SIGNER:
