@@ -2,17 +2,16 @@
 #include "app/conf.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "app/url.h"
-#include "base/cleanup.h"
+#include "hub/acl.h"
 
 static int complain(struct conf_text *ret, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -35,10 +34,16 @@ typedef const char *(*key_fn)(struct conf *conf, const struct key *key, const ch
 /* One key of the configuration: where it goes and how it is read. */
 struct key {
 	const char *section, *name;
-	key_fn fn;         /* returns NULL, or what would be right */
-	size_t offset;     /* of the field in struct conf */
-	uint64_t min, max; /* of numbers */
+	key_fn fn;           /* returns NULL, or what would be right */
+	size_t offset, size; /* of the field in struct conf */
+	uint64_t min, max;   /* of numbers */
+	const char *const *words;
 };
+
+static const void *field_of(const struct conf *conf, const struct key *key)
+{
+	return (const char *)conf + key->offset;
+}
 
 static void *field(struct conf *conf, const struct key *key)
 {
@@ -117,32 +122,26 @@ static const char *set_level(struct conf *conf, const struct key *key, const cha
 		       : NULL;
 }
 
-static const char *set_private_only(struct conf *conf, const struct key *key, const char *value)
+/* One of the key's words, which stand in the order of the enum. */
+static const char *set_word(struct conf *conf, const struct key *key, const char *value)
 {
-	(void)key;
-	if (strcmp(value, "auto") == 0)
-		conf->private_only = CONF_PRIVATE_AUTO;
-	else if (strcmp(value, "yes") == 0)
-		conf->private_only = CONF_PRIVATE_YES;
-	else if (strcmp(value, "no") == 0)
-		conf->private_only = CONF_PRIVATE_NO;
-	else
-		return "expected auto, yes or no";
-	return NULL;
-}
+	static char text[96];
+	unsigned *to = field(conf, key);
+	size_t n = 0;
 
-static const char *set_trackers(struct conf *conf, const struct key *key, const char *value)
-{
-	(void)key;
-	if (strcmp(value, "links") == 0)
-		conf->trackers = CONF_TRACKERS_LINKS;
-	else if (strcmp(value, "merge") == 0)
-		conf->trackers = CONF_TRACKERS_MERGE;
-	else if (strcmp(value, "refuse") == 0)
-		conf->trackers = CONF_TRACKERS_REFUSE;
-	else
-		return "expected links, merge or refuse";
-	return NULL;
+	for (unsigned i = 0; key->words[i]; i++) {
+		if (strcmp(value, key->words[i]) == 0) {
+			*to = i;
+			return NULL;
+		}
+	}
+	for (unsigned i = 0; key->words[i] && n < sizeof(text); i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s",
+				      i == 0              ? "expected "
+				      : key->words[i + 1] ? ", "
+							  : " or ",
+				      key->words[i]);
+	return text;
 }
 
 /* A number, with K or M for powers of 1024. */
@@ -249,35 +248,66 @@ static const char *add_header(struct conf *conf, const struct key *key, const ch
 	return list_add(conf->headers, value);
 }
 
-#define AT(member) offsetof(struct conf, member)
+static const char *add_rule(struct conf *conf, const struct key *key, const char *value)
+{
+	static char text[384];
+
+	(void)key;
+	if (acl_rule(conf->acl, value, text, sizeof(text)) < 0)
+		return text;
+	conf->n_rules++;
+	return NULL;
+}
+
+static const char *add_identity(struct conf *conf, const struct key *key, const char *value)
+{
+	static char text[384];
+
+	(void)key;
+	if (acl_identity(conf->acl, value, text, sizeof(text)) < 0)
+		return text;
+	conf->n_identities++;
+	return NULL;
+}
+
+static const char *const private_words[] = { "auto", "yes", "no", NULL };
+static const char *const tracker_words[] = { "links", "merge", "refuse", NULL };
+static const char *const probation_words[] = { "after_failure", "always", "off", NULL };
+static const char *const connect_words[] = { "on-demand", "always", NULL };
+
+#define AT(member) offsetof(struct conf, member), sizeof(((struct conf *)0)->member)
 static const struct key keys[] = {
-	{ "upstream", "url", set_url, AT(url), 0, 0 },
-	{ "upstream", "apikey_file", set_string, AT(apikey_file), 0, 0 },
-	{ "upstream", "vsn", set_vsn, 0, 0, 0 },
-	{ "upstream", "private_only", set_private_only, 0, 0, 0 },
-	{ "upstream", "params", add_param, 0, 0, 0 },
-	{ "upstream", "header", add_header, 0, 0, 0 },
-	{ "upstream", "ca_file", set_string, AT(ca_file), 0, 0 },
-	{ "upstream", "allow_insecure", set_bool, AT(allow_insecure), 0, 0 },
-	{ "upstream", "backoff_min", set_duration, AT(backoff_min_ms), 10, 60000 },
-	{ "upstream", "backoff_max", set_duration, AT(backoff_max_ms), 10, 3600000 },
-	{ "upstream", "heartbeat", set_duration, AT(heartbeat_ms), 100, 50000 },
-	{ "upstream", "heartbeat_reply", set_duration, AT(heartbeat_reply_ms), 100, 60000 },
-	{ "socket", "path", set_path, AT(socket_path), 0, 0 },
-	{ "socket", "mode", set_mode, 0, 0, 0 },
-	{ "socket", "group", set_string, AT(socket_group), 0, 0 },
-	{ "limits", "clients", set_number, AT(max_clients), 1, 100000 },
-	{ "limits", "subscriptions", set_number, AT(max_subscriptions), 1, 10000 },
-	{ "limits", "channels", set_number, AT(max_channels), 1, 10000 },
-	{ "limits", "links", set_number, AT(max_links), 1, 8 },
-	{ "limits", "bindings", set_number, AT(max_bindings), 1, 10000 },
+	{ "upstream", "url", set_url, AT(url), 0, 0, NULL },
+	{ "upstream", "apikey_file", set_string, AT(apikey_file), 0, 0, NULL },
+	{ "upstream", "vsn", set_vsn, AT(vsn), 0, 0, NULL },
+	{ "upstream", "private_only", set_word, AT(private_only), 0, 0, private_words },
+	{ "upstream", "probation", set_word, AT(probation), 0, 0, probation_words },
+	{ "upstream", "connect", set_word, AT(connect), 0, 0, connect_words },
+	{ "upstream", "params", add_param, AT(params), 0, 0, NULL },
+	{ "upstream", "header", add_header, AT(headers), 0, 0, NULL },
+	{ "upstream", "ca_file", set_string, AT(ca_file), 0, 0, NULL },
+	{ "upstream", "allow_insecure", set_bool, AT(allow_insecure), 0, 0, NULL },
+	{ "upstream", "backoff_min", set_duration, AT(backoff_min_ms), 10, 60000, NULL },
+	{ "upstream", "backoff_max", set_duration, AT(backoff_max_ms), 10, 3600000, NULL },
+	{ "upstream", "heartbeat", set_duration, AT(heartbeat_ms), 100, 50000, NULL },
+	{ "upstream", "heartbeat_reply", set_duration, AT(heartbeat_reply_ms), 100, 60000, NULL },
+	{ "socket", "path", set_path, AT(socket_path), 0, 0, NULL },
+	{ "socket", "mode", set_mode, AT(socket_mode), 0, 0, NULL },
+	{ "socket", "group", set_string, AT(socket_group), 0, 0, NULL },
+	{ "limits", "clients", set_number, AT(max_clients), 1, 100000, NULL },
+	{ "limits", "subscriptions", set_number, AT(max_subscriptions), 1, 10000, NULL },
+	{ "limits", "channels", set_number, AT(max_channels), 1, 10000, NULL },
+	{ "limits", "links", set_number, AT(max_links), 1, 8, NULL },
+	{ "limits", "bindings", set_number, AT(max_bindings), 1, 10000, NULL },
 	{ "limits", "client_queue", set_number, AT(client_queue_bytes), 64 * 1024,
-	  256 * 1024 * 1024 },
-	{ "limits", "frame", set_number, AT(frame_bytes), 4096, 16 * 1024 * 1024 },
-	{ "limits", "unsent", set_number, AT(send_bytes), 64 * 1024, 256 * 1024 * 1024 },
-	{ "limits", "presence", set_number, AT(presence_bytes), 4096, 8 * 1024 * 1024 },
-	{ "presence", "trackers", set_trackers, 0, 0, 0 },
-	{ "log", "level", set_level, 0, 0, 0 },
+	  256 * 1024 * 1024, NULL },
+	{ "limits", "frame", set_number, AT(frame_bytes), 4096, 16 * 1024 * 1024, NULL },
+	{ "limits", "unsent", set_number, AT(send_bytes), 64 * 1024, 256 * 1024 * 1024, NULL },
+	{ "limits", "presence", set_number, AT(presence_bytes), 4096, 8 * 1024 * 1024, NULL },
+	{ "presence", "trackers", set_word, AT(trackers), 0, 0, tracker_words },
+	{ "access", "rule", add_rule, AT(acl), 0, 0, NULL },
+	{ "access", "identity", add_identity, AT(acl), 0, 0, NULL },
+	{ "log", "level", set_level, AT(log_level), 0, 0, NULL },
 };
 #undef AT
 
@@ -303,7 +333,8 @@ int conf_set(struct conf *conf, const char *where, const char *section, const ch
 		return complain(ret, -EINVAL, "%s: [%s] has no key \"%s\"", where, section, name);
 	return complain(
 		ret, -EINVAL,
-		"%s: no section [%s]; there are [upstream], [socket], [limits], [presence], [log]",
+		"%s: no section [%s]; there are [upstream], [socket], [limits], [presence], "
+		"[access], [log]",
 		where, section);
 }
 
@@ -341,7 +372,8 @@ int conf_init(struct conf *conf)
 		.log_level = LOG_LEVEL_NOTICE,
 	};
 	conf->socket_path = default_socket();
-	return conf->socket_path ? 0 : -ENOMEM;
+	conf->acl = acl_new(geteuid(), (gid_t)-1);
+	return conf->socket_path && conf->acl ? 0 : -ENOMEM;
 }
 
 void conf_done(struct conf *conf)
@@ -358,109 +390,61 @@ void conf_done(struct conf *conf)
 	free(conf->host);
 	free(conf->path);
 	free(conf->public_url);
+	acl_free(conf->acl);
 	secret_free(conf->apikey);
 	secret_free(conf->request);
 	*conf = (struct conf){ 0 };
 }
 
-/* ---- what belongs together ---- */
+/* ---- what has changed ---- */
 
-static void put_encoded(struct rtbp_buf *b, const char *text)
+static bool same_list(char *const *a, char *const *b)
 {
-	static const char hex[] = "0123456789ABCDEF";
-
-	for (; *text; text++) {
-		if (isalnum((unsigned char)*text) || strchr("-._~", *text)) {
-			rtbp_buf_byte(b, (uint8_t)*text);
-		} else {
-			rtbp_buf_byte(b, '%');
-			rtbp_buf_byte(b, (uint8_t)hex[(unsigned char)*text >> 4]);
-			rtbp_buf_byte(b, (uint8_t)hex[(unsigned char)*text & 15]);
-		}
+	while (*a && *b && strcmp(*a, *b) == 0) {
+		a++;
+		b++;
 	}
+	return !*a && !*b;
 }
 
-/* The key goes as the query's `apikey`, as the official clients send it: hosted gateways check it
- * there. */
-static struct secret *make_request(const struct conf *conf)
+static bool same_string(const char *a, const char *b)
 {
-	CLEANUP(secret_wipe_buf) struct rtbp_buf b = RTBP_BUF_INIT;
-	size_t size = strlen(conf->path) + 3 * secret_size(conf->apikey) + 64;
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
 
-	for (char *const *p = conf->params; *p; p++)
-		size += strlen(*p) + 1;
-	/* All at once: a growing buffer would leave copies of the key behind in freed memory. */
-	if (!rtbp_buf_room(&b, size))
-		return NULL;
-	rtbp_buf_text(&b, conf->path);
-	rtbp_buf_text(&b, "?apikey=");
-	put_encoded(&b, secret_bytes(conf->apikey));
-	for (char *const *p = conf->params; *p; p++) {
-		rtbp_buf_text(&b, "&");
-		rtbp_buf_text(&b, *p);
+static bool same_value(const struct key *key, const struct conf *from, const struct conf *to)
+{
+	const void *a = field_of(from, key), *b = field_of(to, key);
+
+	if (key->fn == add_rule || key->fn == add_identity || key->fn == set_level)
+		return true;
+	if (key->fn == set_string || key->fn == set_path || key->fn == set_url)
+		return same_string(*(char *const *)a, *(char *const *)b);
+	if (key->fn == add_param || key->fn == add_header)
+		return same_list(a, b);
+	return memcmp(a, b, key->size) == 0;
+}
+
+static void name_key(struct conf_text *ret, const char *section, const char *name)
+{
+	size_t n = strlen(ret->text);
+
+	snprintf(ret->text + n, sizeof(ret->text) - n, "%s[%s] %s", n > 0 ? ", " : "", section,
+		 name);
+}
+
+bool conf_differs(const struct conf *from, const struct conf *to, struct conf_text *ret)
+{
+	size_t size = secret_size(from->apikey);
+
+	ret->text[0] = '\0';
+	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
+		if (!same_value(&keys[i], from, to))
+			name_key(ret, keys[i].section, keys[i].name);
 	}
-	rtbp_buf_text(&b, conf->vsn == PHX_VSN_2 ? "&vsn=2.0.0" : "&vsn=1.0.0");
-	return rtbp_buf_ok(&b) ? secret_new(b.data, b.size) : NULL;
-}
-
-int conf_finish(struct conf *conf, struct conf_text *ret)
-{
-	struct url_parts u;
-	char text[384];
-	bool v6;
-	int r;
-
-	if (!conf->url)
-		return complain(ret, -EINVAL,
-				"[upstream] url is missing; write the project's address, such as "
-				"url = https://REF.supabase.co");
-	if (!conf->apikey_file)
-		return complain(ret, -EINVAL,
-				"[upstream] apikey_file is missing; name a file that holds the "
-				"project's anon key");
-	r = url_parse(conf->url, &u, text, sizeof(text));
-	if (r < 0)
-		return complain(ret, r, "[upstream] url: %s", text);
-	if (conf->backoff_min_ms > conf->backoff_max_ms)
-		return complain(ret, -EINVAL, "[upstream] backoff_min is longer than backoff_max");
-	conf->tls = u.tls;
-	conf->port = u.port;
-	conf->host = strdup(u.host);
-	conf->path = strdup(u.path);
-	v6 = strchr(u.host, ':') != NULL;
-	if (asprintf(&conf->public_url, "%s://%s%s%s:%u%s", u.tls ? "wss" : "ws", v6 ? "[" : "",
-		     u.host, v6 ? "]" : "", u.port, u.path) < 0)
-		conf->public_url = NULL;
-	if (!conf->host || !conf->path || !conf->public_url)
-		return complain(ret, -ENOMEM, "no memory");
-	r = secret_read_file(conf->apikey_file, CONF_KEY_BYTES_MAX, &conf->apikey, text,
-			     sizeof(text));
-	if (r < 0)
-		return complain(ret, r, "[upstream] apikey_file: %s", text);
-	conf->request = make_request(conf);
-	return conf->request ? 0 : complain(ret, -ENOMEM, "no memory");
-}
-
-void conf_print(const struct conf *conf)
-{
-	static const char *const trackers[] = {
-		[CONF_TRACKERS_LINKS] = "each further client of a channel on a further connection",
-		[CONF_TRACKERS_MERGE] = "all clients of a channel merged into one entry",
-		[CONF_TRACKERS_REFUSE] = "one client of a channel",
-	};
-
-	printf("upstream  %s\n", conf->public_url);
-	printf("vsn       %s\n", conf->vsn == PHX_VSN_2 ? "2.0.0" : "1.0.0");
-	printf("apikey    %s (%zu bytes)\n", conf->apikey_file, secret_size(conf->apikey));
-	for (char *const *p = conf->params; *p; p++)
-		printf("param     %.*s=...\n", (int)strcspn(*p, "="), *p);
-	for (char *const *p = conf->headers; *p; p++)
-		printf("header    %.*s: ...\n", (int)strcspn(*p, ":"), *p);
-	printf("socket    %s, mode %04o%s%s\n", conf->socket_path, (unsigned)conf->socket_mode,
-	       conf->socket_group ? ", group " : "", conf->socket_group ? conf->socket_group : "");
-	printf("links     at most %" PRIu64 ", %" PRIu64 " channels each\n", conf->max_links,
-	       conf->max_channels);
-	printf("presence  %s\n", trackers[conf->trackers]);
-	printf("changes   at most %" PRIu64 " bindings a client%s\n", conf->max_bindings,
-	       conf->private_only == CONF_PRIVATE_YES ? ", on private channels only" : "");
+	if (same_string(from->apikey_file, to->apikey_file) &&
+	    (size != secret_size(to->apikey) ||
+	     memcmp(secret_bytes(from->apikey), secret_bytes(to->apikey), size) != 0))
+		name_key(ret, "upstream", "apikey_file (what it holds)");
+	return ret->text[0] != '\0';
 }

@@ -4,8 +4,8 @@
  * conf: what the operator wants, read from INI files and checked as a whole before anything starts.
  *
  * FILE, then those of FILE.d that end in .conf, in the order of their names; a later value replaces
- * an earlier one, keys that may repeat (params, header) add up. Every complaint names file, line
- * and key, and says what would be right.
+ * an earlier one, keys that may repeat (params, header, rule, identity) add up, in this order.
+ * Every complaint names file, line and key, and says what would be right.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,6 +21,8 @@ enum {
 	CONF_LIST_MAX = 32,            /* params, header lines */
 };
 
+struct acl;
+
 struct conf {
 	/* [upstream] */
 	char *url; /* as written */
@@ -31,6 +33,12 @@ struct conf {
 	char *ca_file;                    /* NULL: the system's */
 	bool allow_insecure;
 	uint64_t backoff_min_ms, backoff_max_ms, heartbeat_ms, heartbeat_reply_ms;
+	enum conf_probation {
+		CONF_PROBATION_AFTER_FAILURE,
+		CONF_PROBATION_ALWAYS,
+		CONF_PROBATION_OFF
+	} probation;
+	enum conf_connect { CONF_CONNECT_ON_DEMAND, CONF_CONNECT_ALWAYS } connect;
 	/* [socket] */
 	char *socket_path;
 	mode_t socket_mode;
@@ -46,6 +54,9 @@ struct conf {
 		CONF_TRACKERS_MERGE,
 		CONF_TRACKERS_REFUSE
 	} trackers;
+	/* [access] */
+	struct acl *acl; /* without the socket's group, which is not known before there is one */
+	unsigned n_rules, n_identities;
 	/* [log] */
 	enum log_level log_level;
 
@@ -57,6 +68,9 @@ struct conf {
 	char *public_url; /* for people: scheme, host, port, path */
 	struct secret *apikey;
 	struct secret *request; /* path and query with the key: what is asked of the server */
+	/* What the key says of itself, if it is a JSON Web Token. */
+	bool key_is_service_role;
+	int64_t key_exp_s; /* seconds since the Unix epoch; 0: not known */
 };
 
 struct conf_text {
@@ -85,5 +99,37 @@ int conf_set(struct conf *conf, const char *where, const char *section, const ch
  */
 int conf_finish(struct conf *conf, struct conf_text *ret);
 
+/* Where a configuration comes from: a reload reads the same again. */
+struct conf_source {
+	const char *path;
+	const char *socket_path; /* NULL or, from the command line: in the place of [socket] path */
+	const char *log_level;   /* the same for [log] level */
+};
+
+/**
+ * conf_load() - conf_init(), conf_read() and conf_finish() in one
+ * @ret: conf_done() frees it, also after an error
+ *
+ * Return: as conf_read(); with a sentence in ret_text->text also for -ENOMEM.
+ */
+int conf_load(const struct conf_source *source, struct conf *ret, struct conf_text *ret_text);
+
+/**
+ * conf_differs() - does `to` ask for anything that a running daemon cannot change?
+ * @ret: then the keys, as "[limits] links, [upstream] url"
+ *
+ * Both must be finished. Access rules and the log's level can be changed and do not count.
+ */
+bool conf_differs(const struct conf *from, const struct conf *to, struct conf_text *ret);
+
+/**
+ * conf_warning() - what works and is still not as it should be
+ * @i: from 0 on
+ * @now_s: wall clock
+ *
+ * Return: false when there is no i-th one; else a sentence for people in @ret.
+ */
+bool conf_warning(const struct conf *conf, unsigned i, int64_t now_s, struct conf_text *ret);
+
 /* Prints what was derived, without secrets, to standard output (--check). */
-void conf_print(const struct conf *conf);
+void conf_print(const struct conf *conf, int64_t now_s);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "app/app.h"
 
@@ -29,7 +30,7 @@ static const char usage[] =
 	"  --version, --help\n";
 
 struct options {
-	const char *config, *socket, *log_level;
+	struct conf_source source;
 	bool check;
 };
 
@@ -50,13 +51,13 @@ static int parse_options(int argc, char **argv, struct options *o)
 	while ((opt = getopt_long(argc, argv, "c:s:h", longs, NULL)) != -1) {
 		switch (opt) {
 		case 'c':
-			o->config = optarg;
+			o->source.path = optarg;
 			break;
 		case 's':
-			o->socket = optarg;
+			o->source.socket_path = optarg;
 			break;
 		case 'l':
-			o->log_level = optarg;
+			o->source.log_level = optarg;
 			break;
 		case 'k':
 			o->check = true;
@@ -77,20 +78,6 @@ static int parse_options(int argc, char **argv, struct options *o)
 		return EXIT_USAGE;
 	}
 	return -1;
-}
-
-static int load_conf(const struct options *o, struct conf *conf, struct conf_text *text)
-{
-	int r = conf_init(conf);
-
-	snprintf(text->text, sizeof(text->text), "no memory");
-	if (r == 0)
-		r = conf_read(conf, o->config, text);
-	if (r == 0 && o->socket)
-		r = conf_set(conf, "--socket", "socket", "path", o->socket, text);
-	if (r == 0 && o->log_level)
-		r = conf_set(conf, "--log-level", "log", "level", o->log_level, text);
-	return r;
 }
 
 /* Keys are in memory: nobody but root looks into it, and no core is written. */
@@ -137,7 +124,7 @@ static int run(const struct conf *conf)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .config = DEFAULT_CONFIG };
+	struct options o = { .source.path = DEFAULT_CONFIG };
 	struct conf_text text;
 	struct conf conf;
 	int r;
@@ -147,18 +134,17 @@ int main(int argc, char **argv)
 		return r;
 	guard_process();
 	log_init();
-	r = load_conf(&o, &conf, &text);
+	r = conf_load(&o.source, &conf, &text);
 	if (r < 0) {
 		fprintf(stderr, "rtbridged: %s\n", text.text);
 		r = EXIT_CONFIG;
-	} else if (conf_finish(&conf, &text) < 0) {
-		fprintf(stderr, "rtbridged: %s: %s\n", o.config, text.text);
-		r = EXIT_CONFIG;
 	} else if (o.check) {
-		conf_print(&conf);
+		conf_print(&conf, time(NULL));
 		r = EXIT_SUCCESS;
 	} else {
 		log_set_level(conf.log_level);
+		for (unsigned i = 0; conf_warning(&conf, i, time(NULL), &text); i++)
+			log_warning("%s", text.text);
 		r = run(&conf);
 	}
 	conf_done(&conf);

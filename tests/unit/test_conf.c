@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/conf.h"
-
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,75 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define KEY "eyJ.the-secret.key"
-
-static struct conf conf;
-static struct conf_text why;
-static char *dir, *file, *key;
-
-static void put(const char *path, const void *data, size_t size, mode_t mode)
-{
-	FILE *f = fopen(path, "we");
-
-	ck_assert_ptr_nonnull(f);
-	ck_assert_uint_eq(fwrite(data, 1, size, f), size);
-	ck_assert_int_eq(fclose(f), 0);
-	ck_assert_int_eq(chmod(path, mode), 0);
-}
-
-static char *path_in(const char *name)
-{
-	char *path;
-
-	ck_assert_int_ge(asprintf(&path, "%s/%s", dir, name), 0);
-	return path;
-}
-
-static void setup(void)
-{
-	const char *tmp = getenv("TMPDIR");
-
-	ck_assert_int_ge(asprintf(&dir, "%s/rtb-conf-XXXXXX", tmp ? tmp : "/tmp"), 0);
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	file = path_in("x.conf");
-	key = path_in("key");
-	put(key, KEY "\n", strlen(KEY) + 1, 0600);
-	ck_assert_int_eq(conf_init(&conf), 0);
-	why.text[0] = '\0';
-}
-
-static void teardown(void)
-{
-	char *command;
-
-	conf_done(&conf);
-	ck_assert_int_ge(asprintf(&command, "rm -rf '%s'", dir), 0);
-	ck_assert_int_eq(system(command), 0); /* NOLINT: a path of our own making */
-	free(command);
-	free(dir);
-	free(file);
-	free(key);
-}
-
-static int read_text(const char *text)
-{
-	put(file, text, strlen(text), 0644);
-	return conf_read(&conf, file, &why);
-}
-
-/* The file is refused, and the complaint holds "FILE:LINE" and `word`. */
-static void refused(const char *text, unsigned line, const char *word)
-{
-	char where[300];
-
-	ck_assert_msg(read_text(text) == -EINVAL, "taken: %s", text);
-	snprintf(where, sizeof(where), "%s:%u: ", file, line);
-	ck_assert_msg(strncmp(why.text, where, strlen(where)) == 0, "%s; expected %s", why.text,
-		      where);
-	ck_assert_msg(strstr(why.text, word), "%s; expected %s", why.text, word);
-	conf_done(&conf);
-	ck_assert_int_eq(conf_init(&conf), 0);
-}
+#include "tests/unit/conf_util.h"
 
 START_TEST(every_key)
 {
@@ -92,6 +22,9 @@ START_TEST(every_key)
 				   "header = x-one: 1\n"
 				   "header = X-Two: a: b\n"
 				   "ca_file = /etc/ca.pem\n"
+				   "probation = off\n"
+				   "connect = always\n"
+				   "private_only = no\n"
 				   "allow_insecure = yes\n"
 				   "\n"
 				   "[socket]\n"
@@ -120,6 +53,10 @@ START_TEST(every_key)
 	ck_assert_ptr_null(conf.headers[2]);
 	ck_assert_str_eq(conf.ca_file, "/etc/ca.pem");
 	ck_assert(conf.allow_insecure);
+	ck_assert_int_eq(conf.probation, CONF_PROBATION_OFF);
+	ck_assert_int_eq(conf.connect, CONF_CONNECT_ALWAYS);
+	ck_assert_int_eq(conf.private_only, CONF_PRIVATE_NO);
+	ck_assert_int_eq(conf.trackers, CONF_TRACKERS_LINKS);
 	ck_assert_str_eq(conf.socket_path, "/run/x.sock");
 	ck_assert_uint_eq(conf.socket_mode, 0660);
 	ck_assert_str_eq(conf.socket_group, "staff");
@@ -169,6 +106,10 @@ START_TEST(wrong_values)
 		{ "log", "level = loud", "expected error, warning" },
 		{ "log", "levle = info", "[log] has no key \"levle\"" },
 		{ "logs", "level = info", "no section [logs]" },
+		{ "upstream", "private_only = maybe", "expected auto, yes or no" },
+		{ "upstream", "probation = on", "expected after_failure, always or off" },
+		{ "upstream", "connect = on_demand", "expected on-demand or always" },
+		{ "presence", "trackers = all", "expected links, merge or refuse" },
 	};
 	char text[300];
 
@@ -299,13 +240,6 @@ START_TEST(fifo_as_file)
 }
 END_TEST
 
-static int finish(const char *url)
-{
-	ck_assert_int_eq(conf_set(&conf, "--url", "upstream", "url", url, &why), 0);
-	ck_assert_int_eq(conf_set(&conf, "--key", "upstream", "apikey_file", key, &why), 0);
-	return conf_finish(&conf, &why);
-}
-
 START_TEST(what_is_derived)
 {
 	ck_assert_int_eq(conf_set(&conf, "x", "upstream", "params", "a=%2525", &why), 0);
@@ -380,25 +314,12 @@ END_TEST
 
 START_TEST(nothing_secret_is_printed)
 {
-	char *out = path_in("out"), *text = NULL;
-	int saved = dup(STDOUT_FILENO), fd = open(out, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	size_t cap = 0;
-	FILE *f;
+	char *text;
 
 	ck_assert_int_eq(conf_set(&conf, "x", "upstream", "header", "x-h: hush", &why), 0);
 	ck_assert_int_eq(conf_set(&conf, "x", "upstream", "params", "p=hush", &why), 0);
 	ck_assert_int_eq(finish("https://ref.supabase.co"), 0);
-	fflush(stdout);
-	dup2(fd, STDOUT_FILENO);
-	conf_print(&conf);
-	fflush(stdout);
-	dup2(saved, STDOUT_FILENO);
-	close(saved);
-	close(fd);
-	f = fopen(out, "re");
-	ck_assert_ptr_nonnull(f);
-	ck_assert_int_gt(getdelim(&text, &cap, '\0', f), 0);
-	fclose(f);
+	text = printed(0);
 	ck_assert_ptr_nonnull(strstr(text, "wss://ref.supabase.co:443/realtime/v1/websocket\n"));
 	ck_assert_ptr_nonnull(strstr(text, "18 bytes"));
 	ck_assert_ptr_nonnull(strstr(text, "p=..."));
@@ -406,7 +327,6 @@ START_TEST(nothing_secret_is_printed)
 	ck_assert_ptr_null(strstr(text, "hush"));
 	ck_assert_ptr_null(strstr(text, "secret"));
 	free(text);
-	free(out);
 }
 END_TEST
 

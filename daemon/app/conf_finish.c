@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/* What belongs together, what follows from it, and what is to be said about it. */
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "app/conf.h"
+#include "app/url.h"
+#include "base/cleanup.h"
+#include "realtime/jwt.h"
+
+static int complain(struct conf_text *ret, int error, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static int complain(struct conf_text *ret, int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(ret->text, sizeof(ret->text), format, args);
+	va_end(args);
+	return error;
+}
+
+static void put_encoded(struct rtbp_buf *b, const char *text)
+{
+	static const char hex[] = "0123456789ABCDEF";
+
+	for (; *text; text++) {
+		if (isalnum((unsigned char)*text) || strchr("-._~", *text)) {
+			rtbp_buf_byte(b, (uint8_t)*text);
+		} else {
+			rtbp_buf_byte(b, '%');
+			rtbp_buf_byte(b, (uint8_t)hex[(unsigned char)*text >> 4]);
+			rtbp_buf_byte(b, (uint8_t)hex[(unsigned char)*text & 15]);
+		}
+	}
+}
+
+/* The key goes as the query's `apikey`, as the official clients send it: hosted gateways check it
+ * there. */
+static struct secret *make_request(const struct conf *conf)
+{
+	CLEANUP(secret_wipe_buf) struct rtbp_buf b = RTBP_BUF_INIT;
+	size_t size = strlen(conf->path) + 3 * secret_size(conf->apikey) + 64;
+
+	for (char *const *p = conf->params; *p; p++)
+		size += strlen(*p) + 1;
+	/* All at once: a growing buffer would leave copies of the key behind in freed memory. */
+	if (!rtbp_buf_room(&b, size))
+		return NULL;
+	rtbp_buf_text(&b, conf->path);
+	rtbp_buf_text(&b, "?apikey=");
+	put_encoded(&b, secret_bytes(conf->apikey));
+	for (char *const *p = conf->params; *p; p++) {
+		rtbp_buf_text(&b, "&");
+		rtbp_buf_text(&b, *p);
+	}
+	rtbp_buf_text(&b, conf->vsn == PHX_VSN_2 ? "&vsn=2.0.0" : "&vsn=1.0.0");
+	return rtbp_buf_ok(&b) ? secret_new(b.data, b.size) : NULL;
+}
+
+/* A key that is none of these says nothing of itself; the server knows. */
+static int look_at_key(struct conf *conf)
+{
+	const char *text;
+	struct jwt jwt;
+	int r = jwt_read(secret_bytes(conf->apikey), secret_size(conf->apikey), INT64_MIN, &jwt,
+			 &text);
+
+	if (r == 0) {
+		conf->key_is_service_role = strcmp(jwt.role, "service_role") == 0;
+		conf->key_exp_s = jwt.exp_s;
+		jwt_done(&jwt);
+	}
+	return r < 0 ? r : 0;
+}
+
+int conf_finish(struct conf *conf, struct conf_text *ret)
+{
+	struct url_parts u;
+	char text[384];
+	bool v6;
+	int r;
+
+	if (!conf->url)
+		return complain(ret, -EINVAL,
+				"[upstream] url is missing; write the project's address, such as "
+				"url = https://REF.supabase.co");
+	if (!conf->apikey_file)
+		return complain(ret, -EINVAL,
+				"[upstream] apikey_file is missing; name a file that holds the "
+				"project's anon key");
+	r = url_parse(conf->url, &u, text, sizeof(text));
+	if (r < 0)
+		return complain(ret, r, "[upstream] url: %s", text);
+	if (conf->backoff_min_ms > conf->backoff_max_ms)
+		return complain(ret, -EINVAL, "[upstream] backoff_min is longer than backoff_max");
+	conf->tls = u.tls;
+	conf->port = u.port;
+	conf->host = strdup(u.host);
+	conf->path = strdup(u.path);
+	v6 = strchr(u.host, ':') != NULL;
+	if (asprintf(&conf->public_url, "%s://%s%s%s:%u%s", u.tls ? "wss" : "ws", v6 ? "[" : "",
+		     u.host, v6 ? "]" : "", u.port, u.path) < 0)
+		conf->public_url = NULL;
+	if (!conf->host || !conf->path || !conf->public_url)
+		return complain(ret, -ENOMEM, "no memory");
+	r = secret_read_file(conf->apikey_file, CONF_KEY_BYTES_MAX, &conf->apikey, text,
+			     sizeof(text));
+	if (r < 0)
+		return complain(ret, r, "[upstream] apikey_file: %s", text);
+	conf->request = make_request(conf);
+	return conf->request && look_at_key(conf) == 0 ? 0 : complain(ret, -ENOMEM, "no memory");
+}
+
+int conf_load(const struct conf_source *source, struct conf *ret, struct conf_text *ret_text)
+{
+	struct conf_text text;
+	int r = conf_init(ret);
+
+	snprintf(ret_text->text, sizeof(ret_text->text), "no memory");
+	if (r == 0)
+		r = conf_read(ret, source->path, ret_text);
+	if (r == 0 && source->socket_path)
+		r = conf_set(ret, "--socket", "socket", "path", source->socket_path, ret_text);
+	if (r == 0 && source->log_level)
+		r = conf_set(ret, "--log-level", "log", "level", source->log_level, ret_text);
+	if (r < 0)
+		return r;
+	r = conf_finish(ret, &text);
+	if (r < 0) /* the key's name is of more use than the end of a long path */
+		snprintf(ret_text->text, sizeof(ret_text->text), "%.200s: %.300s", source->path,
+			 text.text);
+	return r;
+}
+
+/* ---- for people ---- */
+
+bool conf_warning(const struct conf *conf, unsigned i, int64_t now_s, struct conf_text *ret)
+{
+	time_t exp = (time_t)conf->key_exp_s;
+	bool has_expired = conf->key_exp_s && conf->key_exp_s <= now_s;
+	char date[32];
+	struct tm tm;
+
+	if (conf->key_is_service_role && i-- == 0) {
+		snprintf(ret->text, sizeof(ret->text),
+			 "[upstream] apikey_file: the key is of the role service_role, which no "
+			 "policy binds: every local client may all there; use the anon key as "
+			 "apikey, and let the clients that need more give the stronger token as "
+			 "their own");
+		return true;
+	}
+	if (has_expired && i-- == 0) {
+		if (!gmtime_r(&exp, &tm) || strftime(date, sizeof(date), "%F", &tm) == 0)
+			return false;
+		snprintf(ret->text, sizeof(ret->text),
+			 "[upstream] apikey_file: the key has expired on %s; the server will "
+			 "refuse it",
+			 date);
+		return true;
+	}
+	return false;
+}
+
+void conf_print(const struct conf *conf, int64_t now_s)
+{
+	static const char *const trackers[] = {
+		[CONF_TRACKERS_LINKS] = "each further client of a channel on a further connection",
+		[CONF_TRACKERS_MERGE] = "all clients of a channel merged into one entry",
+		[CONF_TRACKERS_REFUSE] = "one client of a channel",
+	};
+
+	static const char *const probation[] = {
+		[CONF_PROBATION_AFTER_FAILURE] = "of a user whose joins have failed",
+		[CONF_PROBATION_ALWAYS] = "of every join",
+		[CONF_PROBATION_OFF] = "off",
+	};
+	struct conf_text text;
+
+	printf("upstream  %s\n", conf->public_url);
+	printf("vsn       %s\n", conf->vsn == PHX_VSN_2 ? "2.0.0" : "1.0.0");
+	printf("apikey    %s (%zu bytes)\n", conf->apikey_file, secret_size(conf->apikey));
+	for (char *const *p = conf->params; *p; p++)
+		printf("param     %.*s=...\n", (int)strcspn(*p, "="), *p);
+	for (char *const *p = conf->headers; *p; p++)
+		printf("header    %.*s: ...\n", (int)strcspn(*p, ":"), *p);
+	printf("socket    %s, mode %04o%s%s\n", conf->socket_path, (unsigned)conf->socket_mode,
+	       conf->socket_group ? ", group " : "", conf->socket_group ? conf->socket_group : "");
+	printf("links     at most %" PRIu64 ", %" PRIu64 " channels each\n", conf->max_links,
+	       conf->max_channels);
+	printf("presence  %s\n", trackers[conf->trackers]);
+	printf("changes   at most %" PRIu64 " bindings a client%s\n", conf->max_bindings,
+	       conf->private_only == CONF_PRIVATE_YES ? ", on private channels only" : "");
+	printf("connect   %s\n", conf->connect == CONF_CONNECT_ALWAYS ? "always" : "on demand");
+	printf("probation %s\n", probation[conf->probation]);
+	if (conf->n_rules + conf->n_identities == 0)
+		printf("access    no rules: this user, root and the socket's group may all\n");
+	else
+		printf("access    %u rule%s, %u about identities\n", conf->n_rules,
+		       conf->n_rules == 1 ? "" : "s", conf->n_identities);
+	for (unsigned i = 0; conf_warning(conf, i, now_s, &text); i++)
+		printf("warning   %s\n", text.text);
+}
