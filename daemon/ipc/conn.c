@@ -31,6 +31,7 @@ struct conn {
 	const struct conn_ops *ops;
 	void *ctx;
 	struct conn_cred cred;
+	gid_t *groups; /* of cred */
 	enum conn_state state;
 	bool paused;
 	bool write_full;    /* the kernel takes nothing more: LOOP_WRITE is armed */
@@ -314,7 +315,10 @@ int conn_new(struct loop *loop, int fd, const struct conn_cred *cred, size_t max
 	struct conn *c = calloc(1, sizeof(*c));
 	int r;
 
-	if (!c) {
+	if (c && cred->n_groups > 0)
+		c->groups = calloc(cred->n_groups, sizeof(*c->groups));
+	if (!c || (cred->n_groups > 0 && !c->groups)) {
+		free(c);
 		close(fd);
 		return -ENOMEM;
 	}
@@ -322,6 +326,9 @@ int conn_new(struct loop *loop, int fd, const struct conn_cred *cred, size_t max
 	c->ops = ops;
 	c->ctx = ctx;
 	c->cred = *cred;
+	c->cred.groups = c->groups;
+	if (cred->n_groups > 0)
+		memcpy(c->groups, cred->groups, cred->n_groups * sizeof(*c->groups));
 	c->max_queue_bytes = max_queue_bytes;
 	c->turn = (struct loop_task){ .fn = conn_on_turn, .ctx = c };
 	rtbp_reader_init(&c->in, max_frame_bytes);
@@ -342,6 +349,7 @@ struct conn *conn_free(struct conn *c)
 		loop_task_cancel(c->loop, &c->turn);
 		conn_release(c);
 		free(c->end_text);
+		free(c->groups);
 		free(c);
 	}
 	return NULL;

@@ -50,6 +50,10 @@ struct conn_cred {
 	uid_t uid;
 	gid_t gid;
 	pid_t pid; /* for people only: it may be reused */
+	/* Its further groups at the moment when it connected; borrowed for a call, or of the conn.
+	 */
+	const gid_t *groups;
+	size_t n_groups;
 };
 
 struct conn_ops {
@@ -66,6 +70,7 @@ struct conn_ops {
 /**
  * conn_new() - take over an accepted socket
  * @fd:              non-blocking; given: closed by the conn, also on error
+ * @cred:            copied, groups too
  * @max_frame_bytes: largest frame accepted
  * @max_queue_bytes: limit of the out queue; one message larger than that is taken when the queue is
  * empty
@@ -78,6 +83,7 @@ int conn_new(struct loop *loop, int fd, const struct conn_cred *cred, size_t max
  * ops->closed may free. NULL is fine. Returns NULL. */
 struct conn *conn_free(struct conn *c);
 
+/* For as long as the conn lives. */
 const struct conn_cred *conn_get_cred(const struct conn *c);
 /* What the kernel has not yet taken, with a fixed cost per message on top (ipc/outq.h): the figure
  * that the limit is held against. */

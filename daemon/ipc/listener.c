@@ -3,19 +3,26 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "ipc/sockfile.h"
 
-enum { LISTENER_LOG_MS = 10000 }; /* one line about a lasting shortage in that time */
+enum {
+	LISTENER_LOG_MS = 10000, /* one line about a lasting shortage in that time */
+	LISTENER_GROUPS = 64,    /* of a client, without an allocation */
+};
 
 struct listener {
 	listener_fn fn;
@@ -25,6 +32,7 @@ struct listener {
 	struct loop_fd watch;   /* fd -1: stopped */
 	struct loop_timer rest; /* running: not accepting */
 	struct log_limit shortage;
+	gid_t group; /* (gid_t)-1: none */
 };
 
 static void listener_spare(struct listener *l)
@@ -78,6 +86,31 @@ static void listener_rest(struct listener *l, int error)
 		log_error("listener: the same happened %u times since the last such line", held);
 }
 
+/* Calls back with the groups of the client, or refuses it: without them no rule that denies a group
+ * something would bind it. */
+static void listener_greet_groups(struct listener *l, int fd, struct conn_cred *cred)
+{
+	CLEANUP(freep) gid_t *many = NULL;
+	gid_t few[LISTENER_GROUPS];
+	socklen_t size = sizeof(few);
+	int r = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, few, &size);
+
+	cred->groups = few;
+	if (r < 0 && errno == ERANGE) { /* now `size` is as much as is needed */
+		many = malloc(size);
+		cred->groups = many;
+		r = many ? getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, many, &size) : -1;
+	}
+	if (r < 0) {
+		log_warning("listener: the groups of a client are not known: %s; refused",
+			    strerror(errno));
+		close(fd);
+		return;
+	}
+	cred->n_groups = size / sizeof(gid_t);
+	l->fn(l->ctx, fd, cred);
+}
+
 static void listener_greet(struct listener *l, int fd)
 {
 	struct conn_cred cred;
@@ -91,7 +124,7 @@ static void listener_greet(struct listener *l, int fd)
 		return;
 	}
 	cred = (struct conn_cred){ .uid = u.uid, .gid = u.gid, .pid = u.pid };
-	l->fn(l->ctx, fd, &cred);
+	listener_greet_groups(l, fd, &cred);
 }
 
 static void listener_on_ready(void *ctx, int listen_fd, unsigned ready)
@@ -138,6 +171,29 @@ static int listener_from_systemd(void)
 	return -1;
 }
 
+/* A descriptor of a socket tells nothing of its file, so this asks by the name that it is bound to.
+ */
+static gid_t listener_find_group(int fd)
+{
+	struct sockaddr_un addr;
+	socklen_t size = sizeof(addr);
+	char path[sizeof(addr.sun_path) + 1];
+	struct stat st;
+	size_t n;
+
+	if (getsockname(fd, (struct sockaddr *)&addr, &size) < 0 ||
+	    size <= offsetof(struct sockaddr_un, sun_path) || addr.sun_path[0] == '\0')
+		return (gid_t)-1;
+	n = size - offsetof(struct sockaddr_un, sun_path);
+	if (n > sizeof(addr.sun_path)) /* a full one: the kernel counts a NUL that has no room */
+		n = sizeof(addr.sun_path);
+	memcpy(path, addr.sun_path, n);
+	path[n] = '\0';
+	if (stat(path, &st) < 0 || !S_ISSOCK(st.st_mode) || !(st.st_mode & S_IWGRP))
+		return (gid_t)-1;
+	return st.st_gid;
+}
+
 int listener_new(struct loop *loop, const struct listener_conf *conf, listener_fn fn, void *ctx,
 		 struct listener **ret, char *ret_text, size_t text_size)
 {
@@ -167,12 +223,18 @@ int listener_new(struct loop *loop, const struct listener_conf *conf, listener_f
 		goto fail;
 	}
 	listener_spare(l);
+	l->group = listener_find_group(fd);
 	*ret = l;
 	return 0;
 
 fail:
 	listener_free(l);
 	return r;
+}
+
+gid_t listener_group(const struct listener *l)
+{
+	return l->group;
 }
 
 void listener_stop(struct listener *l)

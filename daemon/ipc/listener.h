@@ -28,7 +28,8 @@ struct listener_conf {
 	const char *group; /* its group by name, NULL: the process's own */
 };
 
-/* A new connection: `fd` is given, non-blocking. It may call listener_stop(), not _free. */
+/* A new connection: `fd` is given, non-blocking; `cred` is borrowed for the call. It may call
+ * listener_stop(), not _free. */
 typedef void (*listener_fn)(void *ctx, int fd, const struct conn_cred *cred);
 
 /**
@@ -47,6 +48,9 @@ typedef void (*listener_fn)(void *ctx, int fd, const struct conn_cred *cred);
  */
 int listener_new(struct loop *loop, const struct listener_conf *conf, listener_fn fn, void *ctx,
 		 struct listener **ret, char *ret_text, size_t text_size);
+/* Whose members may connect because they are members: the group of the socket's file if its mode
+ * lets the group write (also of a socket from systemd), as it was at the start; else (gid_t)-1. */
+gid_t listener_group(const struct listener *l);
 /* Stops accepting and closes the socket; its file stays until _free so that a client's connect
  * fails clearly ("connection refused"), not oddly. A socket from systemd stays open there, and its
  * clients wait for the next start. */

@@ -30,6 +30,7 @@ static unsigned fds_before;
 static int accepted[MANY]; /* the daemon's ends */
 static unsigned n_accepted;
 static struct conn_cred last_cred;
+static gid_t last_groups[MANY];
 static int clients[MANY];
 static unsigned n_clients;
 static bool stop_loop_at_accept, stop_listener_at_accept;
@@ -40,6 +41,9 @@ static inline void on_accept(void *ctx, int fd, const struct conn_cred *cred)
 	ck_assert_uint_lt(n_accepted, MANY);
 	accepted[n_accepted++] = fd;
 	last_cred = *cred;
+	ck_assert_uint_le(cred->n_groups, MANY);
+	memcpy(last_groups, cred->groups, cred->n_groups * sizeof(gid_t));
+	last_cred.groups = last_groups; /* cred's are borrowed */
 	if (stop_loop_at_accept)
 		loop_stop(loop);
 	if (stop_listener_at_accept)

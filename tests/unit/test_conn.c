@@ -352,6 +352,25 @@ START_TEST(credentials_are_kept)
 	ck_assert_uint_eq(conn_get_cred(side.conn)->uid, 1);
 	ck_assert_uint_eq(conn_get_cred(side.conn)->gid, 2);
 	ck_assert_int_eq(conn_get_cred(side.conn)->pid, 3);
+	ck_assert_uint_eq(conn_get_cred(side.conn)->n_groups, 0);
+	/* The groups are the conn's own. */
+	{
+		gid_t groups[] = { 4, 5 };
+		struct conn_cred with = { .uid = 1, .groups = groups, .n_groups = 2 };
+		struct conn *conn;
+		int pair[2];
+
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+		ck_assert_int_eq(
+			conn_new(loop, pair[0], &with, FRAME_MAX, QUEUE_MAX, &ops, &side, &conn),
+			0);
+		groups[0] = groups[1] = 0;
+		ck_assert_uint_eq(conn_get_cred(conn)->n_groups, 2);
+		ck_assert_uint_eq(conn_get_cred(conn)->groups[0], 4);
+		ck_assert_uint_eq(conn_get_cred(conn)->groups[1], 5);
+		conn_free(conn);
+		close(pair[1]);
+	}
 }
 END_TEST
 

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,49 @@ START_TEST(accepts_with_credentials)
 	ck_assert_int_eq(last_cred.pid, getpid());
 	ck_assert_int_eq(fcntl(accepted[0], F_GETFL) & O_NONBLOCK, O_NONBLOCK);
 	ck_assert_int_eq(fcntl(accepted[0], F_GETFD), FD_CLOEXEC);
+}
+END_TEST
+
+/* As many as fit the listener's own room, more, and none. Who may not choose them has its own. */
+START_TEST(accepts_with_groups)
+{
+	static const size_t sizes[] = { 64, 65, MANY, 0 };
+	gid_t groups[MANY];
+	int n;
+
+	for (gid_t i = 0; i < MANY; i++)
+		groups[i] = 7000 + i;
+	if (geteuid() == 0)
+		ck_assert_int_eq(setgroups(sizes[_i], groups), 0);
+	n = getgroups(MANY, groups);
+	ck_assert_int_ge(n, 0);
+	expect_start();
+	ck_assert_int_eq(client_connect(), 0);
+	run_turn(loop);
+	ck_assert_uint_eq(n_accepted, 1);
+	ck_assert_uint_eq(last_cred.n_groups, (size_t)n);
+	for (int i = 0; i < n; i++)
+		ck_assert_uint_eq(last_cred.groups[i], groups[i]);
+}
+END_TEST
+
+START_TEST(group_of_the_file)
+{
+	struct stat st;
+
+	expect_start();
+	ck_assert_uint_eq(listener_group(listener), (gid_t)-1); /* mode 0600 */
+	listener = listener_free(listener);
+	conf.mode = 0620;
+	expect_start();
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_uint_eq(listener_group(listener), st.st_gid);
+	listener_stop(listener);
+	ck_assert_uint_eq(listener_group(listener), st.st_gid);
+	listener = listener_free(listener);
+	conf.mode = 0606;
+	expect_start();
+	ck_assert_uint_eq(listener_group(listener), (gid_t)-1);
 }
 END_TEST
 
@@ -159,6 +203,8 @@ static int as_activated(bool with_stream)
 		return __LINE__;
 	loop = loop_new();
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	if (chmod(path, 0660) < 0)
+		return __LINE__;
 	setenv("LISTEN_PID", pid, 1);
 	setenv("LISTEN_FDS", "2", 1);
 	if (start() != (with_stream ? 0 : -EADDRINUSE))
@@ -167,7 +213,7 @@ static int as_activated(bool with_stream)
 		return __LINE__;
 	if (!with_stream)
 		return 0;
-	if (kind_of(lock_path) != 0)
+	if (kind_of(lock_path) != 0 || listener_group(listener) != getegid())
 		return __LINE__;
 	close(fd);
 	fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -205,6 +251,8 @@ int main(void)
 	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, accepts_with_credentials);
+	tcase_add_loop_test(c, accepts_with_groups, 0, 4);
+	tcase_add_test(c, group_of_the_file);
 	tcase_add_test(c, accepts_so_many_a_turn);
 	tcase_add_test(c, stop_refuses_but_leaves_the_file);
 	tcase_add_test(c, stop_inside_the_callback);
