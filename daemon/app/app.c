@@ -8,10 +8,13 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/random.h>
+#include <unistd.h>
 
+#include "app/names.h"
 #include "app/notify.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "hub/acl.h"
 #include "hub/hub.h"
 #include "ipc/listener.h"
 #include "realtime/reasons.h"
@@ -33,15 +36,18 @@ struct client {
 	struct app *app;
 	struct conn *conn;
 	struct peer *peer;
+	struct name *name; /* of its user */
 	struct loop_task free_task;
 };
 
 struct app {
-	const struct conf *conf;
+	struct conf *conf;
+	const struct conf_source *source;
 	struct loop *loop;
 	struct wire *wire;
 	struct hub *hub;
 	struct listener *listener;
+	struct names *names;
 	struct loop_fd wire_fd;
 	struct loop_timer hub_timer;
 	struct loop_task hub_task;
@@ -271,14 +277,21 @@ static const struct peer_io peer_io = {
 
 /* ---- conn to hub ---- */
 
+static void client_release(struct client *c)
+{
+	if (c->name)
+		names_give(c->app->names, c->name);
+	conn_free(c->conn);
+	free(c);
+}
+
 static void client_free(void *ctx)
 {
 	struct client *c = ctx;
 	struct app *app = c->app;
 
 	TAILQ_REMOVE(&app->clients, c, entry);
-	conn_free(c->conn);
-	free(c);
+	client_release(c);
 	stop_when_done(app);
 }
 
@@ -312,9 +325,26 @@ static const struct conn_ops conn_ops = {
 	.closed = client_on_closed,
 };
 
+static int client_attach(struct client *c, const struct conn_cred *cred)
+{
+	struct peer_cred peer = {
+		.uid = cred->uid,
+		.gid = cred->gid,
+		.pid = cred->pid,
+		.groups = cred->groups,
+		.n_groups = cred->n_groups,
+	};
+
+	c->name = names_take(c->app->names, cred->uid);
+	if (!c->name)
+		return -ENOMEM;
+	/* Empty while no rule needs names; a reload that brings one fills it in. */
+	peer.name = name_text(c->name);
+	return hub_attach(c->app->hub, &peer, &peer_io, c, &c->peer);
+}
+
 static void app_on_accept(void *ctx, int fd, const struct conn_cred *cred)
 {
-	struct peer_cred peer_cred = { cred->uid, cred->gid, cred->pid };
 	struct app *app = ctx;
 	struct client *c = calloc(1, sizeof(*c));
 
@@ -328,9 +358,9 @@ static void app_on_accept(void *ctx, int fd, const struct conn_cred *cred)
 		free(c);
 		return;
 	}
-	if (hub_attach(app->hub, &peer_cred, &peer_io, c, &c->peer) < 0) {
-		conn_free(c->conn);
-		free(c);
+	/* The conn's groups live as long as it does, the listener's for this call. */
+	if (client_attach(c, conn_get_cred(c->conn)) < 0) {
+		client_release(c);
 		return;
 	}
 	TAILQ_INSERT_TAIL(&app->clients, c, entry);
@@ -354,11 +384,45 @@ static void app_on_term(void *ctx, int signo)
 	hub_drain(app->hub, DRAIN_MS);
 }
 
+/* What a running daemon can change becomes that of `conf`, which gets the old in its place. */
+static void app_adopt(struct app *app, struct conf *conf)
+{
+	struct conf *own = app->conf;
+	struct acl *old = own->acl;
+
+	acl_set_socket_group(conf->acl, listener_group(app->listener));
+	names_need(app->names, acl_needs_names(conf->acl));
+	hub_set_acl(app->hub, conf->acl);
+	own->acl = conf->acl;
+	conf->acl = old;
+	own->n_rules = conf->n_rules;
+	own->n_identities = conf->n_identities;
+	own->log_level = conf->log_level;
+	log_set_level(own->log_level);
+}
+
 static void app_on_hup(void *ctx, int signo)
 {
-	(void)ctx;
+	struct app *app = ctx;
+	struct conf_text text;
+	struct conf conf;
+
 	(void)signo;
-	log_warning("SIGHUP: the configuration is read at the start only; restart to change it");
+	if (app->stopping)
+		return;
+	notify_reloading();
+	if (conf_load(app->source, &conf, &text) < 0) {
+		log_error("SIGHUP: %s; the configuration stays as it was", text.text);
+	} else {
+		app_adopt(app, &conf);
+		log_notice("SIGHUP: %u access rules, %u about identities, log level %s",
+			   conf.n_rules, conf.n_identities, log_level_name(conf.log_level));
+		if (conf_differs(app->conf, &conf, &text))
+			log_warning("SIGHUP: changed and not in force before a restart: %s",
+				    text.text);
+	}
+	conf_done(&conf);
+	notify_ready();
 }
 
 /* ---- birth and death ---- */
@@ -392,6 +456,12 @@ static int app_build_hub(struct app *app)
 			: app->conf->trackers == CONF_TRACKERS_REFUSE ? HUB_TRACKERS_REFUSE
 								      : HUB_TRACKERS_LINKS;
 	conf.send_bytes = app->conf->send_bytes;
+	conf.acl = app->conf->acl;
+	conf.owner = geteuid();
+	conf.probation = app->conf->probation == CONF_PROBATION_ALWAYS ? HUB_PROBATION_ALWAYS
+			 : app->conf->probation == CONF_PROBATION_OFF  ? HUB_PROBATION_OFF
+								      : HUB_PROBATION_AFTER_FAILURE;
+	conf.connect_always = app->conf->connect == CONF_CONNECT_ALWAYS;
 	return hub_new(&conf, &clock_system, &hub_ops, app, &app->hub);
 }
 
@@ -425,8 +495,10 @@ static int app_build(struct app *app, struct conf_text *ret)
 	int r;
 
 	app->loop = loop_new();
-	if (!app->loop)
+	app->names = names_new(&clock_system, names_of_system);
+	if (!app->loop || !app->names)
 		return -ENOMEM;
+	names_need(app->names, acl_needs_names(app->conf->acl));
 	r = loop_timer_init(app->loop, &app->hub_timer, app_hub_timer, app);
 	if (r == 0)
 		r = loop_signal_init(app->loop, &app->sigterm, SIGTERM, app_on_term, app);
@@ -441,12 +513,15 @@ static int app_build(struct app *app, struct conf_text *ret)
 	if (r == 0)
 		r = listener_new(app->loop, &listen, app_on_accept, app, &app->listener, ret->text,
 				 sizeof(ret->text));
-	if (r == 0)
+	if (r == 0) {
+		acl_set_socket_group(app->conf->acl, listener_group(app->listener));
 		r = app_build_wire(app);
+	}
 	return r;
 }
 
-int app_new(const struct conf *conf, struct app **ret, struct conf_text *ret_text)
+int app_new(struct conf *conf, const struct conf_source *source, struct app **ret,
+	    struct conf_text *ret_text)
 {
 	struct app *app = calloc(1, sizeof(*app));
 	int r;
@@ -454,6 +529,7 @@ int app_new(const struct conf *conf, struct app **ret, struct conf_text *ret_tex
 	if (!app)
 		return -ENOMEM;
 	app->conf = conf;
+	app->source = source;
 	TAILQ_INIT(&app->clients);
 	app->hub_task = (struct loop_task){ .fn = app_hub_turn, .ctx = app };
 	ret_text->text[0] = '\0';
@@ -490,9 +566,9 @@ struct app *app_free(struct app *app)
 	app->hub = hub_free(app->hub);
 	while ((c = TAILQ_FIRST(&app->clients))) {
 		TAILQ_REMOVE(&app->clients, c, entry);
-		conn_free(c->conn);
-		free(c);
+		client_release(c);
 	}
+	app->names = names_free(app->names);
 	loop_timer_done(&app->hub_timer);
 	loop_signal_done(&app->sigterm);
 	loop_signal_done(&app->sigint);

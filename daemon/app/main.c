@@ -101,13 +101,13 @@ static void end_signals(void)
 	(void)sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-static int run(const struct conf *conf)
+static int run(struct conf *conf, const struct conf_source *source)
 {
 	struct conf_text text;
 	struct app *app;
 	int r;
 
-	r = app_new(conf, &app, &text);
+	r = app_new(conf, source, &app, &text);
 	if (r < 0) {
 		log_error("%s", text.text);
 		return EXIT_FAILURE;
@@ -145,7 +145,7 @@ int main(int argc, char **argv)
 		log_set_level(conf.log_level);
 		for (unsigned i = 0; conf_warning(&conf, i, time(NULL), &text); i++)
 			log_warning("%s", text.text);
-		r = run(&conf);
+		r = run(&conf, &o.source);
 	}
 	conf_done(&conf);
 	return r;

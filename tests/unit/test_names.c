@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/app/names.h: who is asked for, how often, and what is kept. */
+#include <check.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/names.h"
+
+static uint64_t now;
+static unsigned n_asked;
+static uid_t last_asked;
+static const char *prefix = "user";
+static struct names *names;
+
+static uint64_t test_now(void *ctx)
+{
+	(void)ctx;
+	return now;
+}
+
+static const struct clock test_clock = { .now_ms = test_now };
+
+static void find(uid_t uid, char *ret)
+{
+	n_asked++;
+	last_asked = uid;
+	snprintf(ret, NAMES_BYTES_MAX + 1, "%s%u", prefix, (unsigned)uid);
+}
+
+static void setup(void)
+{
+	now = 1000;
+	n_asked = 0;
+	names = names_new(&test_clock, find);
+	ck_assert_ptr_nonnull(names);
+}
+
+static void teardown(void)
+{
+	ck_assert_ptr_null(names_free(names));
+}
+
+static struct name *take(uid_t uid)
+{
+	struct name *name = names_take(names, uid);
+
+	ck_assert_ptr_nonnull(name);
+	return name;
+}
+
+START_TEST(nothing_is_asked_without_need)
+{
+	struct name *a = take(7);
+
+	ck_assert_str_eq(name_text(a), "");
+	ck_assert_uint_eq(n_asked, 0);
+	names_need(names, false);
+	ck_assert_uint_eq(n_asked, 0);
+	/* Who is there already gets its name in its place. */
+	names_need(names, true);
+	ck_assert_str_eq(name_text(a), "user7");
+	ck_assert_uint_eq(n_asked, 1);
+	names_give(names, a);
+}
+END_TEST
+
+START_TEST(one_question_for_each_user)
+{
+	struct name *a, *b, *c;
+
+	names_need(names, true);
+	a = take(1);
+	b = take(1);
+	c = take(2);
+	ck_assert_ptr_eq(a, b);
+	ck_assert_str_eq(name_text(c), "user2");
+	ck_assert_uint_eq(n_asked, 2);
+	names_give(names, a);
+	names_give(names, b);
+	/* Gone, and back within the minute. */
+	now += NAMES_AGE_MS - 1;
+	a = take(1);
+	ck_assert_uint_eq(n_asked, 2);
+	now++;
+	b = take(1);
+	ck_assert_uint_eq(n_asked, 3);
+	ck_assert_uint_eq(last_asked, 1);
+	names_give(names, a);
+	names_give(names, b);
+	names_give(names, c);
+}
+END_TEST
+
+START_TEST(a_reload_asks_anew)
+{
+	struct name *a, *gone;
+
+	names_need(names, true);
+	a = take(1);
+	gone = take(2);
+	names_give(names, gone);
+	prefix = "other";
+	names_need(names, true);
+	ck_assert_str_eq(name_text(a), "other1");
+	ck_assert_uint_eq(n_asked, 3); /* nobody asks for who has gone */
+	gone = take(2);
+	ck_assert_str_eq(name_text(gone), "other2");
+	/* Needed no more, and again: an old answer does not count. */
+	names_need(names, false);
+	names_give(names, take(1));
+	ck_assert_uint_eq(n_asked, 4);
+	prefix = "third";
+	names_need(names, true);
+	ck_assert_str_eq(name_text(a), "third1");
+	names_give(names, a);
+	names_give(names, gone);
+}
+END_TEST
+
+START_TEST(few_are_kept)
+{
+	names_need(names, true);
+	for (uid_t uid = 0; uid <= NAMES_IDLE_MAX; uid++)
+		names_give(names, take(uid));
+	ck_assert_uint_eq(n_asked, NAMES_IDLE_MAX + 1);
+	names_give(names, take(1));
+	ck_assert_uint_eq(n_asked, NAMES_IDLE_MAX + 1);
+	names_give(names, take(0)); /* the one that went first */
+	ck_assert_uint_eq(n_asked, NAMES_IDLE_MAX + 2);
+	names_give(names, take(2)); /* pushed out by it; 1 had been used later */
+	ck_assert_uint_eq(n_asked, NAMES_IDLE_MAX + 3);
+}
+END_TEST
+
+START_TEST(of_the_system)
+{
+	char text[NAMES_BYTES_MAX + 1] = "x";
+	const struct passwd *root = getpwuid(0);
+
+	ck_assert_ptr_nonnull(root);
+	names_of_system(0, text);
+	ck_assert_str_eq(text, root->pw_name);
+	names_of_system(4294967294, text);
+	ck_assert_str_eq(text, "");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("names");
+	TCase *t = tcase_create("names");
+	SRunner *runner = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, nothing_is_asked_without_need);
+	tcase_add_test(t, one_question_for_each_user);
+	tcase_add_test(t, a_reload_asks_anew);
+	tcase_add_test(t, few_are_kept);
+	tcase_add_test(t, of_the_system);
+	suite_add_tcase(s, t);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
