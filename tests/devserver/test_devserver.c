@@ -1,123 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The devserver's core without sockets: its clock is played by the test. */
-#include <check.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "devserver/core.h"
-#include "devserver/jwt.h"
+#include "devserver/play.h"
 #include "devserver/span.h"
 #include "devserver/ws.h"
-
-#ifdef NDEBUG
-#error "tests need assertions"
-#endif
-
-#define SECRET  "a secret for tests"
-#define WALL_MS 1800000000000
-
-static struct ds_core *core;
-static struct ds_buf heard; /* all frames, each followed by a newline */
-static int closed_with;
-static int64_t now_ms;
-
-static void on_send(void *conn, bool binary, struct ds_str frame)
-{
-	ck_assert_ptr_eq(conn, &heard);
-	ck_assert(!binary);
-	ds_buf_str(&heard, frame);
-	ds_buf_byte(&heard, '\n');
-}
-
-static void on_close(void *conn, int code)
-{
-	ck_assert_ptr_eq(conn, &heard);
-	closed_with = code;
-}
-
-static void on_half_frame(void *conn, size_t size_bytes)
-{
-	ck_abort_msg("half frame of %zu on %p", size_bytes, conn);
-}
-
-static void begin(const struct ds_conf *conf)
-{
-	static const struct ds_ops ops = { .send = on_send,
-					   .close = on_close,
-					   .half_frame = on_half_frame };
-
-	core = ds_core_new(conf, &ops);
-	closed_with = 0;
-	now_ms = 5000;
-	ds_core_clock(core, now_ms, WALL_MS);
-}
-
-static void end(void)
-{
-	core = ds_core_free(core);
-	ds_buf_done(&heard);
-}
-
-/* Lets time pass from timer to timer. */
-static void pass(int64_t ms)
-{
-	int64_t until = now_ms + ms, due;
-
-	while ((due = ds_core_deadline(core)) >= 0 && due <= until) {
-		if (due > now_ms)
-			now_ms = due;
-		ds_core_clock(core, now_ms, WALL_MS + now_ms - 5000);
-		ds_core_tick(core);
-	}
-	now_ms = until;
-	ds_core_clock(core, now_ms, WALL_MS + now_ms - 5000);
-}
-
-static struct ds_conf test_conf(void)
-{
-	struct ds_conf conf = ds_conf_default();
-
-	conf.jwt_secret = SECRET;
-	conf.idle_ms = 1000000000;
-	return conf;
-}
-
-/* A token that ends @seconds after the start. */
-static void token(struct ds_buf *b, long seconds)
-{
-	char claims[80];
-
-	snprintf(claims, sizeof(claims), "{\"role\":\"anon\",\"exp\":%ld}",
-		 (long)(WALL_MS / 1000) + seconds);
-	ds_jwt_sign(ds_str(claims), SECRET, b);
-}
-
-static struct ds_socket *open_socket(long token_seconds)
-{
-	struct ds_buf key = { 0 };
-	struct ds_socket *s;
-
-	token(&key, token_seconds);
-	ck_assert_int_eq(
-		ds_core_upgrade(core, ds_str("h"), ds_str("2.0.0"), ds_buf_view(&key)).status, 0);
-	s = ds_core_open(core, &heard, ds_str("2.0.0"), ds_buf_view(&key));
-	ds_buf_done(&key);
-	return s;
-}
-
-static void say(struct ds_socket *s, const char *text)
-{
-	ds_core_frame(core, s, false, ds_str(text));
-}
-
-/* Everything that was heard since the last call. */
-static void expect(const char *text)
-{
-	ds_buf_byte(&heard, 0);
-	ck_assert_str_eq(heard.data, text);
-	heard.len = 0;
-}
 
 #define JOINED(ref)                                                                              \
 	"[\"" ref "\",\"" ref "\",\"realtime:r\",\"phx_reply\",{\"status\":\"ok\",\"response\":" \
@@ -225,31 +113,6 @@ START_TEST(test_presence_calls_are_counted_in_a_window)
 	end();
 }
 END_TEST
-
-static void fault(const char *json)
-{
-	char error[200] = "";
-
-	ck_assert_msg(ds_core_fault(core, ds_str(json), error, sizeof(error)), "%s", error);
-}
-
-/* How often @text was heard since the last call of expect() or forget(). */
-static unsigned times(const char *text)
-{
-	const char *at;
-	unsigned n = 0;
-
-	ds_buf_byte(&heard, 0);
-	heard.len--;
-	for (at = heard.data; (at = strstr(at, text)) != NULL; at++)
-		n++;
-	return n;
-}
-
-static void forget(void)
-{
-	heard.len = 0;
-}
 
 #define JOIN(ref, key)                                                                    \
 	"[\"" ref "\",\"" ref "\",\"realtime:r\",\"phx_join\",{\"config\":{\"presence\":" \

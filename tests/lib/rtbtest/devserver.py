@@ -6,7 +6,6 @@ Standard library only.
 
 import base64
 import hashlib
-import hmac
 import http.client
 import json
 import os
@@ -16,22 +15,13 @@ import socket
 import ssl
 import struct
 import subprocess
-import time
 import urllib.parse
 
+from . import tokens
+from .tokens import sign  # noqa: F401 (its users have it from here)
 from .wait import DEADLINE, Deadline, until
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-
-
-def sign(claims, secret, header=None):
-    """A JWT (HS256, whatever the header says)."""
-
-    def part(data):
-        return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-    body = part(json.dumps(header or {"alg": "HS256", "typ": "JWT"}).encode()) + b"." + part(json.dumps(claims).encode())
-    return (body + b"." + part(hmac.new(secret.encode(), body, hashlib.sha256).digest())).decode()
 
 
 def _presence(status, topic, private):
@@ -47,7 +37,11 @@ class DevServer:
     """`with DevServer(bin, strict_refs=True, idle_ms=500) as server:` Options are those of the program, with _ for -.
 
     postgres: libpq's words for a database, e.g. Postgres().conninfo, whose changes it passes on; without it rows come from
-    postgres_row() only. private_only=True: refuses public joins.
+    postgres_row() only. private_only=True: refuses public joins. policies: a file of rules for private channels (or
+    set_policies() later); without any, everybody may do everything there. faithful_delays=True: 5 s before a refused join is
+    answered, with the whole socket, and 2 s before a refused upgrade; join_error_delay_ms, connect_error_delay_ms: other
+    times. max_channels, max_users, max_joins_per_second, max_events_per_second, max_presence_per_second: limits (a rate is an
+    average, reached or not at a tick of rate_tick_ms [5000] only).
     """
 
     def __init__(self, binary, secret=None, listen="127.0.0.1:0", start=True, **options):
@@ -110,9 +104,7 @@ class DevServer:
 
     def token(self, role="anon", exp_in=3600, **claims):
         """A signed token. A claim of None is left out."""
-        now = int(time.time())
-        all_claims = {"iss": "supabase", "role": role, "iat": now, "exp": now + exp_in, **claims}
-        return sign({k: v for k, v in all_claims.items() if v is not None}, self.secret)
+        return tokens.make(role=role, exp_in=exp_in, secret=self.secret, **claims)
 
     def request(self, method, path, body=None, headers=None):
         """One HTTP request: (status, headers, body as text)."""
@@ -136,6 +128,48 @@ class DevServer:
         status, _, text = self.request("POST", "/_devserver/fault", json.dumps(dict(order or {}, **members)))
         if status != 200:
             raise AssertionError(f"fault {order or members}: {status} {text}")
+
+    # Tokens and policies.
+
+    def set_policies(self, text):
+        """New rules for private channels, e.g. "read sub=ann room:*"; None: everybody may do everything.
+
+        What a channel has looked up it keeps until its next token.
+        """
+        self.fault(op="policies", text=text)
+
+    def reload_policies(self):
+        """The rules as they are in the file now."""
+        self.fault(op="policies", reload=True)
+
+    def disconnect(self, **members):
+        """As the project's operator: a system message on each channel, close 1012."""
+        self.fault(op="disconnect", **members)
+
+    def log(self, event=None, topic=None, refused=None):
+        """The last 5000 joins and new tokens, the oldest first.
+
+        event: "phx_join" or "access_token"; refused: True for those whose outcome is an error, False for the others. Each
+        has n, at_ms (wall clock), socket (its id), event, topic, private, token ("none", "key": sb_..., "jwt", "other": no
+        JWT), role, sub, exp, outcome ("ok", "same", "ignored", or the server's words). Of a join that carries no token of its
+        own the claims are those of the socket's key.
+        """
+        whole = json.loads(self.request("GET", "/_devserver/log")[2])
+        if whole["ever"] > len(whole["entries"]):
+            raise AssertionError(f"of {whole['ever']} joins and tokens only the last are known")
+        return [e for e in whole["entries"]
+                if (event is None or e["event"] == event) and (topic is None or e["topic"] == topic)
+                and (refused is None or refused == (e["outcome"] not in ("ok", "same", "ignored")))]
+
+    def joins(self, topic=None, refused=None):
+        return self.log("phx_join", topic, refused)
+
+    def pushed_tokens(self, topic=None, refused=None):
+        return self.log("access_token", topic, refused)
+
+    def joined(self, topic):
+        """The channels of a topic as the status has them, of all sockets, each with its "socket"."""
+        return [dict(t, socket=s["id"]) for s in self.status()["sockets"] for t in s["topics"] if t["topic"] == topic]
 
     # Database changes. What the orders do is told in the devserver's README.
 
