@@ -12,8 +12,11 @@
 
 int binding_text_compare(struct binding *a, struct binding *b)
 {
-	return hub_compare_str((struct rtbp_str){ a->text, a->size },
-			       (struct rtbp_str){ b->text, b->size });
+	uint64_t x = identity_number(a->identity), y = identity_number(b->identity);
+	int r = hub_compare_str((struct rtbp_str){ a->text, a->size },
+				(struct rtbp_str){ b->text, b->size });
+
+	return r ? r : (x > y) - (x < y);
 }
 
 int binding_id_compare(struct binding *a, struct binding *b)
@@ -73,7 +76,8 @@ static bool put_name(struct rtbp_val v, const char *name, size_t max, bool may_b
 		return false;
 	if (s.size == 0 && may_be_empty)
 		return true;
-	if (!rtbp_name_ok(s, max))
+	/* A name with % would be a pattern for the server, whatever our rules made of it. */
+	if (!rtbp_name_ok(s, max) || (max == RTBP_EVENT_MAX && memchr(s.p, '%', s.size)))
 		return false;
 	*ret_is = true;
 	put_member(b, name, s);
@@ -113,9 +117,11 @@ static const char *put_all(struct rtbp_val v, enum change_event event, struct rt
 	rtbp_buf_text(b, "\"");
 	if (!put_name(rtbp_field(v, RTBP_F_SCHEMA), "schema", RTBP_EVENT_MAX, false, &has_schema,
 		      b))
-		return "schema is 1 to 255 bytes of UTF-8 without control characters";
+		return "schema is 1 to 255 bytes of UTF-8 without control characters, and without "
+		       "% (\"*\" stands for all)";
 	if (!put_name(rtbp_field(v, RTBP_F_TABLE), "table", RTBP_EVENT_MAX, false, &has_table, b))
-		return "table is 1 to 255 bytes of UTF-8 without control characters";
+		return "table is 1 to 255 bytes of UTF-8 without control characters, and without "
+		       "% (\"*\" stands for all)";
 	if (!has_schema && !has_table)
 		return "a schema or a table is missing";
 	if (!put_name(rtbp_field(v, RTBP_F_FILTER), "filter", RTBP_BINDING_MAX, true, &has_filter,
@@ -158,9 +164,9 @@ void binding_wishes_free(struct binding_wish *wishes, unsigned n)
 
 /* ---- birth and death ---- */
 
-struct binding *binding_get(struct hub *hub, struct binding_wish *wish)
+struct binding *binding_get(struct hub *hub, struct binding_wish *wish, struct identity *identity)
 {
-	struct binding key = { .text = wish->text, .size = wish->size };
+	struct binding key = { .text = wish->text, .size = wish->size, .identity = identity };
 	struct binding *b = RB_FIND(binding_text_tree, &hub->bindings, &key);
 
 	if (b)
@@ -172,6 +178,7 @@ struct binding *binding_get(struct hub *hub, struct binding_wish *wish)
 		return NULL;
 	b->hub = hub;
 	b->id = hub->next_binding++;
+	b->identity = identity_ref(identity);
 	b->text = wish->text;
 	b->size = wish->size;
 	b->event = wish->event;
@@ -190,6 +197,7 @@ void binding_check(struct binding *b)
 	RB_REMOVE(binding_text_tree, &b->hub->bindings, b);
 	RB_REMOVE(binding_id_tree, &b->hub->bindings_by_id, b);
 	b->hub->n_bindings--;
+	identity_unref(b->identity);
 	free(b->text);
 	free(b);
 }

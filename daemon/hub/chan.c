@@ -14,9 +14,12 @@
 
 int chan_key_compare(struct chan *a, struct chan *b)
 {
+	uint64_t x = identity_number(a->identity), y = identity_number(b->identity);
 	int r = hub_compare_str(a->topic, b->topic);
 
-	return r ? r : (int)a->is_private - (int)b->is_private;
+	if (!r)
+		r = (int)a->is_private - (int)b->is_private;
+	return r ? r : (x > y) - (x < y);
 }
 
 int chan_number_compare(struct chan *a, struct chan *b)
@@ -27,9 +30,10 @@ int chan_number_compare(struct chan *a, struct chan *b)
 RB_GENERATE(chan_key_tree, chan, by_key, chan_key_compare)
 RB_GENERATE(chan_number_tree, chan, by_number, chan_number_compare)
 
-struct chan *chan_find(struct hub *hub, struct rtbp_str topic, bool is_private)
+static struct chan *chan_find(struct hub *hub, struct rtbp_str topic, bool is_private,
+			      struct identity *identity)
 {
-	struct chan key = { .topic = topic, .is_private = is_private };
+	struct chan key = { .topic = topic, .is_private = is_private, .identity = identity };
 
 	return RB_FIND(chan_key_tree, &hub->chans, &key);
 }
@@ -179,6 +183,26 @@ static bool chan_owed(const struct join *j)
 	return (s && s->given) || ch->slot.in_flight;
 }
 
+/* For each user who asked: it answers the next time, without a word of the server. */
+static void remember_refusal(const struct chan *ch)
+{
+	struct verdict_key key = {
+		.uid = ch->join->uid,
+		.identity = identity_number(ch->identity),
+		.is_private = ch->is_private,
+		.topic = ch->topic,
+	};
+	uint64_t now = hub_now(ch->hub);
+	const struct sub *s;
+
+	verdicts_put(&ch->hub->refused, &key, now, ch->join->code, ch->join->text);
+	TAILQ_FOREACH(s, &ch->subs, in_chan) {
+		key.uid = s->peer->cred.uid;
+		if (!verdicts_find(&ch->hub->refused, &key, now))
+			verdicts_put(&ch->hub->refused, &key, now, ch->join->code, ch->join->text);
+	}
+}
+
 static void chan_changed(struct join *j)
 {
 	struct chan *ch = j->owner;
@@ -193,6 +217,7 @@ static void chan_changed(struct join *j)
 		sends_flush(ch);
 		break;
 	case JOIN_REJECTED:
+		remember_refusal(ch);
 		if (strcmp(j->code, "private_only") == 0)
 			feeds_go_private(ch->hub);
 		sends_fail(ch, "not_joined", j->text);
@@ -311,7 +336,8 @@ void chan_update(struct chan *ch)
 	chan_release(ch);
 }
 
-static struct chan *chan_new(struct hub *hub, struct rtbp_str topic, bool is_private)
+static struct chan *chan_new(struct hub *hub, struct rtbp_str topic, bool is_private,
+			     struct identity *identity)
 {
 	struct chan *ch = calloc(1, sizeof(*ch));
 
@@ -324,6 +350,7 @@ static struct chan *chan_new(struct hub *hub, struct rtbp_str topic, bool is_pri
 	ch->hub = hub;
 	ch->number = hub->next_chan++;
 	ch->is_private = is_private;
+	ch->identity = identity_ref(identity);
 	ch->topic = (struct rtbp_str){ ch->topic_text, topic.size };
 	ch->sender_only = true;
 	TAILQ_INIT(&ch->subs);
@@ -351,11 +378,11 @@ int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text)
 		 ch->is_private ? "private" : "public", topic);
 	/* Which may need the place of this channel's last spill, if that is only a memory. */
 	ch->held = true;
-	link = link_place(p->hub, p, ch->topic, why, ret_text);
+	link = link_place(p->hub, p->cred.uid, p, ch->topic, why, ret_text);
 	ch->held = false;
 	if (!link)
 		return RTBP_E_TOO_MANY;
-	ch->join = join_new(link, ch->topic, ch->is_private, &chan_join_ops, ch);
+	ch->join = join_new(link, ch->topic, ch->is_private, ch->identity, &chan_join_ops, ch);
 	ch->slot.join = ch->join;
 	if (ch->join)
 		join_set_cause(ch->join, p->cred.uid, why);
@@ -363,15 +390,44 @@ int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text)
 	return ch->join ? 0 : -ENOMEM;
 }
 
-int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, bool needs_join,
-	     struct chan **ret, const char **ret_text)
+/* Whoever asks within a while of a refusal has it again; not who shares what others have joined. */
+static const struct verdict *remembered_refusal(const struct peer *p, struct rtbp_str topic,
+						bool is_private, const struct identity *identity)
 {
-	struct chan *ch = chan_find(p->hub, topic, is_private);
-	int r = 0;
+	struct verdict_key key = {
+		.uid = p->cred.uid,
+		.identity = identity_number(identity),
+		.is_private = is_private,
+		.topic = topic,
+	};
 
-	if (!ch && !(ch = chan_new(p->hub, topic, is_private)))
+	return verdicts_find(&p->hub->refused, &key, hub_now(p->hub));
+}
+
+int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, unsigned rights,
+	     bool needs_join, struct chan **ret, const char **ret_text)
+{
+	const struct verdict *refusal;
+	struct identity *identity;
+	struct chan *ch;
+	int r;
+
+	*ret_text = rtbp_error_sentence(RTBP_E_FORBIDDEN);
+	if (!access_topic(p, rights, topic))
+		return RTBP_E_FORBIDDEN;
+	r = peer_identity(p, topic, &identity, ret_text);
+	if (r)
+		return r;
+	*ret_text = NULL;
+	ch = chan_find(p->hub, topic, is_private, identity);
+	if (needs_join && (!ch || !ch->join || ch->join->state == JOIN_REJECTED) &&
+	    (refusal = remembered_refusal(p, topic, is_private, identity))) {
+		*ret_text = refusal->text;
+		return RTBP_E_REJECTED;
+	}
+	if (!ch && !(ch = chan_new(p->hub, topic, is_private, identity)))
 		return -ENOMEM;
-	if (ch->join)
+	if (ch->join && needs_join)
 		join_retry(ch->join);
 	else if (needs_join)
 		r = chan_make_join(ch, p, ret_text);
@@ -385,15 +441,16 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, bool needs_
 void chan_free(struct chan *ch)
 {
 	room_free(ch);
+	identity_unref(ch->identity);
 	free(ch->topic_text);
 	free(ch);
 }
 
 static struct chan *make_chan(struct peer *p, struct rtbp_str topic, bool is_private,
-			      enum rtbp_error *ret_code, const char **ret_text)
+			      unsigned rights, enum rtbp_error *ret_code, const char **ret_text)
 {
 	struct chan *ch = NULL;
-	int r = chan_get(p, topic, is_private, true, &ch, ret_text);
+	int r = chan_get(p, topic, is_private, rights, true, &ch, ret_text);
 
 	*ret_code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
 	if (r == -ENOMEM)
@@ -401,27 +458,49 @@ static struct chan *make_chan(struct peer *p, struct rtbp_str topic, bool is_pri
 	return ch;
 }
 
-struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make,
+/* Of what this peer has: its identity may have ended, or be another by now. */
+static struct chan *find_own(struct peer *p, struct rtbp_str topic, bool is_private)
+{
+	const struct tracker *t;
+	const struct sub *s;
+
+	TAILQ_FOREACH(s, &p->subs, in_peer) {
+		if (s->chan->is_private == is_private &&
+		    hub_compare_str(s->chan->topic, topic) == 0)
+			return s->chan;
+	}
+	TAILQ_FOREACH(t, &p->trackers, in_peer) {
+		if (t->chan->is_private == is_private &&
+		    hub_compare_str(t->chan->topic, topic) == 0)
+			return t->chan;
+	}
+	return NULL;
+}
+
+static struct chan *by_number(struct peer *p, uint64_t number, bool make, unsigned rights,
+			      enum rtbp_error *ret_code, const char **ret_text)
+{
+	struct chan *ch = chan_find_number(p->hub, number);
+
+	*ret_code = RTBP_E_NOT_SUBSCRIBED;
+	*ret_text = "this client has no subscription with this chan";
+	if (!ch || (!sub_find(p, number) && !tracker_find(p, ch)))
+		return NULL;
+	/* Who only tracks, on a further link, does not keep the shared join. */
+	return make ? make_chan(p, ch->topic, ch->is_private, rights, ret_code, ret_text) : ch;
+}
+
+struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make, unsigned rights,
 			  enum rtbp_error *ret_code, const char **ret_text)
 {
 	struct rtbp_val v = rtbp_field(params, RTBP_F_PRIVATE);
 	bool is_private = false;
 	struct rtbp_str topic;
-	struct chan *ch = NULL;
 	uint64_t number;
 
 	*ret_text = NULL;
-	if (rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &number)) {
-		ch = chan_find_number(p->hub, number);
-		*ret_code = RTBP_E_NOT_SUBSCRIBED;
-		*ret_text = "this client has no subscription with this chan";
-		if (!ch || (!sub_find(p, number) && !tracker_find(p, ch)))
-			return NULL;
-		/* Who only tracks, on a further link, does not keep the shared join. */
-		return ch->join || !make
-			       ? ch
-			       : make_chan(p, ch->topic, ch->is_private, ret_code, ret_text);
-	}
+	if (rtbp_get_uint(rtbp_field(params, RTBP_F_CHAN), &number))
+		return by_number(p, number, make, rights, ret_code, ret_text);
 	*ret_code = RTBP_E_BAD_REQUEST;
 	*ret_text = "name the channel by chan or by topic";
 	if (!rtbp_get_str(rtbp_field(params, RTBP_F_TOPIC), &topic))
@@ -437,6 +516,6 @@ struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make,
 	*ret_text = NULL;
 	*ret_code = RTBP_E_NOT_SUBSCRIBED;
 	if (!make)
-		return chan_find(p->hub, topic, is_private);
-	return make_chan(p, topic, is_private, ret_code, ret_text);
+		return find_own(p, topic, is_private);
+	return make_chan(p, topic, is_private, rights, ret_code, ret_text);
 }

@@ -90,10 +90,11 @@ void chan_feed_watch_link(struct feed *proof)
 static void make_proof(struct chan *ch)
 {
 	const char *text;
-	struct link *link = link_place(ch->hub, NULL, ch->topic, feed_why(true), &text);
+	struct link *link =
+		link_place(ch->hub, ch->feed->uid, NULL, ch->topic, feed_why(true), &text);
 
 	if (link)
-		ch->proof = feed_new(link, ch, true, ch->feed->uid);
+		ch->proof = feed_new(link, ch, true, ch->identity, ch->feed->uid);
 	if (link && !ch->proof)
 		link_update(link);
 	if (ch->proof)
@@ -324,7 +325,7 @@ void chan_feed_place(struct binding *b)
 		return;
 	}
 	if (!ch->feed)
-		ch->feed = feed_new(NULL, ch, false, home->peer->cred.uid);
+		ch->feed = feed_new(NULL, ch, false, ch->identity, home->peer->cred.uid);
 	if (ch->feed && ch->feed->n_items >= CHAN_BINDINGS && !find_item(ch->feed, b)) {
 		binding_refused(b, "too_many",
 				"the channel carries as many different bindings as it may");

@@ -36,6 +36,7 @@
 struct blob;
 struct chan;
 struct hub;
+struct identity;
 struct join;
 struct link;
 struct peer;
@@ -79,6 +80,7 @@ struct binding {
 	TAILQ_ENTRY(binding) entry; /* in a list of those that need a place */
 	struct hub *hub;
 	uint64_t id;
+	struct identity *identity; /* whose rows: NULL: the daemon's own */
 	char *text;
 	size_t size;
 	enum change_event event;
@@ -107,9 +109,10 @@ TAILQ_HEAD(binding_list, binding);
 struct want {
 	TAILQ_ENTRY(want) in_binding;
 	struct sub *sub;
-	struct binding *binding;
-	bool is_repeated; /* an earlier one of the sub is the same */
-	bool answered;    /* the peer knows its id */
+	struct binding *binding; /* NULL: the access rules do not allow it */
+	uint64_t id;             /* of the binding, as the peer was told; 0: none */
+	bool is_repeated;        /* an earlier one of the sub is the same */
+	bool answered;           /* the peer knows its id */
 	bool flowed; /* the peer was told that it is ready: what it misses from then on is a gap */
 	bool gap;    /* to be told with the next notice */
 	uint64_t told; /* how it stood when the peer was told last: a hash */
@@ -125,7 +128,7 @@ int binding_id_compare(struct binding *a, struct binding *b);
 RB_PROTOTYPE(binding_text_tree, binding, by_text, binding_text_compare)
 RB_PROTOTYPE(binding_id_tree, binding, by_id, binding_id_compare)
 /* Finds or makes it; takes the wish's text then. NULL without memory or over BINDINGS_MAX. */
-struct binding *binding_get(struct hub *hub, struct binding_wish *wish);
+struct binding *binding_get(struct hub *hub, struct binding_wish *wish, struct identity *identity);
 /* Frees it if nobody has it any more. */
 void binding_check(struct binding *b);
 /* "ready", "pending", "error"; @ret_code, @ret_text: why, "" when there is nothing to say. */
@@ -160,6 +163,10 @@ const char *changes_wish_read(struct rtbp_val v, unsigned max, struct changes_wi
  * -ENOMEM or -E2BIG (BINDINGS_MAX): nothing changed. */
 int wants_put(struct sub *s, struct changes_wish *w);
 void wants_free(struct sub *s);
+/* Those that the access rules do not allow any more end. */
+void wants_check_access(struct sub *s);
+/* Of what is still to come; NULL: none. */
+const struct join *wants_join(const struct sub *s);
 /* The sub's peer has been told how they stand: all of them by an answer, else those it knows. */
 void wants_answered(struct sub *s, bool is_answer);
 /* Whether they stand as the peer was told last. */
@@ -206,6 +213,7 @@ struct feed {
 	struct hub *hub;
 	uint64_t number;
 	struct join *join;
+	struct identity *identity; /* of all its bindings; NULL: the daemon's own */
 	struct chan *chan; /* on whose join it rides, or which topic it is to prove; NULL: a topic
 			    * of its own */
 	bool is_proof;     /* a join of its own on the chan's topic, to try bindings out */
@@ -242,7 +250,8 @@ TAILQ_HEAD(feed_list, feed);
 
 /* For people: what a further link is needed for. */
 const char *feed_why(bool is_proof);
-struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof, uid_t uid);
+struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof,
+		      struct identity *identity, uid_t uid);
 /* Return: -ENOMEM. */
 int feed_add(struct feed *f, struct binding *b);
 void feed_remove(struct feed *f, unsigned i);
@@ -275,7 +284,7 @@ const char *feed_state_name(const struct feed *f);
 
 /* ---- feeds.c: which feed carries what ---- */
 
-/* Finds places for bindings that have none. */
+/* Finds places for bindings that have none. @p, @uid: whose wish it is; p NULL: the hub's own. */
 void feeds_place(struct hub *hub, struct binding_list *list, struct peer *p, uid_t uid);
 /* The server has refused this one: halves, or the end of a bad binding. */
 void feed_refused(struct feed *f, const char *code, const char *text);

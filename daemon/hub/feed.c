@@ -175,7 +175,9 @@ void feed_retry(struct feed *f)
 {
 	bool was_rejected = f->join->state == JOIN_REJECTED;
 
-	join_retry(f->join);
+	/* A refusal answers for a while only: rights change at the server without a word. */
+	if (hub_now(f->hub) - f->join->rejected_at_ms >= JOIN_REJECTED_MS)
+		join_retry(f->join);
 	if (was_rejected && f->join->state != JOIN_REJECTED)
 		feed_news(f);
 	if (f->into)
@@ -448,12 +450,15 @@ static struct join *make_join(struct feed *f, struct link *link)
 	int n;
 
 	if (f->chan)
-		return join_new(link, f->chan->topic, f->chan->is_private, &feed_join_ops, f);
+		return join_new(link, f->chan->topic, f->chan->is_private, f->identity,
+				&feed_join_ops, f);
 	n = snprintf(topic, sizeof(topic), "rtbridge:%s:%" PRIu64, hub->feed_prefix, f->number);
-	return join_new(link, (struct rtbp_str){ topic, (size_t)n }, false, &feed_join_ops, f);
+	return join_new(link, (struct rtbp_str){ topic, (size_t)n }, false, f->identity,
+			&feed_join_ops, f);
 }
 
-struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof, uid_t uid)
+struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof,
+		      struct identity *identity, uid_t uid)
 {
 	struct hub *hub = link ? link->hub : chan->hub;
 	struct feed *f = calloc(1, sizeof(*f));
@@ -464,6 +469,7 @@ struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof, uid_t
 	f->number = hub->next_feed++;
 	f->chan = chan;
 	f->is_proof = is_proof;
+	f->identity = identity_ref(identity);
 	f->uid = uid;
 	TAILQ_INIT(&f->twins);
 	timer_init(&f->overlap_timer, merge_overlap_over, f);
@@ -471,6 +477,7 @@ struct feed *feed_new(struct link *link, struct chan *chan, bool is_proof, uid_t
 	timer_init(&f->patience_timer, chan_feed_patience_over, f);
 	f->join = link ? make_join(f, link) : chan->join;
 	if (!f->join) {
+		identity_unref(f->identity);
 		free(f);
 		return NULL;
 	}
@@ -514,6 +521,7 @@ void feed_free(struct feed *f)
 	hub->n_feeds--;
 	if (f->is_trial)
 		suspects_next(hub, f->uid); /* nobody wanted it any more */
+	identity_unref(f->identity);
 	free(f->items);
 	free(f);
 }

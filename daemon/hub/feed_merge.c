@@ -202,13 +202,16 @@ static bool may_merge(const struct feed *f, const struct link *link)
 	       feed_live(f) > 0;
 }
 
-static struct feed *smallest(struct link *link, unsigned at_most, bool pieces_only)
+/* `like`: of this one's identity; NULL: of any. */
+static struct feed *smallest(struct link *link, unsigned at_most, bool pieces_only,
+			     const struct feed *like)
 {
 	struct feed *f, *found = NULL;
 	unsigned n, least = at_most + 1;
 
 	TAILQ_FOREACH(f, &link->hub->feeds, entry) {
-		if (!may_merge(f, link) || f->is_planned || (pieces_only && !f->is_piece))
+		if (!may_merge(f, link) || f->is_planned || (pieces_only && !f->is_piece) ||
+		    (like && f->identity != like->identity))
 			continue;
 		n = feed_live(f);
 		if (n < least) {
@@ -219,19 +222,40 @@ static struct feed *smallest(struct link *link, unsigned at_most, bool pieces_on
 	return found;
 }
 
-/* Marks what goes into one. Return: how many feeds. */
-static unsigned plan(struct link *link, bool pieces_only)
+/* Marks what goes into one with `first`. Return: how many feeds. */
+static unsigned plan_with(struct link *link, struct feed *first, bool pieces_only)
 {
-	unsigned room = FEED_BINDINGS, n = 0;
+	unsigned room = FEED_BINDINGS - feed_live(first), n = 1;
 	struct feed *f;
 
-	TAILQ_FOREACH(f, &link->hub->feeds, entry)
-		f->is_planned = false;
-	while ((f = smallest(link, room, pieces_only))) {
+	first->is_planned = true;
+	while ((f = smallest(link, room, pieces_only, first))) {
 		f->is_planned = true;
 		room -= feed_live(f);
 		n++;
 	}
+	return n;
+}
+
+/* Marks what goes into one: the smallest of an identity that has several. Return: how many feeds.
+ */
+static unsigned plan(struct link *link, bool pieces_only)
+{
+	struct feed *f, *first;
+	unsigned n = 0;
+
+	TAILQ_FOREACH(f, &link->hub->feeds, entry)
+		f->is_planned = false;
+	while ((first = smallest(link, FEED_BINDINGS, pieces_only, NULL))) {
+		n = plan_with(link, first, pieces_only);
+		if (n > 1)
+			break;
+		/* Alone: it stays marked, so that the next one is another. */
+	}
+	if (n < 2)
+		return n;
+	TAILQ_FOREACH(f, &link->hub->feeds, entry)
+		f->is_planned &= f->identity == first->identity;
 	return n;
 }
 
@@ -246,9 +270,20 @@ static bool add_all(struct feed *target, struct feed *source)
 	return true;
 }
 
+static struct identity *planned_identity(const struct hub *hub)
+{
+	const struct feed *f;
+
+	TAILQ_FOREACH(f, &hub->feeds, entry) {
+		if (f->is_planned)
+			return f->identity;
+	}
+	return NULL;
+}
+
 static void merge(struct link *link)
 {
-	struct feed *f, *target = feed_new(link, NULL, false, 0);
+	struct feed *f, *target = feed_new(link, NULL, false, planned_identity(link->hub), 0);
 
 	if (!target)
 		return;

@@ -9,36 +9,41 @@
 
 static const char no_memory[] = "the daemon is out of memory";
 
-/* All on one link, as long as they fit: so the changes of different feeds keep the server's order.
- */
-static struct link *place(struct hub *hub, struct peer *p, const char **ret_text)
+/* All of an identity on one link, as long as they fit: so the changes of different feeds keep the
+ * server's order. */
+static struct link *place(struct hub *hub, const struct identity *identity, struct peer *p,
+			  uid_t uid, const char **ret_text)
 {
 	unsigned links = 0;
 	struct feed *f;
 
 	/* First look, then ask for room: that may end feeds. */
 	TAILQ_FOREACH(f, &hub->feeds, entry) {
-		if (!f->chan && f->state != FEED_OVER)
+		if (!f->chan && f->state != FEED_OVER && f->identity == identity)
 			links |= 1u << f->join->link->number;
 	}
 	for (unsigned i = 0; i < LINKS_MAX; i++) {
 		if (links & 1u << i && link_has_room(&hub->links[i]))
 			return &hub->links[i];
 	}
-	return link_place(hub, p, (struct rtbp_str){ "rtbridge:", 9 }, feed_why(false), ret_text);
+	return link_place(hub, uid, p, (struct rtbp_str){ "rtbridge:", 9 }, feed_why(false),
+			  ret_text);
 }
 
-/* One new feed with the first of the list. Return: false: there is none, @ret_text says why. */
+/* One new feed with the first of the list that have one identity. Return: false: there is none,
+ * @ret_text says why. */
 static bool make_feed(struct link *link, struct binding_list *list, uid_t uid, bool is_piece,
 		      unsigned n)
 {
-	struct feed *f = feed_new(link, NULL, false, uid);
+	struct identity *identity = TAILQ_FIRST(list)->identity;
+	struct feed *f = feed_new(link, NULL, false, identity, uid);
 	struct binding *b;
 
 	if (!f)
 		return false;
 	f->is_piece = f->is_trial = is_piece;
-	while (n-- > 0 && (b = TAILQ_FIRST(list)) && feed_add(f, b) == 0) {
+	while (n-- > 0 && (b = TAILQ_FIRST(list)) && b->identity == identity &&
+	       feed_add(f, b) == 0) {
 		TAILQ_REMOVE(list, b, entry);
 		b->feed = f;
 		binding_news(b);
@@ -74,7 +79,7 @@ void feeds_place(struct hub *hub, struct binding_list *list, struct peer *p, uid
 		chan_feeds_run(hub);
 	while ((b = TAILQ_FIRST(list)) && b != before) {
 		before = b;
-		link = place(hub, p, &text);
+		link = place(hub, b->identity, p, uid, &text);
 		if (!link || !make_feed(link, list, uid, false, FEED_BINDINGS))
 			break;
 	}
@@ -142,7 +147,7 @@ void suspects_next(struct hub *hub, uid_t uid)
 
 	while (!hub->dying && !has_trial(hub, uid) && (group = suspects_of(hub, uid))) {
 		suspects_take(hub, group, &list);
-		link = place(hub, NULL, &text);
+		link = place(hub, TAILQ_FIRST(&list)->identity, NULL, uid, &text);
 		if (link)
 			(void)make_feed(link, &list, uid, true, FEED_BINDINGS);
 		refuse_all(&list, "too_many", text);

@@ -159,12 +159,17 @@ static void busy_timer_due(void *ctx)
 {
 	struct hub *hub = ctx;
 	struct chan *ch, *next;
+	struct join *j;
 
 	for (ch = RB_MIN(chan_number_tree, &hub->chans_by_number); ch && !hub->busy_timer.armed;
 	     ch = next) {
 		next = RB_NEXT(chan_number_tree, &hub->chans_by_number, ch);
 		room_probe(ch);
 		sends_flush(ch);
+	}
+	RB_FOREACH(j, join_id_tree, &hub->joins) {
+		if (j->token_due)
+			join_push_token(j);
 	}
 	sync_probe_all(hub);
 }
@@ -256,6 +261,8 @@ void hub_turn_end(struct hub *hub)
 {
 	hub->awake = false;
 	reap(hub);
+	auth_run(hub);
+	probation_run(hub);
 	wants_tell(hub); /* a peer that ended may have taken the place of others' changes with it */
 	drain_step(hub);
 }
@@ -275,7 +282,7 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	hub->ctx = ctx;
 	hub->random = conf->session.seed;
 	hub->next_session = hub->next_chan = hub->next_id = 1;
-	hub->next_binding = hub->next_feed = 1;
+	hub->next_binding = hub->next_feed = hub->next_identity = 1;
 	hub->private_only = conf->private_only == HUB_PRIVATE_YES;
 	hub->started_ms = hub_now(hub);
 	bucket_init(&hub->joins_bucket, JOINS_PER_S, JOINS_BURST, hub_now(hub));
@@ -299,6 +306,11 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	RB_INIT(&hub->chans_by_number);
 	RB_INIT(&hub->bindings);
 	RB_INIT(&hub->bindings_by_id);
+	TAILQ_INIT(&hub->identities);
+	TAILQ_INIT(&hub->tokens);
+	TAILQ_INIT(&hub->tokens_with_news);
+	RB_INIT(&hub->users);
+	probation_init(hub);
 	TAILQ_INIT(&hub->feeds);
 	TAILQ_INIT(&hub->suspects);
 	TAILQ_INIT(&hub->subs_with_news);
@@ -310,6 +322,7 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 		 hub_random(hub, UINT64_MAX - 1), hub_random(hub, UINT64_MAX - 1));
 	hub->row_seed = hub_random(hub, UINT64_MAX - 1);
 	if (links_init(hub) < 0) {
+		probation_done(hub);
 		free(hub);
 		return -ENOMEM;
 	}
@@ -343,6 +356,7 @@ struct hub *hub_free(struct hub *hub)
 	while ((j = RB_MIN(join_id_tree, &hub->joins)))
 		join_kill(j);
 	reap(hub);
+	probation_done(hub);
 	links_done(hub);
 	rtbp_buf_done(&hub->scratch);
 	free(hub);

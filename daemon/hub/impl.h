@@ -10,9 +10,10 @@
  *                 tracker  n -- 1  slot  1 -- 1  join        (the chan's own, or a spill's)
  *          sub  1 -- n  want  n -- 1  binding  n -- 1  feed  1 -- 1  join    (changes.h)
  *
- * A chan is what clients see: (topic, private) and its number. Its shared join carries everything
- * but the presence of further trackers: each of those has a spill, a join of its own on a further
- * link. A slot is what the server shows of us through one join, and the budget of calls for that.
+ * A chan is what clients see: (topic, private, identity) and its number. Its shared join carries
+ * everything but the presence of further trackers: each of those has a spill, a join of its own on
+ * a further link. A slot is what the server shows of us through one join, and the budget of calls
+ * for that.
  *
  * Owners: the hub owns peers, chans, joins and links; a sub belongs to its peer and is listed in
  * its chan; a send belongs to its chan and outlives the peer that asked for it; a tracker belongs
@@ -25,8 +26,10 @@
 #include "base/timers.h"
 #include "hub/changes.h"
 #include "hub/hub.h"
+#include "hub/identity.h"
 #include "hub/join.h"
 #include "hub/presence.h"
+#include "hub/probation.h"
 #include "hub/request.h"
 #include "proto/rtbp_msg.h"
 
@@ -74,6 +77,14 @@ struct peer {
 	uint64_t mark;       /* of the last row it was given */
 	TAILQ_HEAD(, tracker) trackers;
 	unsigned n_trackers;
+	struct user *user; /* NULL: there was no memory for it */
+	struct grant_list grants;
+	unsigned n_grants;
+	struct grant *pending; /* the server is being asked about its token; NULL: none */
+	unsigned n_held;
+	size_t held_bytes;
+	bool releasing;   /* held requests are being carried out ... */
+	uint64_t late_ms; /* ... this one so long after it came */
 	struct request_list requests;
 	struct send_sum {
 		unsigned n;
@@ -120,6 +131,7 @@ struct chan {
 	struct hub *hub;
 	uint64_t number;
 	bool is_private;
+	struct identity *identity; /* NULL: the daemon's own */
 	char *topic_text;
 	struct rtbp_str topic;
 	struct join *join; /* NULL: only trackers on further links are left, or subs that want
@@ -200,6 +212,16 @@ struct hub {
 	struct chan_number_tree chans_by_number;
 	unsigned n_chans;
 	struct join_id_tree joins;
+	bool joins_running;
+	uint64_t n_turns; /* joins sent */
+	struct identity_list identities;
+	uint64_t next_identity;
+	struct token_list tokens, tokens_with_news;
+	unsigned n_tokens;
+	struct user_tree users;
+	struct verdicts proven, refused;
+	struct probation probation;
+	struct park park_all, park_public, park_own;
 	struct binding_text_tree bindings;
 	struct binding_id_tree bindings_by_id;
 	unsigned n_bindings;
@@ -286,6 +308,9 @@ void peer_request_add(struct peer *p, struct request *r, enum request_kind kind,
 /* Takes it off the list; what waited behind it may be answered now. */
 void peer_request_done(struct peer *p, struct request *r);
 void peer_update_pause(struct peer *p);
+/* Hands a request to the file that knows what it means. */
+void peer_carry_out(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer,
+		    struct rtbp_val params);
 void peer_free(struct peer *p);
 
 /* subscribe.c */
@@ -299,13 +324,17 @@ void subs_on_room_settled(struct chan *ch);
 /* There is news of the sub's database changes: told, and perhaps the answer. */
 void sub_on_changes(struct sub *s);
 void sub_free(struct sub *s);
+/* It ends, by no wish of its peer: told, with `code` as the reason; a request that waits is
+ * answered with `error`. */
+void sub_reject(struct sub *s, enum rtbp_error error, const char *code, const char *text);
 bool sub_wants(const struct sub *s, struct rtbp_str event);
 /* The `channel` notification: how things stand. */
 void sub_notice(struct sub *s);
 struct sub *sub_find(struct peer *p, uint64_t number);
 /* The chan that a request names by `chan` (the peer must subscribe or track there) or by topic and
- * private. Return: NULL with *ret_code, *ret_text; when `make` is false also when there is none. */
-struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make,
+ * private: one of the peer's own; with `make` also one that it has nothing of yet, with a join; for
+ * that it needs these `rights`. Return: NULL with *ret_code, *ret_text (NULL: there is none). */
+struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make, unsigned rights,
 			  enum rtbp_error *ret_code, const char **ret_text);
 /* Answers with an empty map. */
 void peer_answer_empty(struct peer *p, uint32_t id, bool wants_answer);
@@ -313,6 +342,8 @@ void peer_answer_empty(struct peer *p, uint32_t id, bool wants_answer);
 /* send.c */
 int send_id_compare(struct send *a, struct send *b);
 RB_PROTOTYPE(send_tree, send, by_id, send_id_compare)
+void send_answer_outcome(struct peer *p, const struct request *r, const char *outcome,
+			 const char *text);
 void broadcast_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params);
 /* Gives the channel's queued sends to the link, as far as it takes them. */
 void sends_flush(struct chan *ch);
@@ -337,13 +368,13 @@ int chan_key_compare(struct chan *a, struct chan *b);
 int chan_number_compare(struct chan *a, struct chan *b);
 RB_PROTOTYPE(chan_key_tree, chan, by_key, chan_key_compare)
 RB_PROTOTYPE(chan_number_tree, chan, by_number, chan_number_compare)
-struct chan *chan_find(struct hub *hub, struct rtbp_str topic, bool is_private);
 struct chan *chan_find_number(struct hub *hub, uint64_t number);
-/* Finds or makes one, with its shared join unless that is not needed. Return: 0; RTBP_E_TOO_MANY
- * with *ret_text; -ENOMEM. */
-int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, bool needs_join,
-	     struct chan **ret, const char **ret_text);
-/* Gives it a shared join, which it has not. Return: as chan_get(). */
+/* Finds or makes the one of the peer's identity, with its shared join unless that is not needed.
+ * Return: 0; RTBP_E_FORBIDDEN (without all of the `rights`), _BAD_TOKEN, _REJECTED (remembered),
+ * _TOO_MANY with *ret_text; -ENOMEM. */
+int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, unsigned rights,
+	     bool needs_join, struct chan **ret, const char **ret_text);
+/* Gives it a shared join, which it has not. Return: 0; RTBP_E_TOO_MANY with *ret_text; -ENOMEM. */
 int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text);
 /* Somebody came or went. */
 void chan_update(struct chan *ch);
@@ -355,9 +386,21 @@ void chan_free(struct chan *ch);
 
 /* report_changes.c: the members feeds, postgres_changes, private_only of `status`. */
 enum { REPORT_CHANGES_MEMBERS = 3 };
-void report_pack_changes(struct hub *hub, struct rtbp_buf *b);
+void report_pack_changes(const struct peer *asker, struct rtbp_buf *b);
+
+/* access.c: what the rules (acl.h) say of a peer */
+bool access_topic(const struct peer *p, unsigned rights, struct rtbp_str topic);
+/* Of a row; absent names are those of no table. */
+bool access_row(const struct peer *p, struct rtbp_val schema, struct rtbp_val table);
+/* Of a binding, as JSON. */
+bool access_binding(const struct peer *p, const char *text, size_t size);
+bool access_admin(const struct peer *p);
+bool access_needs_token(const struct peer *p);
+bool access_may_attach(const struct peer *p);
 
 /* report.c */
+void channels_request(struct peer *p, uint32_t id, bool wants_answer);
+void clients_request(struct peer *p, uint32_t id, bool wants_answer);
 void status_request(struct peer *p, uint32_t id, bool wants_answer);
 /* Packs the map of the `connection` notice. */
 void report_pack_connection(struct hub *hub, struct rtbp_buf *b);

@@ -81,6 +81,8 @@ void join_kill(struct join *j)
 		return;
 	unqueue_join(j);
 	(void)rejoin_cancel(j);
+	probation_forget_join(j);
+	park_forget_join(j);
 	timer_disarm(&hub->timers, &j->linger_timer);
 	j->state = JOIN_DEAD;
 	RB_REMOVE(join_topic_tree, &j->link->joins, j);
@@ -94,6 +96,7 @@ void join_kill(struct join *j)
 
 void join_free(struct join *j)
 {
+	identity_unref(j->identity);
 	free(j->wire_topic);
 	free(j);
 }
@@ -189,7 +192,8 @@ void join_evict(struct join *j)
 static void join_linger(struct join *j)
 {
 	struct hub *hub = j->hub;
-	uint32_t linger_ms = j->state == JOIN_REJECTED ? JOIN_REJECTED_MS : j->ops->linger_ms(j);
+	/* That it was refused is remembered elsewhere. */
+	uint32_t linger_ms = j->state == JOIN_REJECTED ? 0 : j->ops->linger_ms(j);
 
 	if (rejoin_cancel(j))
 		j->ops->opened(j);
@@ -259,41 +263,96 @@ bool join_is_open(const struct join *j)
 	return j->state == JOIN_JOINED && !j->rejoin_by_ms;
 }
 
-static void set_reason(struct join *j, const char *code, const char *text)
+bool join_is_own(const struct join *j)
+{
+	return !j->identity && !j->trial_token;
+}
+
+void join_set_reason(struct join *j, const char *code, const char *text)
 {
 	snprintf(j->code, sizeof(j->code), "%s", code);
 	snprintf(j->text, sizeof(j->text), "%s", text);
 }
 
+/* Refused for good: until the next connection, or until somebody asks again. */
+static void join_reject(struct join *j)
+{
+	j->state = JOIN_REJECTED;
+	j->rejected_at_ms = hub_now(j->hub);
+}
+
+static uint64_t next_pause(struct join *j, const struct reason *reason)
+{
+	uint64_t ceiling = JOIN_BACKOFF_MIN_MS;
+
+	for (unsigned n = j->n_failures; n > 0 && ceiling < JOIN_BACKOFF_MAX_MS; n--)
+		ceiling *= 2;
+	if (ceiling > JOIN_BACKOFF_MAX_MS)
+		ceiling = JOIN_BACKOFF_MAX_MS;
+	j->n_failures++;
+	return (uint64_t)reason->retry_ms + hub_random(j->hub, ceiling);
+}
+
+/* The server's word was about one token of several: the join goes on with the next. */
+static bool has_other_token(const struct join *j, const struct reason *reason)
+{
+	return reason->class == REASON_AUTH && j->identity && identity_token(j->identity) &&
+	       identity_token(j->identity)->number != j->token_number;
+}
+
 /* Waits by the class of what the server said, then tries again; or gives up until the next
- * connection. */
-static void join_backoff(struct join *j, const char *text)
+ * connection. `park`: what it waits in, with others; NULL: alone. */
+static void join_backoff(struct join *j, const char *text, const struct park *park)
 {
 	struct hub *hub = j->hub;
 	const struct reason *reason = reason_find(text, strlen(text));
-	uint64_t ceiling = JOIN_BACKOFF_MIN_MS;
 
 	j->live = false;
-	set_reason(j, reason->code, text);
-	if (reason->retry_ms == REASON_NEVER) {
+	join_set_reason(j, reason->code, text);
+	if (has_other_token(j, reason)) {
+		j->retry_at_ms = 0;
+		queue_join(j);
+	} else if (reason->retry_ms == REASON_NEVER) {
 		log_warning("%s: refused: %s; %s", j->wire_topic, text, reason->advice);
-		j->state = JOIN_REJECTED;
-		j->rejected_at_ms = hub_now(hub);
+		join_reject(j);
 	} else {
-		for (unsigned n = j->n_failures; n > 0 && ceiling < JOIN_BACKOFF_MAX_MS; n--)
-			ceiling *= 2;
-		if (ceiling > JOIN_BACKOFF_MAX_MS)
-			ceiling = JOIN_BACKOFF_MAX_MS;
-		j->n_failures++;
-		j->retry_at_ms =
-			hub_now(hub) + (uint64_t)reason->retry_ms + hub_random(hub, ceiling);
-		log_notice("%s: %s; next try in %" PRIu64 " ms", j->wire_topic, text,
-			   j->retry_at_ms - hub_now(hub));
+		j->retry_at_ms = park ? park->until_ms : hub_now(hub) + next_pause(j, reason);
+		if (!park)
+			log_notice("%s: %s; next try in %" PRIu64 " ms", j->wire_topic, text,
+				   j->retry_at_ms - hub_now(hub));
 		queue_join(j);
 	}
 	j->ops->changed(j);
 	join_update(j);
 	joins_run(hub);
+}
+
+void join_refused(struct join *j, const char *text, bool by_trial)
+{
+	const struct reason *reason = reason_find(text, strlen(text));
+
+	probation_refused(j, reason, text, !by_trial && !j->link->is_probation);
+	join_backoff(j, text, by_trial ? NULL : park_on_refusal(j, reason, text));
+}
+
+void join_refuse_here(struct join *j, const char *code, const char *text)
+{
+	unqueue_join(j);
+	j->refused = true;
+	j->live = false;
+	join_set_reason(j, code, text);
+	join_reject(j);
+	j->ops->changed(j);
+	join_update(j);
+}
+
+void join_no_budget(struct join *j, uint64_t at_ms)
+{
+	join_set_reason(j, "join_budget",
+			"too many joins of this user have failed, and each makes all others wait");
+	j->retry_at_ms = at_ms;
+	j->ops->changed(j);
+	joins_run(j->hub);
 }
 
 static void join_joined(struct join *j)
@@ -304,10 +363,11 @@ static void join_joined(struct join *j)
 	j->live = false;
 	j->joined_at_ms = hub_now(j->hub);
 	j->system_text[0] = '\0';
-	set_reason(j, "", "");
+	join_set_reason(j, "", "");
 	j->ops->changed(j);
 	j->had_joined = true;
 	j->gap_from_wall_ms = 0;
+	join_push_token(j); /* one that came while it was joining */
 	join_update(j);
 }
 
@@ -322,8 +382,13 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 	link->joins_unanswered--;
 	if (j && j->state == JOIN_JOINING && j->join_ref == ref) {
 		j->refused = result == SESSION_ERROR;
+		probation_answered(j);
+		if (result != SESSION_ERROR)
+			park_forget_join(j);
 		switch (result) {
 		case SESSION_OK:
+			park_on_success(j);
+			probation_succeeded(j);
 			if (j->ops->reply)
 				j->ops->reply(j, response);
 			join_joined(j);
@@ -331,12 +396,12 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 		case SESSION_ERROR:
 			join_reply_text(response, "the server refused the join without a reason",
 					text, sizeof(text));
-			join_backoff(j, text);
+			join_refused(j, text, false);
 			break;
 		case SESSION_TIMEOUT:
 			/* The server may still answer; a leave undoes a join that succeeds late. */
 			push_leave(j, false);
-			join_backoff(j, "the server did not answer the join");
+			join_backoff(j, "the server did not answer the join", NULL);
 			break;
 		case SESSION_LOST:
 			break; /* joins_on_offline() follows */
@@ -348,6 +413,7 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 int join_push(struct join *j)
 {
 	struct rtbp_buf *b = hub_scratch(j->hub);
+	const struct token *token = join_token(j);
 	struct join_config config = { .key = "" };
 	struct session_push push = {
 		.ref = session_next_ref(j->link->session),
@@ -367,8 +433,15 @@ int join_push(struct join *j)
 	if (r)
 		return r;
 	unqueue_join(j);
+	park_going(j);
 	j->state = JOIN_JOINING;
 	j->join_ref = push.ref;
+	j->token_number = token ? token->number : 0;
+	j->token_exp_s = token ? token->jwt.exp_s : 0;
+	if (!j->is_trial && !join_is_proven(j)) {
+		j->sent_unproven = true;
+		j->link->unproven_unanswered++;
+	}
 	j->has_presence = config.presence;
 	snprintf(j->key, sizeof(j->key), "%s", config.key);
 	j->link->joins_unanswered++;
@@ -401,9 +474,10 @@ static void rejoin_go(struct join *j)
 	j->live = true;
 	j->ops->lost(j, code, "the channel was joined anew before the answer");
 	(void)rejoin_cancel(j); /* whose end was told may have asked for it again */
-	set_reason(j, code,
-		   strcmp(code, "presence") == 0 ? "joined anew for somebody's presence"
-						 : "joined anew for somebody's database changes");
+	join_set_reason(j, code,
+			strcmp(code, "presence") == 0
+				? "joined anew for somebody's presence"
+				: "joined anew for somebody's database changes");
 	j->retry_at_ms = 0;
 	queue_join(j);
 	j->ops->changed(j);
@@ -437,15 +511,14 @@ void join_owed_less(struct join *j)
 
 void join_retry(struct join *j)
 {
-	/* A refusal answers for a while only: rights change at the server without a word. */
-	if (j->state == JOIN_REJECTED && hub_now(j->hub) - j->rejected_at_ms >= JOIN_REJECTED_MS) {
+	if (j->state == JOIN_REJECTED) {
 		j->retry_at_ms = 0;
 		queue_join(j);
 	}
 }
 
 struct join *join_new(struct link *link, struct rtbp_str topic, bool is_private,
-		      const struct join_ops *ops, void *owner)
+		      struct identity *identity, const struct join_ops *ops, void *owner)
 {
 	struct join *j = calloc(1, sizeof(*j));
 
@@ -459,6 +532,7 @@ struct join *join_new(struct link *link, struct rtbp_str topic, bool is_private,
 	j->owner = owner;
 	j->id = link->hub->next_id++;
 	j->is_private = is_private;
+	j->identity = identity_ref(identity);
 	j->topic = (struct rtbp_str){ j->wire_topic + sizeof(prefix) - 1, topic.size };
 	timer_init(&j->linger_timer, join_linger_over, j);
 	timer_init(&j->rejoin_timer, rejoin_due, j);
@@ -481,14 +555,22 @@ void join_set_cause(struct join *j, uid_t uid, const char *why)
 /* The channel is gone at the server though we did not leave: rejoin by the class of `text`. */
 static void join_lost(struct join *j, const char *text)
 {
+	const struct reason *reason = reason_find(text, strlen(text));
+	struct token *t = identity_find_token(j->identity, j->token_number);
+
+	join_remember_success(j);
+	if (reason->class == REASON_PERMANENT || reason->class == REASON_AUTH)
+		join_forget_success(j);
+	if (t && reason->class == REASON_AUTH)
+		token_refused(t, reason->code, text);
 	if (hub_now(j->hub) - j->joined_at_ms >= JOIN_STABLE_MS)
 		j->n_failures = 0;
 	j->rejoined_at_ms = 0; /* this one was not by our wish, and has whatever is wanted now */
-	gap_begins(j, reason_find(text, strlen(text))->code);
-	j->ops->lost(j, reason_find(text, strlen(text))->code, text);
+	gap_begins(j, reason->code);
+	j->ops->lost(j, reason->code, text);
 	(void)rejoin_cancel(j);
 	if (j->ops->wanted(j))
-		join_backoff(j, text);
+		join_backoff(j, text, NULL);
 	else
 		join_kill(j);
 }
@@ -554,7 +636,10 @@ static void join_on_offline(struct join *j)
 	bool had = j->state == JOIN_JOINED || j->live;
 
 	j->live = false;
+	probation_answered(j);
+	park_forget_join(j);
 	if (had) {
+		join_remember_success(j);
 		j->rejoined_at_ms = 0;
 		gap_begins(j, "connection");
 		j->ops->lost(j, "connection",
@@ -571,7 +656,7 @@ static void join_on_offline(struct join *j)
 		j->had_joined = false;
 	j->retry_at_ms = 0;
 	queue_join(j);
-	set_reason(j, "connection", "the connection to the server is down");
+	join_set_reason(j, "connection", "the connection to the server is down");
 	j->ops->changed(j);
 }
 
@@ -580,6 +665,7 @@ void joins_on_offline(struct link *link)
 	struct join *j, *next;
 
 	link->joins_unanswered = 0;
+	link->park = (struct park){ 0 };
 	for (j = RB_MIN(join_topic_tree, &link->joins); j; j = next) {
 		next = RB_NEXT(join_topic_tree, &link->joins, j);
 		join_on_offline(j);

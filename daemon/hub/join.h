@@ -23,6 +23,7 @@
 
 #include "base/timers.h"
 #include "hub/hub.h"
+#include "hub/probation.h"
 
 enum {
 	LINKS_MAX = 8,
@@ -34,7 +35,7 @@ enum {
 	JOINS_LEAVING_MAX = 8,     /* over max_channels, while they are being left */
 	JOINS_PER_S = 10,
 	JOINS_BURST = 10,
-	JOIN_REJECTED_MS = 10000, /* how long a refusal answers for the next who asks */
+	JOIN_REJECTED_MS = 10000, /* before who asks again makes a feed be tried again */
 	JOIN_STABLE_MS = 30000,
 	JOIN_BACKOFF_MIN_MS = 1000,
 	JOIN_BACKOFF_MAX_MS = 30000,
@@ -46,21 +47,24 @@ enum {
 	REJOIN_PAUSE_MAX_MS = 300000,
 	REJOIN_FORGET_MS = 900000,
 	LINK_BUSY_RETRY_MS = 10,
-	LINK_IDLE_MS = 50000, /* a further link without joins; the server would close it later */
+	LINK_IDLE_MS = 50000, /* a link without joins; the server would close it later */
 	/* The server closes the whole connection (1009) for a larger message. */
 	LINK_FRAME_MAX = 5000000,
 };
 
 struct feed;
+struct identity;
 struct join;
 struct peer;
+struct token;
+struct trial;
 RB_HEAD(join_topic_tree, join);
 RB_HEAD(join_id_tree, join);
 
 /* ---- link ---- */
 
 struct link {
-	unsigned number; /* 0: the shared one, always wanted */
+	unsigned number; /* 0: the shared one */
 	struct hub *hub;
 	struct session *session;
 	bool wanted;
@@ -68,7 +72,10 @@ struct link {
 	unsigned n_joins;
 	TAILQ_HEAD(, join) queue; /* JOIN_WAITING */
 	unsigned joins_unanswered;
-	bool merging; /* its feeds are being merged, as far as they can be */
+	unsigned unproven_unanswered; /* of those, the ones that may well fail: one at a time */
+	bool is_probation;            /* for trials only (probation.h) */
+	struct park park;             /* the server has no room for this connection */
+	bool merging;                 /* its feeds are being merged, as far as they can be */
 	struct timer idle_timer;
 	int64_t received_wall_ms; /* the last frame */
 };
@@ -123,8 +130,16 @@ struct join {
 	struct link *link;
 	const struct join_ops *ops;
 	void *owner;
-	uint64_t id;            /* the cookie of its pushes */
-	uid_t uid;              /* whose wish it was */
+	uint64_t id;               /* the cookie of its pushes */
+	uid_t uid;                 /* whose wish it was */
+	struct identity *identity; /* whose token it carries; NULL: the daemon's own */
+	struct token *trial_token; /* this one instead, to try it out */
+	uint64_t token_number;     /* that the server's channel has; 0: the daemon's own */
+	int64_t token_exp_s;
+	bool token_due;         /* a better one did not fit into the mailbox */
+	bool is_trial;          /* it is itself a trial */
+	bool sent_unproven;     /* counted in link->unproven_unanswered */
+	struct trial *trial;    /* it waits for its outcome; NULL: it does not */
 	bool lingers_on;        /* nobody wants it, but it may not go before its time */
 	char why[JOIN_WHY_MAX]; /* for people: what its link is needed for, if it is a further one
 				 */
@@ -169,15 +184,25 @@ struct join *join_find(struct hub *hub, uint64_t id);
 /* Makes one on a link that has no join of this topic. `topic` comes without "realtime:". NULL
  * without memory. */
 struct join *join_new(struct link *link, struct rtbp_str topic, bool is_private,
-		      const struct join_ops *ops, void *owner);
+		      struct identity *identity, const struct join_ops *ops, void *owner);
 /* Somebody came or went, or wants something else: joins, rejoins, lingers, leaves accordingly. */
 void join_update(struct join *j);
 /* An owed answer came: a rejoin that waited for it may go. */
 void join_owed_less(struct join *j);
 /* Joined, and staying so: what is for the server may be given to it. */
 bool join_is_open(const struct join *j);
-/* A refused one is asked for again, if its refusal is old enough. */
+/* A refused one is asked for again. */
 void join_retry(struct join *j);
+/* The server will not have it, by its own answer or by that to a trial in its stead. */
+void join_refused(struct join *j, const char *text, bool by_trial);
+/* It would be refused: without asking the server. */
+void join_refuse_here(struct join *j, const char *code, const char *text);
+/* Too many have failed: not before `at_ms`. */
+void join_no_budget(struct join *j, uint64_t at_ms);
+/* Why it is not joined; told with the next news. */
+void join_set_reason(struct join *j, const char *code, const char *text);
+/* With the daemon's own token. */
+bool join_is_own(const struct join *j);
 /* Nobody wants it: goes before its time. */
 void join_evict(struct join *j);
 const char *join_state_name(const struct join *j); /* as notices and status say it */
@@ -196,6 +221,10 @@ void join_free(struct join *j);
 /* join_encode.c: appends the phx_join. The buffer holds the key then. */
 void join_encode(const struct join *j, const struct join_config *config, uint64_t ref,
 		 struct rtbp_buf *out);
+/* What it carries next; NULL: the daemon's own, or the identity has none any more. */
+const struct token *join_token(const struct join *j);
+/* The channel, if it is joined, gets its identity's token, if that lives longer. */
+void join_push_token(struct join *j);
 /* {"reason": TEXT} or a bare string, as text for people; `otherwise` when there is none. */
 void join_reply_text(struct rtbp_val response, const char *otherwise, char *text, size_t size);
 
@@ -210,13 +239,23 @@ void links_tick(struct hub *hub);
 void join_set_cause(struct join *j, uid_t uid, const char *why);
 /**
  * link_place() - the link that a further join goes to: the lowest that can take it, else a new one
- * @p: whose wish it is; NULL: the hub's own
+ * @uid: whose wish it is: one user may cause half of the further links, and the last one is kept
+ *       for those who cause none
+ * @p: of which client, for the log; NULL: the hub's own
  * @why: for the log, should one be opened
  *
  * Return: NULL with @ret_text when there is none.
  */
-struct link *link_place(struct hub *hub, struct peer *p, struct rtbp_str topic, const char *why,
-			const char **ret_text);
+struct link *link_place(struct hub *hub, uid_t uid, const struct peer *p, struct rtbp_str topic,
+			const char *why, const char **ret_text);
+/* The shared link; wanted from now on, if it was idle. */
+struct link *link_shared(struct hub *hub);
+/* Wanted from now on. Return: false: no memory. */
+bool link_start(struct link *link);
+/* One that may be opened; NULL: all are in use. */
+struct link *link_find_unused(struct hub *hub);
+/* Needed no longer. */
+void link_stop(struct link *link);
 /* Room for one more channel: those that nobody wants any more go first. */
 bool link_has_room(struct link *link);
 /* The join that needs this link longest; NULL: nothing does. */

@@ -10,7 +10,8 @@
 void join_encode(const struct join *j, const struct join_config *config, uint64_t ref,
 		 struct rtbp_buf *out)
 {
-	const struct secret *key = j->hub->conf.apikey;
+	const struct token *token = join_token(j);
+	const struct secret *key = token ? token->bytes : j->hub->conf.apikey;
 	CLEANUP(secret_wipe_buf) struct rtbp_buf payload = RTBP_BUF_INIT;
 	size_t changes;
 
@@ -30,7 +31,7 @@ void join_encode(const struct join *j, const struct join_config *config, uint64_
 	rtbp_buf_text(&payload, "],\"private\":");
 	rtbp_buf_text(&payload, j->is_private ? "true}" : "false}");
 	/* The server takes the connection's key for an sb_ key in a join; said or not is the same
-	 * then. */
+	 * then. (Tokens of peers are no such thing: that was looked at.) */
 	if (strncmp(secret_bytes(key), "sb_", 3) != 0) {
 		rtbp_buf_text(&payload, ",\"access_token\":");
 		rtbp_json_quote(&payload, secret_bytes(key), secret_size(key));
@@ -42,6 +43,53 @@ void join_encode(const struct join *j, const struct join_config *config, uint64_
 			   payload.size, out);
 	else
 		out->error = payload.error;
+}
+
+const struct token *join_token(const struct join *j)
+{
+	if (j->trial_token)
+		return j->trial_token;
+	return j->identity ? identity_token(j->identity) : NULL;
+}
+
+/* Return: as link_push(). */
+static int push_token(struct join *j, const struct token *t)
+{
+	CLEANUP(secret_wipe_buf) struct rtbp_buf payload = RTBP_BUF_INIT;
+	struct rtbp_buf *frame = hub_scratch(j->hub);
+	struct session_push push = { 0 };
+	int r;
+
+	(void)rtbp_buf_room(&payload, 64 + 6 * secret_size(t->bytes));
+	(void)rtbp_buf_room(frame, 512 + 6 * (strlen(j->wire_topic) + secret_size(t->bytes)));
+	rtbp_buf_text(&payload, "{\"access_token\":");
+	rtbp_json_quote(&payload, secret_bytes(t->bytes), secret_size(t->bytes));
+	rtbp_buf_text(&payload, "}");
+	if (!rtbp_buf_ok(&payload))
+		return payload.error;
+	r = join_push_event(j, "access_token", (const char *)payload.data, payload.size, &push);
+	if (frame->data)
+		explicit_bzero(frame->data, frame->cap);
+	return r;
+}
+
+/* The server says nothing to it. A token that it has not taken yet could end the channel for all
+ * who share it. */
+void join_push_token(struct join *j)
+{
+	const struct token *t = j->identity ? identity_token(j->identity) : NULL;
+
+	j->token_due = false;
+	if (!t || t->state != TOKEN_ACCEPTED || t->jwt.exp_s <= j->token_exp_s || j->is_trial ||
+	    !(j->state == JOIN_JOINED || (j->state == JOIN_WAITING && j->live)))
+		return;
+	if (push_token(j, t) == 0) {
+		j->token_number = t->number;
+		j->token_exp_s = t->jwt.exp_s;
+	} else {
+		j->token_due = true;
+		hub_try_again(j->hub);
+	}
 }
 
 void join_reply_text(struct rtbp_val response, const char *otherwise, char *text, size_t size)

@@ -55,6 +55,10 @@ static void link_online(void *ctx)
 	} else {
 		log_notice("link %u is online", link->number);
 	}
+	if (link->number == 0)
+		parks_on_online(hub);
+	link_update(link);
+	probation_on_link(link);
 	joins_run(hub);
 	sync_probe_all(hub);
 	hub_wake(hub);
@@ -65,6 +69,7 @@ static void link_offline(void *ctx)
 	struct link *link = ctx;
 
 	joins_on_offline(link);
+	probation_on_link(link);
 	hub_wake(link->hub);
 }
 
@@ -185,36 +190,83 @@ struct join *link_find(struct link *link, struct rtbp_str wire_topic)
 
 enum turn { TURN_USED, TURN_NOT_NEEDED, TURN_OUT_OF_TOKENS };
 
-/* Sends the first join of the link's queue that may go. @next becomes earlier, if there is
- * something to come back for. */
+/* Why this one would be refused for sure; NULL: it would not. */
+static const char *refusal_of(struct join *j, const struct park *park, const char **ret_code)
+{
+	if (park && park->refuses) {
+		*ret_code = park->code;
+		return park->text;
+	}
+	*ret_code = "token_expired";
+	return j->identity && !join_token(j) ? "every token of this identity has ended" : NULL;
+}
+
+/* The join of the queue whose turn it is: of those that may go, one of the user who has waited
+ * longest. @next becomes earlier, if there is something to come back for. */
+static struct join *next_join(struct link *link, uint64_t *next)
+{
+	struct hub *hub = link->hub;
+	uint64_t now = hub_now(hub), at, turn, least = UINT64_MAX;
+	struct join *j, *found = NULL;
+	const struct park *park;
+	const char *code;
+	struct user *u;
+
+	TAILQ_FOREACH(j, &link->queue, queue_entry) {
+		if (!j->ops->wanted(j))
+			continue; /* called off: it is about to be left */
+		park = park_of(j, &at);
+		if (refusal_of(j, park, &code))
+			return j;
+		if (!park)
+			at = j->retry_at_ms;
+		if (park || at > now) {
+			*next = at < *next ? at : *next;
+			continue;
+		}
+		if (!probation_lets_go(j))
+			continue;
+		u = user_get(hub, j->uid);
+		turn = u ? u->last_turn : 0;
+		if (turn < least) {
+			least = turn;
+			found = j;
+		}
+	}
+	return found;
+}
+
 static enum turn link_take_turn(struct link *link, uint64_t *next)
 {
 	struct hub *hub = link->hub;
 	uint64_t now = hub_now(hub), at;
-	struct join *j;
+	struct join *j =
+		link->joins_unanswered < JOINS_UNANSWERED_MAX ? next_join(link, next) : NULL;
+	const char *code, *text;
+	struct user *u;
 
-	TAILQ_FOREACH(j, &link->queue, queue_entry) {
-		if (link->joins_unanswered >= JOINS_UNANSWERED_MAX)
-			break; /* a reply brings us back */
-		if (!j->ops->wanted(j))
-			continue; /* called off: it is about to be left */
-		if (j->retry_at_ms > now) {
-			*next = j->retry_at_ms < *next ? j->retry_at_ms : *next;
-			continue;
-		}
-		/* Too many joins in a second, and the server closes the whole connection. */
-		at = bucket_take(&hub->joins_bucket, now, 0);
-		if (at) {
-			*next = at < *next ? at : *next;
-			return TURN_OUT_OF_TOKENS;
-		}
-		if (join_push(j) == 0)
-			return TURN_USED;
-		bucket_give_back(&hub->joins_bucket);
-		at = now + LINK_BUSY_RETRY_MS;
-		*next = at < *next ? at : *next;
-		break;
+	if (!j)
+		return TURN_NOT_NEEDED; /* or a reply brings us back */
+	text = refusal_of(j, park_of(j, &at), &code);
+	if (text) {
+		join_refuse_here(j, code, text);
+		return TURN_USED;
 	}
+	/* Too many joins in a second, and the server closes the whole connection. */
+	at = bucket_take(&hub->joins_bucket, now, 0);
+	if (at) {
+		*next = at < *next ? at : *next;
+		return TURN_OUT_OF_TOKENS;
+	}
+	if (join_push(j) == 0) {
+		u = user_get(hub, j->uid);
+		if (u)
+			u->last_turn = ++hub->n_turns;
+		return TURN_USED;
+	}
+	bucket_give_back(&hub->joins_bucket);
+	at = now + LINK_BUSY_RETRY_MS;
+	*next = at < *next ? at : *next;
 	return TURN_NOT_NEEDED;
 }
 
@@ -226,8 +278,10 @@ void joins_run(struct hub *hub)
 	struct link *link;
 	enum turn turn;
 
-	if (hub->dying)
+	/* A refusal without the server's word tells the owner, who may come here again. */
+	if (hub->dying || hub->joins_running)
 		return;
+	hub->joins_running = true;
 	while (n_passed < LINKS_MAX) {
 		link = &hub->links[hub->next_turn];
 		turn = link_is_online(link) ? link_take_turn(link, &next) : TURN_NOT_NEEDED;
@@ -236,6 +290,7 @@ void joins_run(struct hub *hub)
 		n_passed = turn == TURN_USED ? 0 : n_passed + 1;
 		hub->next_turn = (hub->next_turn + 1) % LINKS_MAX;
 	}
+	hub->joins_running = false;
 	if (next != UINT64_MAX)
 		timer_arm(&hub->timers, &hub->join_timer, next);
 }
@@ -301,35 +356,112 @@ const struct join *link_cause(struct link *link)
 	return first;
 }
 
-struct link *link_place(struct hub *hub, struct peer *p, struct rtbp_str topic, const char *why,
-			const char **ret_text)
+bool link_start(struct link *link)
 {
-	struct link *link, *unused = NULL;
-	bool topic_everywhere = true;
+	if (!link_make_session(link))
+		return false;
+	link->wanted = true;
+	session_start(link->session);
+	return true;
+}
 
+void link_stop(struct link *link)
+{
+	timer_disarm(&link->hub->timers, &link->idle_timer);
+	if (link->number)
+		log_notice("closing link %u: nothing needs it any more", link->number);
+	else
+		log_notice("closing the connection: nothing is joined; the next wish opens it");
+	link->wanted = false;
+	session_stop(link->session);
+	sync_probe_all(link->hub);
+	hub_wake(link->hub);
+}
+
+struct link *link_shared(struct hub *hub)
+{
+	struct link *link = &hub->links[0];
+
+	if (!link->wanted && link_start(link))
+		log_notice("connecting: there is something to join");
+	return link;
+}
+
+/* Further links of which this user is the cause, and those that are still to be had. */
+static void count_further(struct hub *hub, uid_t uid, unsigned *ret_own, unsigned *ret_unused)
+{
+	const struct join *cause;
+	struct link *link;
+
+	*ret_own = *ret_unused = 0;
+	for (unsigned i = 1; i < hub->conf.max_links; i++) {
+		link = &hub->links[i];
+		cause = link->wanted && !link->is_probation ? link_cause(link) : NULL;
+		*ret_own += cause && cause->uid == uid;
+		*ret_unused += !link->wanted || link == hub->probation.link;
+	}
+}
+
+/* Half of them at most, and the last one for who has none. */
+static bool may_open(struct hub *hub, uid_t uid)
+{
+	unsigned n_own, n_unused, n_further = hub->conf.max_links - 1;
+
+	if (user_is_owner(hub, uid))
+		return true;
+	count_further(hub, uid, &n_own, &n_unused);
+	return n_own == 0 || (n_own < (n_further + 1) / 2 && n_unused > 1);
+}
+
+struct link *link_find_unused(struct hub *hub)
+{
+	for (unsigned i = 1; i < hub->conf.max_links; i++) {
+		if (!hub->links[i].wanted)
+			return &hub->links[i];
+	}
+	return NULL;
+}
+
+/* Return: NULL with @ret_text when there is none for this user. */
+static struct link *open_further(struct hub *hub, uid_t uid, const char **ret_text)
+{
+	struct link *link;
+
+	*ret_text = "this user causes as many further connections as one may: half of them, and "
+		    "the last one is kept for others ([limits] links)";
+	if (!may_open(hub, uid))
+		return NULL;
+	link = link_find_unused(hub);
+	/* The connection on which joins are tried out can wait. */
+	if (!link && probation_give_link(hub))
+		link = link_find_unused(hub);
+	*ret_text = NULL;
+	return link && link_start(link) ? link : NULL;
+}
+
+struct link *link_place(struct hub *hub, uid_t uid, const struct peer *p, struct rtbp_str topic,
+			const char *why, const char **ret_text)
+{
+	bool topic_everywhere = true;
+	struct link *link;
+
+	(void)link_shared(hub);
 	for (unsigned i = 0; i < hub->conf.max_links; i++) {
 		link = &hub->links[i];
-		if (!link->wanted) {
-			unused = unused ? unused : link;
-			continue;
-		}
-		if (link_has_topic(link, topic))
+		if (!link->wanted || link->is_probation || link_has_topic(link, topic))
 			continue;
 		topic_everywhere = false;
 		if (link_has_room(link))
 			return link;
 	}
-	if (unused && link_make_session(unused)) {
-		unused->wanted = true;
-		if (p)
-			log_notice("opening link %u: %s (client %" PRIu64 ", uid %u, pid %d, %s)",
-				   unused->number, why, p->session, p->cred.uid, (int)p->cred.pid,
-				   p->name);
-		else
-			log_notice("opening link %u: %s", unused->number, why);
-		session_start(unused->session);
-		return unused;
-	}
+	link = open_further(hub, uid, ret_text);
+	if (link && p)
+		log_notice("opening link %u: %s (client %" PRIu64 ", uid %u, pid %d, %s)",
+			   link->number, why, p->session, p->cred.uid, (int)p->cred.pid, p->name);
+	else if (link)
+		log_notice("opening link %u: %s (uid %u)", link->number, why, uid);
+	if (link || *ret_text)
+		return link;
 	if (topic_everywhere)
 		*ret_text = "each connection that may be opened has this topic already ([limits] "
 			    "links says how many)";
@@ -343,13 +475,9 @@ static void link_idle_over(void *ctx)
 {
 	struct link *link = ctx;
 
-	if (link->n_joins || !link->wanted)
-		return;
-	log_notice("closing link %u: nothing needs it any more", link->number);
-	link->wanted = false;
-	session_stop(link->session);
-	sync_probe_all(link->hub);
-	hub_wake(link->hub);
+	/* Trouble with the shared one stays to be seen; link_online() brings us back. */
+	if (!link->n_joins && link->wanted && (link->number || link_is_online(link)))
+		link_stop(link);
 }
 
 void link_update(struct link *link)
@@ -359,7 +487,8 @@ void link_update(struct link *link)
 	if (hub->dying)
 		return;
 	feeds_tidy_later(hub);
-	if (link->number == 0 || !link->wanted)
+	/* The one of the trials has its own time. */
+	if (!link->wanted || link->is_probation || (link->number == 0 && hub->conf.connect_always))
 		return;
 	if (link->n_joins)
 		timer_disarm(&hub->timers, &link->idle_timer);

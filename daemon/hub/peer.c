@@ -172,15 +172,15 @@ static void copy_text(struct rtbp_val v, char *to, size_t size)
 	hub_copy_text(s, to, size); /* shown by `status` and in the log */
 }
 
-static void hello_answer(struct peer *p, uint32_t id)
+static void hello_answer(struct peer *p, uint32_t id, const struct grant *g)
 {
-	static const char *const features[] = { "broadcast", "sync.upstream", "presence", "gap",
-						"postgres_changes" };
+	static const char *const features[] = { "broadcast", "sync.upstream",    "presence",
+						"gap",       "postgres_changes", "auth" };
 	struct hub *hub = p->hub;
 	struct rtbp_buf *b = hub_scratch(hub);
 	size_t begin = rtbp_msg_begin_result(b, id);
 
-	rtbp_pack_map(b, 6);
+	rtbp_pack_map(b, g ? 7 : 6);
 	rtbp_pack_field_uint(b, RTBP_F_PROTOCOL, RTBP_PROTOCOL);
 	rtbp_pack_field(b, RTBP_F_SERVER);
 	rtbp_pack_map(b, 2);
@@ -205,6 +205,8 @@ static void hello_answer(struct peer *p, uint32_t id)
 		rtbp_pack_text(b, features[i]);
 	rtbp_pack_field(b, RTBP_F_CONNECTION);
 	report_pack_connection(hub, b);
+	if (g)
+		auth_pack(g, b);
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(p);
 }
@@ -212,6 +214,7 @@ static void hello_answer(struct peer *p, uint32_t id)
 static void hello_request(struct peer *p, uint32_t id, struct rtbp_val params)
 {
 	struct rtbp_val client = rtbp_field(params, RTBP_F_CLIENT);
+	struct grant *g;
 	struct rtbp_buf *b;
 	uint64_t protocol;
 
@@ -224,13 +227,58 @@ static void hello_request(struct peer *p, uint32_t id, struct rtbp_val params)
 		peer_end(p, RTBP_E_VERSION, "this daemon speaks protocol 1", false);
 		return;
 	}
+	if (!auth_hello(p, id, rtbp_field(params, RTBP_F_TOKEN), &g))
+		return; /* it may say hello again, while there is time */
 	copy_text(rtbp_field(client, RTBP_F_NAME), p->name, sizeof(p->name));
 	copy_text(rtbp_field(client, RTBP_F_VERSION), p->version, sizeof(p->version));
 	timer_disarm(&p->hub->timers, &p->hello_timer);
 	p->state = PEER_READY;
 	log_info("client %" PRIu64 " attached: uid %u, pid %d, %s %s", p->session, p->cred.uid,
 		 (int)p->cred.pid, p->name, p->version);
-	hello_answer(p, id);
+	hello_answer(p, id, g);
+}
+
+void peer_carry_out(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer,
+		    struct rtbp_val params)
+{
+	switch (m) {
+	case RTBP_M_AUTH:
+		auth_request(p, id, wants_answer, params);
+		break;
+	case RTBP_M_SUBSCRIBE:
+		subscribe_request(p, id, wants_answer, params);
+		break;
+	case RTBP_M_UNSUBSCRIBE:
+		unsubscribe_request(p, id, wants_answer, params);
+		break;
+	case RTBP_M_BROADCAST:
+		broadcast_request(p, id, wants_answer, params);
+		break;
+	case RTBP_M_STATUS:
+		status_request(p, id, wants_answer);
+		break;
+	case RTBP_M_CHANNELS:
+		channels_request(p, id, wants_answer);
+		break;
+	case RTBP_M_CLIENTS:
+		clients_request(p, id, wants_answer);
+		break;
+	case RTBP_M_SYNC:
+		sync_request(p, id, wants_answer, params);
+		break;
+	case RTBP_M_TRACK:
+		track_request(p, id, wants_answer, params);
+		break;
+	case RTBP_M_UNTRACK:
+		untrack_request(p, id, wants_answer, params);
+		break;
+	case RTBP_M_PRESENCE:
+		presence_request(p, id, wants_answer, params);
+		break;
+	case RTBP_M_HELLO: /* the first one only, which is not carried out here */
+	case RTBP_N_METHODS:
+		break;
+	}
 }
 
 static void peer_request(struct peer *p, const struct rtbp_msg *m)
@@ -252,41 +300,15 @@ static void peer_request(struct peer *p, const struct rtbp_msg *m)
 		peer_answer_error(p, &now, (enum rtbp_method)method, RTBP_E_HELLO_FIRST, NULL, -1);
 		return;
 	}
-	switch ((enum rtbp_method)method) {
-	case RTBP_M_HELLO:
-		if (p->state == PEER_NEW)
-			hello_request(p, m->id, m->params);
-		else
-			peer_answer_error(p, &now, RTBP_M_HELLO, RTBP_E_BAD_REQUEST,
-					  "hello was said already", -1);
-		break;
-	case RTBP_M_SUBSCRIBE:
-		subscribe_request(p, m->id, now.wants_answer, m->params);
-		break;
-	case RTBP_M_UNSUBSCRIBE:
-		unsubscribe_request(p, m->id, now.wants_answer, m->params);
-		break;
-	case RTBP_M_BROADCAST:
-		broadcast_request(p, m->id, now.wants_answer, m->params);
-		break;
-	case RTBP_M_STATUS:
-		status_request(p, m->id, now.wants_answer);
-		break;
-	case RTBP_M_SYNC:
-		sync_request(p, m->id, now.wants_answer, m->params);
-		break;
-	case RTBP_M_TRACK:
-		track_request(p, m->id, now.wants_answer, m->params);
-		break;
-	case RTBP_M_UNTRACK:
-		untrack_request(p, m->id, now.wants_answer, m->params);
-		break;
-	case RTBP_M_PRESENCE:
-		presence_request(p, m->id, now.wants_answer, m->params);
-		break;
-	case RTBP_N_METHODS:
-		break;
-	}
+	if (method == RTBP_M_HELLO && p->state == PEER_NEW)
+		hello_request(p, m->id, m->params);
+	else if (method == RTBP_M_HELLO)
+		peer_answer_error(p, &now, RTBP_M_HELLO, RTBP_E_BAD_REQUEST,
+				  "hello was said already", -1);
+	else if (held_must(p, (enum rtbp_method)method))
+		held_add(p, (enum rtbp_method)method, m->id, now.wants_answer, m->params);
+	else
+		peer_carry_out(p, (enum rtbp_method)method, m->id, now.wants_answer, m->params);
 }
 
 /* ---- from ipc ---- */
@@ -343,6 +365,10 @@ int hub_attach(struct hub *hub, const struct peer_cred *cred, const struct peer_
 	TAILQ_INIT(&p->subs);
 	TAILQ_INIT(&p->trackers);
 	TAILQ_INIT(&p->requests);
+	TAILQ_INIT(&p->grants);
+	p->user = user_get(hub, cred->uid);
+	if (p->user)
+		p->user->n_peers++;
 	timer_init(&p->hello_timer, peer_hello_late, p);
 	timer_arm(&hub->timers, &p->hello_timer, hub_now(hub) + HELLO_MS);
 	TAILQ_INSERT_TAIL(&hub->peers, p, entry);
@@ -352,6 +378,9 @@ int hub_attach(struct hub *hub, const struct peer_cred *cred, const struct peer_
 	hub_wake(hub);
 	if (hub->drain != HUB_RUNNING) {
 		peer_end(p, RTBP_E_SHUTDOWN, NULL, false);
+	} else if (!access_may_attach(p)) {
+		peer_end(p, RTBP_E_DENIED,
+			 "no access rule allows this user anything ([access] rule)", false);
 	} else if (hub->n_peers > hub->conf.max_peers) {
 		snprintf(text, sizeof(text), "%u clients are attached, the limit is %u",
 			 hub->n_peers - 1, hub->conf.max_peers);
@@ -387,7 +416,10 @@ static void peer_detach(struct peer *p)
 		next = TAILQ_NEXT(r, entry);
 		if (r->kind == REQUEST_SYNC)
 			sync_free((struct sync *)((char *)r - offsetof(struct sync, request)));
+		else if (r->kind == REQUEST_HELD)
+			held_free(r);
 	}
+	auth_forget_peer(p);
 }
 
 void peer_free(struct peer *p)
@@ -399,5 +431,8 @@ void peer_free(struct peer *p)
 	TAILQ_REMOVE(&p->hub->peers, p, entry);
 	RB_REMOVE(peer_tree, &p->hub->peers_by_session, p);
 	p->hub->n_peers--;
+	if (p->user)
+		p->user->n_peers--;
+	users_trim(p->hub);
 	free(p);
 }

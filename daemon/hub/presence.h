@@ -153,6 +153,8 @@ void presence_request(struct peer *p, uint32_t id, bool wants_answer, struct rtb
 struct tracker *tracker_find(struct peer *p, const struct chan *ch);
 /* Goes away, and what it showed with it. */
 void tracker_free(struct tracker *t);
+/* It ends, by no wish of its peer, who is told. */
+void tracker_reject(struct tracker *t, enum rtbp_error code, const char *text);
 /* The slot's state: `acked` up to a version, held back for `ms`, refused for good. */
 void trackers_acked(struct slot *slot);
 /* What was shown is so no more, until the join is back. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "hub/acl.h"
 #include "hub/impl.h"
 #include "realtime/reasons.h"
 
@@ -109,7 +110,53 @@ void report_connection(struct hub *hub)
 
 /* ---- status ---- */
 
-static void pack_link(struct link *link, struct rtbp_buf *b)
+/* ---- what the asker may know ---- */
+
+static bool may_know_of_user(const struct peer *asker, uid_t uid)
+{
+	return asker->cred.uid == uid || access_admin(asker);
+}
+
+static bool has_identity(const struct peer *asker, const struct identity *i)
+{
+	const struct grant *g;
+
+	TAILQ_FOREACH(g, &asker->grants, in_peer) {
+		if (g->token && g->token->identity == i)
+			return true;
+	}
+	return !i;
+}
+
+static bool may_know_of_channel(const struct peer *asker, const struct chan *ch)
+{
+	if (access_admin(asker) || sub_find((struct peer *)asker, ch->number))
+		return true;
+	return has_identity(asker, ch->identity) && (access_topic(asker, ACL_READ, ch->topic) ||
+						     access_topic(asker, ACL_WRITE, ch->topic) ||
+						     access_topic(asker, ACL_PRESENCE, ch->topic));
+}
+
+/* Somebody of the asker's user gave a token of it. */
+static bool may_know_of_identity(const struct peer *asker, const struct identity *i)
+{
+	const struct token *t;
+	const struct grant *g;
+
+	if (access_admin(asker))
+		return true;
+	TAILQ_FOREACH(t, &i->tokens, in_identity) {
+		TAILQ_FOREACH(g, &t->grants, in_token) {
+			if (g->peer->cred.uid == asker->cred.uid)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* ---- the parts ---- */
+
+static void pack_link(const struct peer *asker, struct link *link, struct rtbp_buf *b)
 {
 	const struct join *cause = link->number ? link_cause(link) : NULL;
 	const char *why = "shared by all";
@@ -117,6 +164,10 @@ static void pack_link(struct link *link, struct rtbp_buf *b)
 
 	if (link->number)
 		why = cause ? cause->why : "unused; closed soon";
+	if (cause && !may_know_of_user(asker, cause->uid)) {
+		why = "needed by another user";
+		cause = NULL;
+	}
 	session_get_status(link->session, &st);
 	rtbp_pack_map(b, cause ? 7 : 6);
 	rtbp_pack_field_uint(b, RTBP_F_LINK, link->number);
@@ -133,8 +184,9 @@ static void pack_link(struct link *link, struct rtbp_buf *b)
 		rtbp_pack_field_uint(b, RTBP_F_UID, cause->uid);
 }
 
-static void pack_links(struct hub *hub, struct rtbp_buf *b)
+static void pack_links(const struct peer *asker, struct rtbp_buf *b)
 {
+	struct hub *hub = asker->hub;
 	uint32_t n = 0;
 
 	for (unsigned i = 0; i < LINKS_MAX; i++)
@@ -143,21 +195,22 @@ static void pack_links(struct hub *hub, struct rtbp_buf *b)
 	rtbp_pack_array(b, n);
 	for (unsigned i = 0; i < LINKS_MAX; i++) {
 		if (hub->links[i].wanted)
-			pack_link(&hub->links[i], b);
+			pack_link(asker, &hub->links[i], b);
 	}
 }
 
-static void pack_clients(struct hub *hub, struct rtbp_buf *b)
+static void pack_clients(const struct peer *asker, struct rtbp_buf *b)
 {
+	struct hub *hub = asker->hub;
 	struct peer *p;
 	uint32_t n = 0;
 
 	TAILQ_FOREACH(p, &hub->peers, entry)
-		n += p->state == PEER_READY;
+		n += p->state == PEER_READY && may_know_of_user(asker, p->cred.uid);
 	rtbp_pack_field(b, RTBP_F_CLIENTS);
 	rtbp_pack_array(b, n);
 	TAILQ_FOREACH(p, &hub->peers, entry) {
-		if (p->state != PEER_READY)
+		if (p->state != PEER_READY || !may_know_of_user(asker, p->cred.uid))
 			continue;
 		rtbp_pack_map(b, 8);
 		rtbp_pack_field_uint(b, RTBP_F_SESSION, p->session);
@@ -201,9 +254,10 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 	unsigned n_trackers, n_shown;
 
 	count_trackers(ch, &n_trackers, &n_shown);
-	rtbp_pack_map(b, 9 + (watched ? 2 : 0) + (j->code[0] ? 2 : 0));
+	rtbp_pack_map(b, 10 + (watched ? 2 : 0) + (j->code[0] ? 2 : 0));
 	chan_pack_name(ch, b);
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, ch->is_private);
+	rtbp_pack_field_uint(b, RTBP_F_IDENTITY, identity_number(ch->identity));
 	rtbp_pack_field_text(b, RTBP_F_STATE, join_state_name(j));
 	rtbp_pack_field_uint(b, RTBP_F_LINK, j->link->number);
 	rtbp_pack_field_uint(b, RTBP_F_SUBSCRIBERS, ch->n_subs);
@@ -222,23 +276,61 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 }
 
 /* Not those that are only the name of somebody's database changes. */
-static bool is_channel(const struct chan *ch)
+static bool is_shown(const struct peer *asker, const struct chan *ch)
 {
-	return ch->join || !TAILQ_EMPTY(&ch->spills);
+	return (ch->join || !TAILQ_EMPTY(&ch->spills)) && may_know_of_channel(asker, ch);
 }
 
-static void pack_channels(struct hub *hub, struct rtbp_buf *b)
+static void pack_channels(const struct peer *asker, struct rtbp_buf *b)
 {
+	struct hub *hub = asker->hub;
 	struct chan *ch;
 	uint32_t n = 0;
 
 	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number)
-		n += is_channel(ch);
+		n += is_shown(asker, ch);
 	rtbp_pack_field(b, RTBP_F_CHANNELS);
 	rtbp_pack_array(b, n);
 	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number) {
-		if (is_channel(ch))
+		if (is_shown(asker, ch))
 			pack_channel(ch, b);
+	}
+}
+
+static void pack_identity(const struct identity *i, struct rtbp_buf *b)
+{
+	const struct token *best = identity_token(i), *t;
+	struct chan *ch;
+	unsigned n_clients = 0, n_channels = 0;
+
+	if (!best)
+		best = TAILQ_FIRST(&i->tokens);
+	TAILQ_FOREACH(t, &i->tokens, in_identity)
+		n_clients += t->n_grants;
+	RB_FOREACH(ch, chan_number_tree, &i->hub->chans_by_number)
+		n_channels += ch->identity == i;
+	rtbp_pack_map(b, 6);
+	rtbp_pack_field_uint(b, RTBP_F_IDENTITY, i->number);
+	rtbp_pack_field_text(b, RTBP_F_ROLE, best->jwt.role);
+	rtbp_pack_field_text(b, RTBP_F_STATE, token_state_name(best));
+	rtbp_pack_field_uint(b, RTBP_F_EXPIRES, (uint64_t)best->jwt.exp_s);
+	rtbp_pack_field_uint(b, RTBP_F_CLIENTS, n_clients);
+	rtbp_pack_field_uint(b, RTBP_F_CHANNELS, n_channels);
+}
+
+/* Not those that are there only until what was joined with them has ended. */
+static void pack_identities(const struct peer *asker, struct rtbp_buf *b)
+{
+	const struct identity *i;
+	uint32_t n = 0;
+
+	TAILQ_FOREACH(i, &asker->hub->identities, entry)
+		n += !TAILQ_EMPTY(&i->tokens) && may_know_of_identity(asker, i);
+	rtbp_pack_field(b, RTBP_F_IDENTITIES);
+	rtbp_pack_array(b, n);
+	TAILQ_FOREACH(i, &asker->hub->identities, entry) {
+		if (!TAILQ_EMPTY(&i->tokens) && may_know_of_identity(asker, i))
+			pack_identity(i, b);
 	}
 }
 
@@ -269,7 +361,7 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 	if (!wants_answer)
 		return;
 	begin = rtbp_msg_begin_result(b, id);
-	rtbp_pack_map(b, (had_end ? 9 : 8) + REPORT_CHANGES_MEMBERS);
+	rtbp_pack_map(b, (had_end ? 11 : 10) + REPORT_CHANGES_MEMBERS);
 	rtbp_pack_field(b, RTBP_F_SERVER);
 	rtbp_pack_map(b, 4);
 	rtbp_pack_field_text(b, RTBP_F_NAME, "rtbridged");
@@ -281,10 +373,12 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 	rtbp_pack_field_text(b, RTBP_F_URL, hub->conf.url);
 	rtbp_pack_field_text(b, RTBP_F_VSN,
 			     session_vsn(hub->links[0].session) == PHX_VSN_2 ? "2.0.0" : "1.0.0");
-	pack_links(hub, b);
-	pack_clients(hub, b);
-	pack_channels(hub, b);
-	report_pack_changes(hub, b);
+	rtbp_pack_field_bool(b, RTBP_F_ADMIN, access_admin(p));
+	pack_links(p, b);
+	pack_clients(p, b);
+	pack_channels(p, b);
+	pack_identities(p, b);
+	report_pack_changes(p, b);
 	pack_counters(hub, b);
 	if (had_end) {
 		rtbp_pack_field(b, RTBP_F_LAST_DISCONNECT);
@@ -295,4 +389,30 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 	}
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(p);
+}
+
+/* Answers with one part of the status. */
+static void part_request(struct peer *p, uint32_t id, bool wants_answer,
+			 void (*pack)(const struct peer *asker, struct rtbp_buf *b))
+{
+	struct rtbp_buf *b = hub_scratch(p->hub);
+	size_t begin;
+
+	if (!wants_answer)
+		return;
+	begin = rtbp_msg_begin_result(b, id);
+	rtbp_pack_map(b, 1);
+	pack(p, b);
+	(void)rtbp_msg_end(b, begin);
+	peer_send_scratch(p);
+}
+
+void channels_request(struct peer *p, uint32_t id, bool wants_answer)
+{
+	part_request(p, id, wants_answer, pack_channels);
+}
+
+void clients_request(struct peer *p, uint32_t id, bool wants_answer)
+{
+	part_request(p, id, wants_answer, pack_clients);
 }

@@ -10,14 +10,42 @@ enum {
 	BINDINGS_SHOWN_MAX = 2 * 1024 * 1024, /* of all */
 };
 
+/* Somebody of the asker's user wants one of these. */
+static bool wants_binding(const struct peer *asker, const struct binding *bi)
+{
+	const struct want *w;
+
+	TAILQ_FOREACH(w, &bi->wants, in_binding) {
+		if (w->sub->peer->cred.uid == asker->cred.uid)
+			return true;
+	}
+	return false;
+}
+
+static bool shows_binding(const struct peer *asker, const struct binding *bi)
+{
+	/* Those that nobody wants any more are there only until what carries them goes. */
+	return bi->n_wants && (access_admin(asker) || wants_binding(asker, bi));
+}
+
+static bool shows_feed(const struct peer *asker, const struct feed *f)
+{
+	bool own = access_admin(asker);
+
+	for (unsigned i = 0; !own && i < f->n_items; i++)
+		own = wants_binding(asker, f->items[i].binding);
+	return own && f->state != FEED_OVER; /* not those that are being left */
+}
+
 static void pack_feed(const struct feed *f, struct rtbp_buf *b)
 {
 	const struct join *j = f->join;
 	const char *code = j->code[0] ? j->code : f->code;
 	const char *text = j->code[0] ? j->text : f->text;
 
-	rtbp_pack_map(b, 5 + (f->chan != NULL) + (code[0] ? 2 : 0));
+	rtbp_pack_map(b, 6 + (f->chan != NULL) + (code[0] ? 2 : 0));
 	rtbp_pack_field_uint(b, RTBP_F_FEED, f->number);
+	rtbp_pack_field_uint(b, RTBP_F_IDENTITY, identity_number(f->identity));
 	rtbp_pack_field_uint(b, RTBP_F_LINK, j->link->number);
 	rtbp_pack_field_text(b, RTBP_F_STATE, feed_state_name(f));
 	rtbp_pack_field_uint(b, RTBP_F_BINDINGS, feed_live(f));
@@ -38,8 +66,9 @@ static void pack_binding(const struct binding *bi, size_t *room, struct rtbp_buf
 	struct rtbp_json_fault fault;
 
 	*room -= fits ? bi->size : 0;
-	rtbp_pack_map(b, 4 + fits + (bi->feed != NULL) + (code[0] ? 2 : 0));
+	rtbp_pack_map(b, 5 + fits + (bi->feed != NULL) + (code[0] ? 2 : 0));
 	rtbp_pack_field_uint(b, RTBP_F_ID, bi->id);
+	rtbp_pack_field_uint(b, RTBP_F_IDENTITY, identity_number(bi->identity));
 	if (fits)
 		rtbp_pack_field(b, RTBP_F_BINDING);
 	if (fits && rtbp_json_to_mp(bi->text, bi->size, 4, b, &fault) != 0)
@@ -55,30 +84,29 @@ static void pack_binding(const struct binding *bi, size_t *room, struct rtbp_buf
 	}
 }
 
-void report_pack_changes(struct hub *hub, struct rtbp_buf *b)
+void report_pack_changes(const struct peer *asker, struct rtbp_buf *b)
 {
+	struct hub *hub = asker->hub;
 	size_t room = BINDINGS_SHOWN_MAX;
 	struct binding *bi;
 	struct feed *f;
 	uint32_t n = 0;
 
 	rtbp_pack_field(b, RTBP_F_FEEDS);
-	/* Not those that are being left. */
 	TAILQ_FOREACH(f, &hub->feeds, entry)
-		n += f->state != FEED_OVER;
+		n += shows_feed(asker, f);
 	rtbp_pack_array(b, n);
 	TAILQ_FOREACH(f, &hub->feeds, entry) {
-		if (f->state != FEED_OVER)
+		if (shows_feed(asker, f))
 			pack_feed(f, b);
 	}
 	n = 0;
-	/* Those that nobody wants any more are there only until what carries them goes. */
 	RB_FOREACH(bi, binding_id_tree, &hub->bindings_by_id)
-		n += bi->n_wants > 0;
+		n += shows_binding(asker, bi);
 	rtbp_pack_field(b, RTBP_F_POSTGRES_CHANGES);
 	rtbp_pack_array(b, n);
 	RB_FOREACH(bi, binding_id_tree, &hub->bindings_by_id) {
-		if (bi->n_wants)
+		if (shows_binding(asker, bi))
 			pack_binding(bi, &room, b);
 	}
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE_ONLY, hub->private_only);

@@ -6,7 +6,14 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-enum request_kind { REQUEST_SUBSCRIBE, REQUEST_SEND, REQUEST_SYNC, REQUEST_TRACK };
+enum request_kind {
+	REQUEST_SUBSCRIBE,
+	REQUEST_SEND,
+	REQUEST_SYNC,
+	REQUEST_TRACK,
+	REQUEST_AUTH,
+	REQUEST_HELD
+};
 
 struct request {
 	TAILQ_ENTRY(request) entry;

@@ -143,9 +143,12 @@ static void deliver(const struct row *row)
 {
 	struct hub *hub = row->feed->hub;
 	struct blob *shared = NULL, *own;
+	struct rtbp_val schema, table;
 	struct want *w;
 	struct peer *p;
 
+	schema = rtbp_find(row->data, "schema", 6);
+	table = rtbp_find(row->data, "table", 5);
 	wants_tell(hub);
 	for (unsigned i = 0; i < row->n; i++) {
 		TAILQ_FOREACH(w, &row->matches[i]->wants, in_binding) {
@@ -153,6 +156,10 @@ static void deliver(const struct row *row)
 			if (!w->answered || p->state != PEER_READY || p->mark == hub->mark)
 				continue;
 			p->mark = hub->mark;
+			/* The server reads names as patterns: it may be of another table than the
+			 * one that was asked for. */
+			if (!access_row(p, schema, table))
+				continue;
 			hub->counters.deliveries++;
 			/* On a private channel's join stand the bindings of all who share it: what
 			 * the others ask for is none of this one's business. */

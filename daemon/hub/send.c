@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "hub/acl.h"
 #include "hub/impl.h"
 #include "proto/rtbp_json.h"
 
@@ -35,8 +36,8 @@ struct ask {
 	uint64_t ttl_ms;
 };
 
-static void answer_outcome(struct peer *p, const struct request *r, const char *outcome,
-			   const char *text)
+void send_answer_outcome(struct peer *p, const struct request *r, const char *outcome,
+			 const char *text)
 {
 	struct rtbp_buf *b;
 	size_t begin;
@@ -96,7 +97,7 @@ static void send_end(struct send *s, const char *outcome, const char *text)
 	struct chan *ch = s->chan;
 
 	if (s->peer)
-		answer_outcome(s->peer, &s->request, outcome, text);
+		send_answer_outcome(s->peer, &s->request, outcome, text);
 	send_free(s);
 	if (ch->join)
 		join_owed_less(ch->join);
@@ -318,7 +319,7 @@ static const char *ask_read(struct peer *p, struct rtbp_val params, struct ask *
 		*code = a->payload.p ? RTBP_E_BAD_PAYLOAD : RTBP_E_BAD_REQUEST;
 		return wrong;
 	}
-	a->chan = request_chan(p, params, true, code, &wrong);
+	a->chan = request_chan(p, params, true, ACL_WRITE, code, &wrong);
 	return a->chan ? NULL : wrong;
 }
 
@@ -369,7 +370,8 @@ static struct send *send_new(struct peer *p, const struct ask *a, const struct r
 	s->event = (struct rtbp_str){ (const char *)s->notice->data + event, a->event.size };
 	s->payload = (struct rtbp_val){ s->notice->data + payload, a->payload.size };
 	timer_init(&s->ttl_timer, send_expired, s);
-	timer_arm(&hub->timers, &s->ttl_timer, hub_now(hub) + a->ttl_ms);
+	timer_arm(&hub->timers, &s->ttl_timer,
+		  hub_now(hub) + (a->ttl_ms > p->late_ms ? a->ttl_ms - p->late_ms : 0));
 	peer_request_add(p, &s->request, REQUEST_SEND, r->id, r->wants_answer);
 	count_send(p, s, true);
 	hub->send_bytes += s->notice->size;
@@ -401,17 +403,22 @@ void broadcast_request(struct peer *p, uint32_t id, bool wants_answer, struct rt
 	char text[288];
 	const char *wrong = ask_read(p, params, &a, &code, text, sizeof(text));
 
+	/* Refused a moment ago. */
+	if (wrong && code == RTBP_E_REJECTED) {
+		send_answer_outcome(p, &now, "not_joined", wrong);
+		return;
+	}
 	if (wrong) {
 		peer_answer_error(p, &now, RTBP_M_BROADCAST, code, wrong, -1);
 		return;
 	}
 	if (a.chan->join->state == JOIN_REJECTED) {
-		answer_outcome(p, &now, "not_joined", a.chan->join->text);
+		send_answer_outcome(p, &now, "not_joined", a.chan->join->text);
 		return;
 	}
 	wrong = send_room(p, a.chan, a.payload.size);
 	if (wrong || !send_new(p, &a, &now)) {
-		answer_outcome(p, &now, "busy", wrong ? wrong : "the daemon is out of memory");
+		send_answer_outcome(p, &now, "busy", wrong ? wrong : "the daemon is out of memory");
 		chan_update(a.chan);
 		return;
 	}

@@ -143,14 +143,15 @@ struct spill *spill_get(struct chan *ch, struct peer *p, const char *key, const 
 	}
 	hub_copy_text(ch->topic, topic, sizeof(topic));
 	snprintf(why, sizeof(why), "one more tracker in channel %s", topic);
-	link = link_place(p->hub, p, ch->topic, why, ret_text);
+	link = link_place(p->hub, p->cred.uid, p, ch->topic, why, ret_text);
 	if (!link)
 		return NULL;
 	sp = calloc(1, sizeof(*sp));
 	if (sp) {
 		sp->chan = ch;
 		slot_init(&sp->slot, ch);
-		sp->slot.join = join_new(link, ch->topic, ch->is_private, &spill_join_ops, sp);
+		sp->slot.join = join_new(link, ch->topic, ch->is_private, ch->identity,
+					 &spill_join_ops, sp);
 	}
 	if (!sp || !sp->slot.join) {
 		free(sp);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+#include "hub/acl.h"
 #include "hub/impl.h"
 #include "hub/wish.h"
 
@@ -208,6 +210,62 @@ static void sub_gap(struct sub *s)
 	peer_send_scratch(s->peer);
 }
 
+/* One that is not there any more, in the words of a `channel` notice. */
+static void tell_rejected(const struct sub *s, const char *code, const char *text)
+{
+	struct rtbp_buf *b = hub_scratch(s->peer->hub);
+	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_CHANNEL);
+
+	rtbp_pack_map(b, 6);
+	chan_pack_name(s->chan, b);
+	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, s->chan->is_private);
+	rtbp_pack_field_text(b, RTBP_F_STATE, "rejected");
+	rtbp_pack_field_text(b, RTBP_F_CODE, code);
+	rtbp_pack_field_text(b, RTBP_F_TEXT, text);
+	(void)rtbp_msg_end(b, begin);
+	peer_send_scratch(s->peer);
+}
+
+void sub_reject(struct sub *s, enum rtbp_error error, const char *code, const char *text)
+{
+	struct request r = s->request;
+
+	if (s->peer->state == PEER_READY) {
+		/* Who was told by the join's own refusal has heard it. */
+		if (s->answered && !sub_is_rejected(s))
+			tell_rejected(s, code, text);
+		if (s->waiting)
+			peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, error, text, -1);
+	}
+	sub_free(s);
+}
+
+/* The server's word about this client's own token is one about what it gave. */
+static enum rtbp_error refusal_error(const struct sub *s)
+{
+	return s->chan->identity && strncmp(s->chan->join->code, "token_", 6) == 0
+		       ? RTBP_E_BAD_TOKEN
+		       : RTBP_E_REJECTED;
+}
+
+/* Too many have failed, and each makes all wait: who is new is told when to come again. */
+static bool sub_has_no_budget(const struct sub *s)
+{
+	return s->on_channel && s->chan->join->state == JOIN_WAITING && !s->answered &&
+	       strcmp(s->chan->join->code, "join_budget") == 0;
+}
+
+static void sub_no_budget(struct sub *s)
+{
+	const struct join *j = s->chan->join;
+	uint64_t now = hub_now(j->hub);
+	struct request r = s->request;
+
+	peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, RTBP_E_JOIN_BUDGET, j->text,
+			  (int64_t)(j->retry_at_ms > now ? j->retry_at_ms - now : 0));
+	sub_free(s);
+}
+
 /* A refusal answers those who ask; it ends those who are new, those who had the channel before keep
  * their wish. */
 static void sub_refused(struct sub *s)
@@ -215,7 +273,7 @@ static void sub_refused(struct sub *s)
 	struct request r = s->request;
 
 	if (s->waiting)
-		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, RTBP_E_REJECTED,
+		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, refusal_error(s),
 				  s->chan->join->text, -1);
 	if (s->answered)
 		sub_stop_waiting(s);
@@ -240,6 +298,8 @@ void subs_on_chan_state(struct chan *ch)
 			sub_answer(s);
 		else if (s->waiting && j->state == JOIN_REJECTED)
 			sub_refused(s);
+		else if (s->waiting && sub_has_no_budget(s))
+			sub_no_budget(s);
 	}
 }
 
@@ -297,7 +357,7 @@ static void sub_timeout(void *ctx)
 		return;
 	}
 	if (!s->on_channel)
-		j = s->wants[0].binding->feed ? s->wants[0].binding->feed->join : NULL;
+		j = wants_join(s);
 	text = j && j->text[0] ? j->text : NULL;
 	/* The server did answer, and will be asked again at retry_at_ms: no use in asking earlier.
 	 */
@@ -390,8 +450,12 @@ static void subscribe_apply(struct peer *p, struct sub *s, const struct request 
 		sub_answer(s);
 	} else if (sub_is_rejected(s)) {
 		sub_refused(s);
+	} else if (sub_has_no_budget(s)) {
+		sub_no_budget(s);
 	} else {
-		timer_arm(&p->hub->timers, &s->timer, hub_now(p->hub) + w->timeout_ms);
+		timer_arm(&p->hub->timers, &s->timer,
+			  hub_now(p->hub) +
+				  (w->timeout_ms > p->late_ms ? w->timeout_ms - p->late_ms : 0));
 		if (s->chan->join)
 			join_update(s->chan->join);
 	}
@@ -422,7 +486,9 @@ void subscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rt
 	int r;
 
 	if (!text) {
-		r = chan_get(p, w.topic, w.is_private, w.on_channel, &ch, &text);
+		r = chan_get(p, w.topic, w.is_private,
+			     (w.broadcasts ? ACL_READ : 0) | (w.presence ? ACL_PRESENCE : 0),
+			     w.on_channel, &ch, &text);
 		code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
 		if (r == -ENOMEM)
 			text = "no memory";
@@ -456,7 +522,7 @@ void unsubscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct 
 		while ((s = TAILQ_FIRST(&p->subs)))
 			sub_end(s);
 	} else {
-		ch = request_chan(p, params, false, &code, &text);
+		ch = request_chan(p, params, false, 0, &code, &text);
 		s = ch ? sub_find(p, ch->number) : NULL;
 		if (!s) {
 			peer_answer_error(p, &now, RTBP_M_UNSUBSCRIBE,

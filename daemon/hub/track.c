@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "hub/acl.h"
 #include "hub/impl.h"
 #include "proto/rtbp_json.h"
 #include "realtime/term.h"
@@ -206,6 +207,15 @@ static void tracker_refused(struct tracker *t, enum rtbp_error code, const char 
 	else if (t->peer->state == PEER_READY)
 		tracker_notice(t, code, text);
 	tracker_drop(t);
+}
+
+void tracker_reject(struct tracker *t, enum rtbp_error code, const char *text)
+{
+	struct slot *slot = t->slot;
+
+	tracker_refused(t, code, NULL, text);
+	slot_changed(slot);
+	slot_update_owner(slot);
 }
 
 void trackers_refused(struct slot *slot, enum rtbp_error code, const char *outcome,
@@ -479,7 +489,9 @@ static void tracker_wait(struct tracker *t, const struct request *now, uint64_t 
 		tracker_answer(t, "acked", NULL, -1);
 		return;
 	}
-	timer_arm(&t->peer->hub->timers, &t->timer, hub_now(t->peer->hub) + timeout_ms);
+	timer_arm(&t->peer->hub->timers, &t->timer,
+		  hub_now(t->peer->hub) +
+			  (timeout_ms > t->peer->late_ms ? timeout_ms - t->peer->late_ms : 0));
 	if (t->version > slot->version)
 		slot_changed(slot);
 	else
@@ -497,10 +509,10 @@ void track_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_v
 
 	if (r == 0) {
 		/* Who is shown already, maybe on a further link, needs no shared join made. */
-		ch = request_chan(p, params, false, &f.code, &f.text);
+		ch = request_chan(p, params, false, 0, &f.code, &f.text);
 		t = ch ? tracker_find(p, ch) : NULL;
 		if (!t)
-			ch = request_chan(p, params, true, &f.code, &f.text);
+			ch = request_chan(p, params, true, ACL_PRESENCE, &f.code, &f.text);
 		r = ch ? 0 : -1;
 	}
 	/* Who is shown on a further link stays so, whatever became of the shared one. */
@@ -530,7 +542,7 @@ void untrack_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp
 	struct request now = { .id = id, .wants_answer = wants_answer };
 	enum rtbp_error code = RTBP_E_BAD_REQUEST;
 	const char *text = NULL;
-	struct chan *ch = request_chan(p, params, false, &code, &text);
+	struct chan *ch = request_chan(p, params, false, 0, &code, &text);
 	struct tracker *t = ch ? tracker_find(p, ch) : NULL;
 
 	if (!t) {
@@ -552,7 +564,7 @@ void presence_request(struct peer *p, uint32_t id, bool wants_answer, struct rtb
 	struct request now = { .id = id, .wants_answer = wants_answer };
 	enum rtbp_error code = RTBP_E_BAD_REQUEST;
 	const char *text = NULL;
-	struct chan *ch = request_chan(p, params, false, &code, &text);
+	struct chan *ch = request_chan(p, params, false, 0, &code, &text);
 	struct sub *s = ch ? sub_find(p, ch->number) : NULL;
 	struct rtbp_buf *b;
 	size_t begin;

@@ -62,10 +62,14 @@ static struct want *find_old(const struct sub *s, const struct binding *b)
 
 static void attach(struct sub *s, struct want *w, struct binding *b)
 {
-	const struct want *old = find_old(s, b);
+	const struct want *old;
 
 	w->sub = s;
 	w->binding = b;
+	if (!b)
+		return; /* the rules do not allow it: nothing more is known of it */
+	old = find_old(s, b);
+	w->id = b->id;
 	w->is_repeated = b->mark == s->peer->hub->mark;
 	if (w->is_repeated)
 		return;
@@ -82,7 +86,7 @@ static void detach(struct want *w)
 {
 	struct binding *b = w->binding;
 
-	if (w->is_repeated)
+	if (w->is_repeated || !b)
 		return;
 	TAILQ_REMOVE(&b->wants, w, in_binding);
 	b->n_wants--;
@@ -110,9 +114,9 @@ static void give_back(struct hub *hub, struct binding **got, unsigned n)
 {
 	hub->mark++;
 	for (unsigned i = 0; i < n; i++) {
-		if (got[i]->mark == hub->mark)
+		if (got[i] && got[i]->mark == hub->mark)
 			got[i] = NULL;
-		else
+		else if (got[i])
 			got[i]->mark = hub->mark;
 	}
 	for (unsigned i = 0; i < n; i++) {
@@ -122,13 +126,17 @@ static void give_back(struct hub *hub, struct binding **got, unsigned n)
 	free(got);
 }
 
-/* Return: the bindings, in the order of the wishes; NULL: nothing was made. */
-static struct binding **get_all(struct hub *hub, struct changes_wish *w)
+/* Return: the bindings, in the order of the wishes, NULL in place of those that the rules do not
+ * allow; NULL: nothing was made. */
+static struct binding **get_all(const struct sub *s, struct changes_wish *w)
 {
+	struct hub *hub = s->peer->hub;
 	struct binding **got = calloc(w->n + 1, sizeof(struct binding *));
 
 	for (unsigned i = 0; got && i < w->n; i++) {
-		got[i] = binding_get(hub, &w->wishes[i]);
+		if (!access_binding(s->peer, w->wishes[i].text, w->wishes[i].size))
+			continue;
+		got[i] = binding_get(hub, &w->wishes[i], s->chan->identity);
 		if (!got[i]) {
 			give_back(hub, got, i);
 			return NULL;
@@ -141,7 +149,7 @@ int wants_put(struct sub *s, struct changes_wish *w)
 {
 	struct binding_list list = TAILQ_HEAD_INITIALIZER(list);
 	struct hub *hub = s->peer->hub;
-	struct binding **got = get_all(hub, w);
+	struct binding **got = get_all(s, w);
 	struct want *old = s->wants, *wants = calloc(w->n + 1, sizeof(*wants));
 	unsigned n_old = s->n_wants;
 
@@ -156,7 +164,7 @@ int wants_put(struct sub *s, struct changes_wish *w)
 		attach(s, &wants[i], got[i]);
 	/* All are held now: what follows may end what nobody wants. */
 	for (unsigned i = 0; i < w->n; i++) {
-		if (!wants[i].is_repeated && binding_retry(got[i]))
+		if (got[i] && !wants[i].is_repeated && binding_retry(got[i]))
 			TAILQ_INSERT_TAIL(&list, got[i], entry);
 	}
 	free(got);
@@ -185,6 +193,47 @@ void wants_free(struct sub *s)
 
 /* ---- how they stand ---- */
 
+/* As binding_state(). */
+static const char *want_state(const struct want *w, const char **ret_code, const char **ret_text)
+{
+	if (w->binding)
+		return binding_state(w->binding, ret_code, ret_text);
+	*ret_code = "forbidden";
+	*ret_text = rtbp_error_sentence(RTBP_E_FORBIDDEN);
+	return "error";
+}
+
+/* What the rules do not allow any more ends; its peer hears of it with the next news. */
+static void forbid(struct want *w)
+{
+	if (w->answered)
+		binding_news(w->binding);
+	detach(w);
+	w->binding = NULL;
+	w->gap = false;
+}
+
+void wants_check_access(struct sub *s)
+{
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		struct want *w = &s->wants[i];
+
+		if (w->binding && !access_binding(s->peer, w->binding->text, w->binding->size))
+			forbid(w);
+	}
+}
+
+const struct join *wants_join(const struct sub *s)
+{
+	for (unsigned i = 0; i < s->n_wants; i++) {
+		const struct binding *b = s->wants[i].binding;
+
+		if (b && b->feed && !binding_is_settled(b))
+			return b->feed->join;
+	}
+	return NULL;
+}
+
 enum wants_state wants_state(const struct sub *s, bool known)
 {
 	enum wants_state state = WANTS_SETTLED;
@@ -192,7 +241,7 @@ enum wants_state wants_state(const struct sub *s, bool known)
 
 	for (unsigned i = 0; i < s->n_wants; i++) {
 		b = s->wants[i].binding;
-		if (binding_is_settled(b) || (known && !s->wants[i].answered))
+		if (!b || binding_is_settled(b) || (known && !s->wants[i].answered))
 			continue;
 		if (!b->feed || !b->feed->join || b->feed->join->state != JOIN_JOINED)
 			return WANTS_DOWN;
@@ -207,7 +256,7 @@ unsigned wants_links(const struct sub *s)
 	unsigned links = 0;
 
 	for (unsigned i = 0; i < s->n_wants; i++) {
-		f = s->wants[i].binding->feed;
+		f = s->wants[i].binding ? s->wants[i].binding->feed : NULL;
 		if (f && f->join)
 			links |= 1u << f->join->link->number;
 	}
@@ -216,7 +265,7 @@ unsigned wants_links(const struct sub *s)
 
 static uint64_t how_it_stands(const struct want *w)
 {
-	const char *code, *text, *state = binding_state(w->binding, &code, &text);
+	const char *code, *text, *state = want_state(w, &code, &text);
 
 	return mix_bytes(mix_bytes(mix_bytes(0, state, strlen(state)), code, strlen(code)), text,
 			 strlen(text));
@@ -232,7 +281,7 @@ void wants_answered(struct sub *s, bool is_answer)
 		w->answered |= is_answer;
 		if (!w->answered)
 			continue;
-		w->flowed |= strcmp(binding_state(w->binding, &code, &text), "ready") == 0;
+		w->flowed |= strcmp(want_state(w, &code, &text), "ready") == 0;
 		w->told = how_it_stands(w);
 	}
 }
@@ -250,7 +299,8 @@ bool wants_are_told(const struct sub *s)
 /* Notices are about what the peer has an answer for; long ones about what has changed. */
 static bool is_told_of(const struct want *w)
 {
-	if (!w->answered || w->is_repeated)
+	/* What never was allowed has no id to be told under. */
+	if (!w->answered || w->is_repeated || !w->id)
 		return false;
 	return w->sub->n_wants <= WANTS_TOLD_WHOLE || w->told != how_it_stands(w);
 }
@@ -267,9 +317,9 @@ void wants_pack(const struct sub *s, bool is_answer, struct rtbp_buf *b)
 	for (unsigned i = 0; i < s->n_wants; i++) {
 		if (!is_answer && !is_told_of(&s->wants[i]))
 			continue;
-		state = binding_state(s->wants[i].binding, &code, &text);
+		state = want_state(&s->wants[i], &code, &text);
 		rtbp_pack_map(b, code[0] ? 4 : 2);
-		rtbp_pack_field_uint(b, RTBP_F_ID, s->wants[i].binding->id);
+		rtbp_pack_field_uint(b, RTBP_F_ID, s->wants[i].id);
 		rtbp_pack_field_text(b, RTBP_F_STATE, state);
 		if (code[0]) {
 			rtbp_pack_field_text(b, RTBP_F_CODE, code);
@@ -329,7 +379,7 @@ static void forget_gaps(struct sub *s)
 		struct binding *b = s->wants[i].binding;
 
 		s->wants[i].gap = false;
-		if (strcmp(binding_state(b, &code, &text), "ready") == 0)
+		if (b && strcmp(binding_state(b, &code, &text), "ready") == 0)
 			b->gap_from_wall_ms = 0;
 	}
 }

@@ -21,8 +21,9 @@ enum reason_class {
 	REASON_TOO_MANY_USERS,    /* connections of the project */
 	REASON_PRIVATE_ONLY,      /* the project takes no public channels */
 	REASON_PROJECT,           /* the whole project: suspended, not there */
-	REASON_CRASH,             /* the channel process died */
-	REASON_UNKNOWN,           /* a text that the table does not have: treat as transient */
+	REASON_OUTAGE,  /* the project's database, or the server: each other join meets it, too */
+	REASON_CRASH,   /* the channel process died */
+	REASON_UNKNOWN, /* a text that the table does not have: treat as transient */
 };
 
 enum { REASON_NEVER = -1 };

@@ -77,7 +77,8 @@ static void check_chan(struct hub *hub, struct chan *ch)
 	struct spill *sp;
 
 	MUST(!ch->dead);
-	MUST(chan_find(hub, ch->topic, ch->is_private) == ch);
+	MUST(RB_FIND(chan_key_tree, &hub->chans, ch) == ch);
+	MUST(!j || j->identity == ch->identity);
 	MUST(j || ch->n_subs || ch->proof || !TAILQ_EMPTY(&ch->spills));
 	MUST(j || (!ch->n_on_channel && !ch->n_sends && !ch->slot.n_trackers && !ch->room.fold));
 	MUST(!ch->feed || (ch->feed->chan == ch && !ch->feed->is_proof && ch->feed->join == j));
@@ -112,8 +113,12 @@ static void check_join(struct hub *hub, struct join *j)
 	MUST(wanted || j->state != JOIN_WAITING || (j->live && j->linger_timer.armed));
 	if (wanted)
 		MUST(!j->linger_timer.armed);
-	else if (j->state == JOIN_JOINED || j->state == JOIN_REJECTED)
+	else if (j->state == JOIN_JOINED)
 		MUST(j->linger_timer.armed);
+	MUST(wanted || j->state != JOIN_REJECTED);
+	MUST(!j->trial || (j->trial->real == j && j->state != JOIN_JOINED));
+	MUST(!j->sent_unproven || j->state == JOIN_JOINING);
+	MUST(j->is_trial == j->link->is_probation || j->link->number == 0);
 	if (wanted && j->state == JOIN_JOINED)
 		MUST((j->ops->misfit(j) != NULL) == j->rejoin_timer.armed);
 	else
@@ -214,9 +219,12 @@ static void check_wants(struct peer *p)
 		for (unsigned i = 0; i < s->n_wants; i++) {
 			bool found = false;
 
-			TAILQ_FOREACH(w, &s->wants[i].binding->wants, in_binding)
-				found |= w->sub == s;
-			MUST(found);
+			if (s->wants[i].binding) {
+				TAILQ_FOREACH(w, &s->wants[i].binding->wants, in_binding)
+					found |= w->sub == s;
+				MUST(found);
+				MUST(s->wants[i].binding->identity == s->chan->identity);
+			}
 			MUST(s->wants[i].sub == s);
 		}
 	}
@@ -248,25 +256,115 @@ static void check_changes(struct hub *hub)
 	MUST(n_items == 0);
 }
 
+/* ---- identities ---- */
+
+static void check_grant(const struct peer *p, const struct grant *g)
+{
+	const struct grant *other;
+	bool found = false;
+
+	MUST(g->peer == p);
+	MUST(!g->token == (g->text[0] != '\0') || p->pending == g);
+	if (!g->token)
+		return;
+	MUST(g->timer.armed || (p->pending == g && !g->waiting));
+	TAILQ_FOREACH(other, &g->token->grants, in_token)
+		found |= other == g;
+	MUST(found);
+	MUST(p->pending == g ? g->token->state == TOKEN_WAITING : g->token->identity != NULL);
+}
+
+static void check_grants(struct peer *p)
+{
+	struct identity *identity;
+	const char *text;
+	struct grant *g;
+	struct sub *s;
+	unsigned n = 0;
+
+	TAILQ_FOREACH(g, &p->grants, in_peer) {
+		check_grant(p, g);
+		n++;
+	}
+	MUST(n == p->n_grants);
+	if (p->pending)
+		check_grant(p, p->pending);
+	MUST(p->n_held == 0 || p->pending);
+	MUST(p->n_held || !p->held_bytes);
+	TAILQ_FOREACH(s, &p->subs, in_peer) {
+		MUST(peer_identity(p, s->chan->topic, &identity, &text) == 0);
+		MUST(s->chan->identity == identity);
+	}
+}
+
+static unsigned count_refs(struct hub *hub, const struct identity *i)
+{
+	unsigned n = 0;
+	struct binding *b;
+	struct token *t;
+	struct chan *ch;
+	struct feed *f;
+	struct join *j;
+
+	TAILQ_FOREACH(t, &hub->tokens, entry)
+		n += t->identity == i;
+	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number)
+		n += ch->identity == i;
+	RB_FOREACH(b, binding_id_tree, &hub->bindings_by_id)
+		n += b->identity == i;
+	TAILQ_FOREACH(f, &hub->feeds, entry)
+		n += f->identity == i;
+	RB_FOREACH(j, join_id_tree, &hub->joins)
+		n += j->identity == i;
+	return n;
+}
+
+static void check_identities(struct hub *hub)
+{
+	const struct grant *g;
+	struct identity *i;
+	struct token *t;
+	unsigned n = 0, n_grants;
+
+	MUST(TAILQ_EMPTY(&hub->tokens_with_news));
+	TAILQ_FOREACH(t, &hub->tokens, entry) {
+		n_grants = 0;
+		TAILQ_FOREACH(g, &t->grants, in_token)
+			n_grants++;
+		MUST(n_grants && n_grants == t->n_grants);
+		MUST(t->state != TOKEN_REFUSED);
+		MUST((t->state == TOKEN_WAITING) == (t->identity == NULL));
+		MUST(t->state != TOKEN_WAITING || t->trial);
+		MUST(!t->trial || t->trial->token == t);
+		n++;
+	}
+	MUST(n == hub->n_tokens);
+	TAILQ_FOREACH(i, &hub->identities, entry)
+		MUST(i->n_refs == count_refs(hub, i));
+}
+
 static void check_link(struct hub *hub, struct link *link)
 {
-	unsigned n = 0, n_joining = 0, n_queued = 0;
+	unsigned n = 0, n_joining = 0, n_queued = 0, n_unproven = 0;
 	struct join *j;
 
 	RB_FOREACH(j, join_topic_tree, &link->joins) {
 		MUST(j->link == link);
 		n++;
 		n_joining += j->state == JOIN_JOINING;
+		n_unproven += j->sent_unproven;
 	}
 	TAILQ_FOREACH(j, &link->queue, queue_entry)
 		n_queued++;
 	MUST(n == link->n_joins);
 	MUST(n_queued <= n);
 	MUST(n_joining == link->joins_unanswered);
+	MUST(n_unproven == link->unproven_unanswered);
+	MUST(link->is_probation == (hub->probation.link == link));
 	MUST(link->joins_unanswered <= JOINS_UNANSWERED_MAX);
 	MUST(link->wanted || n == 0);
 	MUST(link->number == 0 || link->number < hub->conf.max_links || !link->wanted);
-	if (link->number && link->wanted && hub->drain == HUB_RUNNING)
+	if (link->number && link->wanted && !link->is_probation && hub->drain == HUB_RUNNING)
 		MUST(link->idle_timer.armed == (n == 0));
 }
 
@@ -294,6 +392,7 @@ static void check_peer(struct hub *hub, struct peer *p)
 	}
 	MUST(n_subs == p->n_subs);
 	check_wants(p);
+	check_grants(p);
 	MUST(n_sends == p->queued.n + p->given.n);
 	MUST(p->queued.n || !p->queued.bytes);
 	MUST(p->given.n || !p->given.bytes);
@@ -344,6 +443,7 @@ void hub_check(struct hub *hub)
 	MUST(n_peers == hub->n_peers);
 	check_chans(hub);
 	check_changes(hub);
+	check_identities(hub);
 	RB_FOREACH(j, join_id_tree, &hub->joins) {
 		check_join(hub, j);
 		n_joins++;

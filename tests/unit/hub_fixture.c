@@ -156,7 +156,7 @@ static uint64_t fake_now(void *ctx)
 static int64_t fake_wall(void *ctx)
 {
 	(void)ctx;
-	return (int64_t)rig.now + 1700000000000;
+	return (int64_t)rig.now + 1700000000000 + rig.wall_step_ms;
 }
 
 void advance(uint64_t ms)
@@ -179,12 +179,14 @@ void advance(uint64_t ms)
 
 void rig_start(void (*change)(struct hub_conf *conf))
 {
-	rig = (struct rig){ .now = 1000000 };
+	rig = (struct rig){ .now = 1000000, .uid = 1000 };
 	log_set_level(LOG_LEVEL_ERROR);
 	rig.clock = (struct clock){ fake_now, fake_wall, NULL };
 	hub_conf_init(&rig.conf);
 	rig.conf.session.seed = 1;
 	rig.conf.max_links = 1;
+	rig.conf.owner = 1000;
+	rig.conf.connect_always = true;
 	rig.conf.url = "wss://example.test:443/realtime/v1/websocket";
 	rig.apikey = secret_new("the-key", 7);
 	rig.conf.apikey = rig.apikey;
@@ -412,7 +414,7 @@ static const struct peer_io peer_io = {
 
 struct fake_peer *peer_attach(void)
 {
-	struct peer_cred cred = { 1000, 1000, 4242 };
+	struct peer_cred cred = { .uid = rig.uid, .gid = rig.uid, .pid = 4242 };
 	struct fake_peer *p = NULL;
 
 	for (unsigned i = 0; i < FAKE_PEERS && !p; i++) {

@@ -83,6 +83,8 @@ struct rig {
 	int send_result; /* of link_send */
 	int open_result;
 	unsigned n_heartbeats;
+	uid_t uid;            /* of the peers that attach from now on; 1000 is the daemon's own */
+	int64_t wall_step_ms; /* the wall clock was set */
 	struct fake_peer peers[FAKE_PEERS];
 };
 

@@ -368,13 +368,15 @@ START_TEST(in_status)
 	bad = expect_feed("{'event':'DELETE','table':'bad','filter':'a=eq.1'}");
 	server_takes(&bad, "12");
 	peer_ask(a, 8, "status", "{}");
-	expect(a,
-	       "[1,8,null,{*'feeds':[{'feed':1,'link':0,'state':'ready','bindings':1,'ready':true},"
-	       "{'feed':2,'link':0,'state':'joined','bindings':1,'ready':false}],"
-	       "'postgres_changes':[{'id':1,'binding':{'event':'*','schema':'public','table':'t'},"
-	       "'state':'ready','feed':1,'clients':2,'rows':1},{'id':2,'binding':{'event':"
-	       "'DELETE','table':'bad','filter':'a=eq.1'},'state':'pending','feed':2,"
-	       "'clients':1,'rows':0}],'private_only':false*");
+	expect(a, "[1,8,null,{*'feeds':[{'feed':1,'identity':0,'link':0,'state':'ready','bindings':"
+		  "1,'ready':true},"
+		  "{'feed':2,'identity':0,'link':0,'state':'joined','bindings':1,'ready':false}],"
+		  "'postgres_changes':[{'id':1,'identity':0,'binding':{'event':'*','schema':'"
+		  "public','table':'t'},"
+		  "'state':'ready','feed':1,'clients':2,'rows':1},{'id':2,'identity':0,'binding':{'"
+		  "event':"
+		  "'DELETE','table':'bad','filter':'a=eq.1'},'state':'pending','feed':2,"
+		  "'clients':1,'rows':0}],'private_only':false*");
 	server_system(&bad, false, BAD_TEXT);
 	server_left(&bad);
 	expect(b, "[1,1,null,*");

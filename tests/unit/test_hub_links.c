@@ -278,10 +278,10 @@ START_TEST(only_a_refusal_is_left)
 	peer_ask(b, 2, "subscribe", "{'topic':'t','private':true}");
 	peer_ask(c, 1, "subscribe", "{'topic':'t','timeout_ms':60000}");
 	ck_assert_uint_eq(server_join("t")->link, 1);
-	expect(c, "[1,1,null,{'chan':1,*'state':'ready'}]");
+	expect(c, "[1,1,null,{'chan':3,*'state':'ready'}]");
 	rig.at = 1;
 	server_broadcast("t", "e", "1");
-	expect(c, "[2,'broadcast',{'chan':1,*");
+	expect(c, "[2,'broadcast',{'chan':3,*");
 }
 END_TEST
 

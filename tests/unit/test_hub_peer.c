@@ -15,13 +15,14 @@ START_TEST(hello)
 	expect(a, "[1,1,[208,'hello_first',*],null]");
 	peer_call(a, "hello", "{'protocol':1}");
 	expect(a, "[2,'error',{'method':'hello','error':[208,*]}]");
-	peer_ask(a, 2, "hello", "{'protocol':1,'token':'x','client':{'name':'a\\nb','version':7}}");
+	peer_ask(a, 2, "hello",
+		 "{'protocol':1,'token':null,'client':{'name':'a\\nb','version':7}}");
 	expect(a, "[1,2,null,{'protocol':1,'server':{'name':'rtbridged','version':*},'session':1,"
 		  "'limits':{'frame_bytes':4194304,'queue_bytes':4194304,'topic_bytes':240,"
 		  "'event_bytes':255,'key_bytes':255,'state_bytes':65536,'binding_bytes':8192,'"
 		  "bindings':1000,'depth':64,"
 		  "'subscriptions':100},'features':['broadcast','sync.upstream','presence','gap','"
-		  "postgres_changes'],"
+		  "postgres_changes','auth'],"
 		  "'connection':{'state':'online','since':*}}]");
 	ck_assert_str_eq(a->peer->name, "a b");
 	ck_assert_str_eq(a->peer->version, "");
@@ -201,21 +202,24 @@ START_TEST(status)
 	expect(a, "[2,'connection',*");
 	peer_call(a, "status", "{}");
 	peer_ask(a, 2, "status", "{}");
-	text = expect(a,
-		      "[1,2,null,{'server':{'name':'rtbridged','version':*,'pid':*,'uptime_ms':"
-		      "32000},'connection':{'state':'online','since':*},'url':"
-		      "'wss://example.test:443/realtime/v1/websocket','vsn':'2.0.0','links':"
-		      "[{'link':0,'state':'online','since':*,'why':'shared by all','joins':1,"
-		      "'rtt_ms':*}],'clients':[{'session':1,'uid':1000,'pid':4242,'name':"
-		      "'test','version':'1','subscriptions':1,'trackers':0,'queued_bytes':4711}],"
-		      "'channels':[{'chan':1,'topic':'t','private':false,'state':'rejoining',"
-		      "'link':0,'subscribers':1,'queued_sends':0,'trackers':0,'shown':0,'code':'"
-		      "connection','text':"
-		      "*}],'feeds':[],'postgres_changes':[],'private_only':false,'counters':{'"
-		      "reconnects':1,'messages_in':0,'messages_out':0,"
-		      "'bytes_in':*,'bytes_out':*,'deliveries':0,'undecoded':0,"
-		      "'slow_consumers':0},'last_disconnect':{'since':*,'reason':'restart',"
-		      "'text':'going away'}}]");
+	text = expect(
+		a,
+		"[1,2,null,{'server':{'name':'rtbridged','version':*,'pid':*,'uptime_ms':"
+		"32000},'connection':{'state':'online','since':*},'url':"
+		"'wss://example.test:443/realtime/v1/websocket','vsn':'2.0.0','admin':true,'links':"
+		"[{'link':0,'state':'online','since':*,'why':'shared by all','joins':1,"
+		"'rtt_ms':*}],'clients':[{'session':1,'uid':1000,'pid':4242,'name':"
+		"'test','version':'1','subscriptions':1,'trackers':0,'queued_bytes':4711}],"
+		"'channels':[{'chan':1,'topic':'t','private':false,'identity':0,'state':'rejoining'"
+		","
+		"'link':0,'subscribers':1,'queued_sends':0,'trackers':0,'shown':0,'code':'"
+		"connection','text':"
+		"*}],'identities':[],'feeds':[],'postgres_changes':[],'private_only':false,'"
+		"counters':{'"
+		"reconnects':1,'messages_in':0,'messages_out':0,"
+		"'bytes_in':*,'bytes_out':*,'deliveries':0,'undecoded':0,"
+		"'slow_consumers':0},'last_disconnect':{'since':*,'reason':'restart',"
+		"'text':'going away'}}]");
 	ck_assert_ptr_null(strstr(text, "the-key"));
 	ck_assert(b->finished); /* no hello */
 }

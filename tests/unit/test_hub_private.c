@@ -101,9 +101,9 @@ START_TEST(rides_on_the_channel)
 	expect_nothing(a);
 	expect_nothing(b);
 	peer_ask(a, 9, "status", "{}");
-	expect(a,
-	       "[1,9,null,{*'feeds':[{'feed':1,'link':0,'state':'ready','bindings':1,'ready':true,"
-	       "'chan':1}],*'private_only':true*");
+	expect(a, "[1,9,null,{*'feeds':[{'feed':1,'identity':0,'link':0,'state':'ready','bindings':"
+		  "1,'ready':true,"
+		  "'chan':1}],*'private_only':true*");
 	peer_close(b);
 	peer_close(a);
 	advance(2000);

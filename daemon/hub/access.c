@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* access: what the rules say of a peer, and what ends when they become others. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "hub/acl.h"
+#include "hub/impl.h"
+#include "proto/rtbp_json.h"
+
+static struct acl_who who_is(const struct peer *p)
+{
+	return (struct acl_who){
+		.uid = p->cred.uid,
+		.gid = p->cred.gid,
+		.groups = p->cred.groups,
+		.n_groups = p->cred.n_groups,
+		.name = p->cred.name,
+	};
+}
+
+bool access_topic(const struct peer *p, unsigned rights, struct rtbp_str topic)
+{
+	struct acl_who who = who_is(p);
+
+	return !p->hub->conf.acl || !rights || acl_topic(p->hub->conf.acl, &who, rights, topic);
+}
+
+bool access_row(const struct peer *p, struct rtbp_val schema, struct rtbp_val table)
+{
+	struct acl_who who = who_is(p);
+	struct rtbp_str s = { "*", 1 }, t = { "*", 1 };
+
+	if (!p->hub->conf.acl)
+		return true;
+	/* What does not say where it comes from may come from anywhere. */
+	(void)rtbp_get_str(schema, &s);
+	(void)rtbp_get_str(table, &t);
+	return acl_table(p->hub->conf.acl, &who, s, t);
+}
+
+bool access_binding(const struct peer *p, const char *text, size_t size)
+{
+	CLEANUP(rtbp_buf_done) struct rtbp_buf b = RTBP_BUF_INIT;
+	struct rtbp_str schema = { "public", 6 }, table = { "*", 1 };
+	struct acl_who who = who_is(p);
+	struct rtbp_json_fault fault;
+	struct rtbp_val v;
+
+	if (!p->hub->conf.acl)
+		return true;
+	if (rtbp_json_to_mp(text, size, 4, &b, &fault) != 0)
+		return false;
+	v = (struct rtbp_val){ b.data, b.size };
+	(void)rtbp_get_str(rtbp_find(v, "schema", 6), &schema);
+	(void)rtbp_get_str(rtbp_find(v, "table", 5), &table);
+	return acl_table(p->hub->conf.acl, &who, schema, table);
+}
+
+bool access_admin(const struct peer *p)
+{
+	struct acl_who who = who_is(p);
+
+	return !p->hub->conf.acl || acl_admin(p->hub->conf.acl, &who);
+}
+
+bool access_needs_token(const struct peer *p)
+{
+	struct acl_who who = who_is(p);
+
+	return p->hub->conf.acl && acl_needs_own_identity(p->hub->conf.acl, &who);
+}
+
+bool access_may_attach(const struct peer *p)
+{
+	struct acl_who who = who_is(p);
+
+	return !p->hub->conf.acl || acl_may_attach(p->hub->conf.acl, &who);
+}
+
+/* ---- other rules ---- */
+
+static const char changed[] = "the access rules have changed, and do not allow it any more";
+
+static bool may_stay(const struct peer *p, const struct chan *ch, unsigned rights)
+{
+	return access_topic(p, rights, ch->topic) && (ch->identity || !access_needs_token(p));
+}
+
+static void apply(struct peer *p)
+{
+	struct tracker *t, *next_tracker;
+	struct sub *s, *next;
+	unsigned rights;
+
+	for (s = TAILQ_FIRST(&p->subs); s; s = next) {
+		next = TAILQ_NEXT(s, in_peer);
+		rights = (s->broadcasts ? ACL_READ : 0) | (s->presence ? ACL_PRESENCE : 0);
+		if (!may_stay(p, s->chan, rights))
+			sub_reject(s, RTBP_E_FORBIDDEN, "forbidden", changed);
+		else
+			wants_check_access(s);
+	}
+	for (t = TAILQ_FIRST(&p->trackers); t; t = next_tracker) {
+		next_tracker = TAILQ_NEXT(t, in_peer);
+		if (!may_stay(p, t->chan, ACL_PRESENCE))
+			tracker_reject(t, RTBP_E_FORBIDDEN, changed);
+	}
+}
+
+void hub_set_acl(struct hub *hub, const struct acl *acl)
+{
+	struct peer *p;
+
+	hub->conf.acl = acl;
+	TAILQ_FOREACH(p, &hub->peers, entry) {
+		if (p->state >= PEER_CLOSING)
+			continue;
+		if (access_may_attach(p))
+			apply(p);
+		else
+			peer_end(p, RTBP_E_DENIED, changed, true);
+	}
+	hub_wake(hub);
+}

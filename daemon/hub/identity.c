@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+/* identity: tokens of peers, and which of them are one identity. */
+#include "hub/identity.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "hub/impl.h"
+
+int64_t hub_wall_s(const struct hub *hub)
+{
+	return clock_wall(hub->clock) / 1000;
+}
+
+const char *token_state_name(const struct token *t)
+{
+	switch (t->state) {
+	case TOKEN_WAITING:
+		return "pending";
+	case TOKEN_UNPROVEN:
+		return "unproven";
+	case TOKEN_ACCEPTED:
+		return "accepted";
+	case TOKEN_REFUSED:
+		break;
+	}
+	return "rejected";
+}
+
+/* ---- identities ---- */
+
+struct identity *identity_ref(struct identity *i)
+{
+	if (i)
+		i->n_refs++;
+	return i;
+}
+
+void identity_unref(struct identity *i)
+{
+	if (!i || --i->n_refs)
+		return;
+	TAILQ_REMOVE(&i->hub->identities, i, entry);
+	free(i);
+}
+
+uint64_t identity_number(const struct identity *i)
+{
+	return i ? i->number : 0;
+}
+
+static struct identity *identity_new(struct hub *hub)
+{
+	struct identity *i = calloc(1, sizeof(*i));
+
+	if (!i)
+		return NULL;
+	i->hub = hub;
+	i->number = hub->next_identity++;
+	TAILQ_INIT(&i->tokens);
+	TAILQ_INSERT_TAIL(&hub->identities, i, entry);
+	return i;
+}
+
+struct token *identity_find_token(const struct identity *i, uint64_t number)
+{
+	struct token *t;
+
+	if (!i)
+		return NULL;
+	TAILQ_FOREACH(t, &i->tokens, in_identity) {
+		if (t->number == number)
+			return t;
+	}
+	return NULL;
+}
+
+bool identity_is_accepted(const struct identity *i)
+{
+	const struct token *t;
+
+	if (!i)
+		return true;
+	TAILQ_FOREACH(t, &i->tokens, in_identity) {
+		if (t->state == TOKEN_ACCEPTED)
+			return true;
+	}
+	return false;
+}
+
+struct token *identity_token(const struct identity *i)
+{
+	struct token *t, *best = NULL;
+
+	TAILQ_FOREACH(t, &i->tokens, in_identity) {
+		if (t->jwt.exp_s <= hub_wall_s(i->hub))
+			continue;
+		if (!best || (t->state == TOKEN_ACCEPTED) > (best->state == TOKEN_ACCEPTED) ||
+		    (t->state == best->state && t->jwt.exp_s > best->jwt.exp_s))
+			best = t;
+	}
+	return best;
+}
+
+void identity_push(struct identity *i)
+{
+	struct join *j;
+
+	RB_FOREACH(j, join_id_tree, &i->hub->joins) {
+		if (j->identity == i)
+			join_push_token(j);
+	}
+}
+
+static void set_identity(struct token *t, struct identity *i)
+{
+	t->identity = identity_ref(i);
+	TAILQ_INSERT_TAIL(&i->tokens, t, in_identity);
+}
+
+static void leave_identity(struct token *t)
+{
+	struct identity *i = t->identity;
+
+	if (!i)
+		return;
+	TAILQ_REMOVE(&i->tokens, t, in_identity);
+	t->identity = NULL;
+	identity_unref(i);
+}
+
+/* The one that says the same of its bearer; `accepted`: and that the server believes. */
+static struct identity *find_same(struct token *t, bool accepted)
+{
+	struct identity *i;
+	const struct token *other;
+
+	TAILQ_FOREACH(i, &t->hub->identities, entry) {
+		if (i == t->identity || (accepted && !identity_is_accepted(i)))
+			continue;
+		other = TAILQ_FIRST(&i->tokens);
+		if (other && jwt_same_claims(&other->jwt, &t->jwt))
+			return i;
+	}
+	return NULL;
+}
+
+/* ---- tokens ---- */
+
+static void token_free(struct token *t)
+{
+	if (t->trial)
+		trial_drop(t->trial);
+	if (t->has_news)
+		TAILQ_REMOVE(&t->hub->tokens_with_news, t, in_news);
+	leave_identity(t);
+	t->hub->n_tokens--;
+	secret_free(t->bytes);
+	jwt_done(&t->jwt);
+	free(t);
+}
+
+void token_check(struct token *t)
+{
+	if (t->n_grants)
+		return;
+	if (t->state != TOKEN_REFUSED)
+		TAILQ_REMOVE(&t->hub->tokens, t, entry);
+	token_free(t);
+}
+
+static void token_news(struct token *t)
+{
+	if (!t->has_news) {
+		t->has_news = true;
+		TAILQ_INSERT_TAIL(&t->hub->tokens_with_news, t, in_news);
+	}
+	hub_wake(t->hub);
+}
+
+/* It waits for the server's word; an identity that claims the same and has not been believed
+ * either must have it first, so that the two can become one. */
+static void token_try(struct token *t)
+{
+	struct identity *same = find_same(t, false);
+	struct token *other;
+
+	TAILQ_FOREACH(other, &same->tokens, in_identity) {
+		if (other->state == TOKEN_UNPROVEN && !other->trial)
+			trial_token(other);
+	}
+	trial_token(t);
+}
+
+static int token_new(struct hub *hub, struct rtbp_str bytes, struct jwt *jwt, uid_t uid,
+		     struct token **ret)
+{
+	struct token *t = calloc(1, sizeof(*t));
+	struct identity *own = NULL;
+
+	if (!t)
+		return -ENOMEM;
+	t->hub = hub;
+	t->jwt = *jwt;
+	if (!find_same(t, false) && !(own = identity_new(hub))) {
+		free(t);
+		return -ENOMEM;
+	}
+	t->bytes = secret_new(bytes.p, bytes.size);
+	if (!t->bytes) {
+		identity_unref(identity_ref(own));
+		free(t);
+		return -ENOMEM;
+	}
+	*jwt = (struct jwt){ 0 };
+	t->number = hub->next_id++;
+	t->uid = uid;
+	TAILQ_INIT(&t->grants);
+	t->state = own ? TOKEN_UNPROVEN : TOKEN_WAITING;
+	if (own)
+		set_identity(t, own);
+	TAILQ_INSERT_TAIL(&hub->tokens, t, entry);
+	hub->n_tokens++;
+	if (!own)
+		token_try(t);
+	*ret = t;
+	return 0;
+}
+
+static struct token *find_bytes(struct hub *hub, struct rtbp_str bytes)
+{
+	struct token *t;
+
+	TAILQ_FOREACH(t, &hub->tokens, entry) {
+		if (secret_size(t->bytes) == bytes.size &&
+		    memcmp(secret_bytes(t->bytes), bytes.p, bytes.size) == 0)
+			return t;
+	}
+	return NULL;
+}
+
+/* One user must not take the places of all. */
+static bool has_room(const struct hub *hub, uid_t uid)
+{
+	const struct token *t;
+	unsigned n = 0;
+
+	if (hub->n_tokens >= TOKENS_MAX)
+		return false;
+	TAILQ_FOREACH(t, &hub->tokens, entry)
+		n += t->uid == uid;
+	return n < TOKENS_MAX / 2 || user_is_owner(hub, uid);
+}
+
+int token_get(struct hub *hub, struct rtbp_str bytes, uid_t uid, struct token **ret, char *text,
+	      size_t size)
+{
+	struct verdict_key key = verdict_key_of_token(hub, bytes, uid);
+	const struct verdict *refusal;
+	const char *wrong = NULL;
+	struct jwt jwt = { 0 };
+	int r;
+
+	r = jwt_read(bytes.p, bytes.size, hub_wall_s(hub), &jwt, &wrong);
+	if (r > 0) {
+		snprintf(text, size, "the token %s", wrong);
+		return RTBP_E_BAD_TOKEN;
+	}
+	*ret = r == 0 ? find_bytes(hub, bytes) : NULL;
+	if (r == 0 && !*ret && (refusal = verdicts_find(&hub->refused, &key, hub_now(hub)))) {
+		snprintf(text, size, "%s", refusal->text);
+		r = RTBP_E_BAD_TOKEN;
+	} else if (r == 0 && !*ret && !has_room(hub, uid)) {
+		snprintf(text, size,
+			 "the daemon holds as many tokens as it may, or as many of "
+			 "this user's");
+		r = RTBP_E_TOO_MANY;
+	} else if (r == 0 && !*ret) {
+		r = token_new(hub, bytes, &jwt, uid, ret);
+	}
+	jwt_done(&jwt);
+	if (r == -ENOMEM) {
+		snprintf(text, size, "no memory");
+		r = RTBP_E_BUSY;
+	}
+	return r;
+}
+
+void token_accepted(struct token *t)
+{
+	struct identity *i;
+
+	if (t->trial)
+		trial_drop(t->trial);
+	if (t->state == TOKEN_WAITING) {
+		i = find_same(t, true);
+		if (!i)
+			i = identity_new(t->hub);
+		if (!i) {
+			token_refused(t, "no_memory", "the daemon is out of memory");
+			return;
+		}
+		set_identity(t, i);
+		t->state = TOKEN_ACCEPTED;
+		identity_push(i);
+		token_news(t);
+	} else if (t->state == TOKEN_UNPROVEN) {
+		t->state = TOKEN_ACCEPTED;
+		identity_push(t->identity);
+		joins_run(t->hub);
+	}
+}
+
+void token_refused(struct token *t, const char *code, const char *text)
+{
+	struct verdict_key key;
+
+	if (t->state == TOKEN_REFUSED)
+		return;
+	if (t->trial)
+		trial_drop(t->trial);
+	if (bucket_take(&t->hub->refusals_bucket, hub_now(t->hub), 0) == 0)
+		log_notice("a token of uid %u (role %s) was refused: %s", t->uid, t->jwt.role,
+			   text);
+	key = verdict_key_of_token(
+		t->hub, (struct rtbp_str){ secret_bytes(t->bytes), secret_size(t->bytes) }, t->uid);
+	verdicts_put(&t->hub->refused, &key, hub_now(t->hub), code, text);
+	TAILQ_REMOVE(&t->hub->tokens, t, entry);
+	t->state = TOKEN_REFUSED;
+	leave_identity(t);
+	snprintf(t->code, sizeof(t->code), "%s", code);
+	snprintf(t->text, sizeof(t->text), "%s", text);
+	token_news(t);
+}

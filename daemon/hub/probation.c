@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: MIT */
+/* probation: joins and tokens that the server may refuse are tried on a connection apart, one at a
+ * time, each user in turn; probation.h says which. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "hub/impl.h"
+#include "realtime/reasons.h"
+
+static struct verdict_key key_of(const struct join *j, uid_t uid)
+{
+	return (struct verdict_key){
+		.uid = uid,
+		.identity = identity_number(j->identity),
+		.is_private = j->is_private,
+		.topic = j->topic,
+	};
+}
+
+bool join_is_proven(const struct join *j)
+{
+	struct verdict_key key = key_of(j, 0);
+
+	if (!identity_is_accepted(j->identity))
+		return false;
+	return !j->is_private || verdicts_find(&j->hub->proven, &key, hub_now(j->hub));
+}
+
+void join_remember_success(struct join *j)
+{
+	struct verdict_key key = key_of(j, 0);
+
+	if (j->is_private && !j->is_trial)
+		verdicts_put(&j->hub->proven, &key, hub_now(j->hub), "", "");
+	key.uid = j->uid;
+	verdicts_forget(&j->hub->refused, &key);
+}
+
+void join_forget_success(struct join *j)
+{
+	struct verdict_key key = key_of(j, 0);
+
+	verdicts_forget(&j->hub->proven, &key);
+}
+
+/* ---- who is tried, and where ---- */
+
+bool probation_has_link(struct hub *hub)
+{
+	if (hub_now(hub) < hub->probation.no_link_until_ms)
+		return false;
+	return hub->probation.link || link_find_unused(hub);
+}
+
+static struct link *get_link(struct hub *hub)
+{
+	struct probation *pr = &hub->probation;
+
+	if (!pr->link && probation_has_link(hub)) {
+		pr->link = link_find_unused(hub);
+		if (link_start(pr->link)) {
+			pr->link->is_probation = true;
+			log_notice("opening link %u: joins that may fail are tried on it, apart "
+				   "from the others",
+				   pr->link->number);
+		} else {
+			pr->link = NULL;
+		}
+	}
+	return pr->link;
+}
+
+static void trial_free(struct trial *t)
+{
+	struct probation *pr = &t->hub->probation;
+
+	if (pr->current == t)
+		pr->current = NULL;
+	TAILQ_REMOVE(&t->user->trials, t, entry);
+	if (t->real)
+		t->real->trial = NULL;
+	if (t->token)
+		t->token->trial = NULL;
+	free(t);
+	hub_wake(pr->hub); /* the next one */
+}
+
+void trial_drop(struct trial *t)
+{
+	struct join *j = t->join;
+
+	trial_free(t);
+	if (j) {
+		j->owner = NULL;
+		join_update(j);
+	}
+}
+
+static struct trial *trial_new(struct hub *hub, uid_t uid)
+{
+	struct user *u = user_get(hub, uid);
+	struct trial *t = u ? calloc(1, sizeof(*t)) : NULL;
+
+	if (!t)
+		return NULL;
+	t->hub = hub;
+	t->user = u;
+	TAILQ_INSERT_TAIL(&u->trials, t, entry);
+	hub_wake(hub);
+	return t;
+}
+
+void trial_token(struct token *t)
+{
+	struct trial *trial = trial_new(t->hub, t->uid);
+
+	if (trial) {
+		trial->token = t;
+		t->trial = trial;
+	}
+}
+
+static bool trial_join(struct join *j)
+{
+	struct trial *t = trial_new(j->hub, j->uid);
+
+	if (!t)
+		return false;
+	t->real = j;
+	j->trial = t;
+	join_set_reason(j, "probation",
+			"waits to be tried out, because joins of this user have failed");
+	return true;
+}
+
+bool probation_lets_go(struct join *j)
+{
+	enum hub_probation mode = j->hub->conf.probation;
+	const struct user *u;
+
+	if (j->is_trial || mode == HUB_PROBATION_OFF || join_is_proven(j))
+		return true;
+	if (j->trial)
+		return j->trial->in_place;
+	u = user_get(j->hub, j->uid);
+	if (mode == HUB_PROBATION_ALWAYS || user_has_record(u, hub_now(j->hub)) ||
+	    !probation_has_link(j->hub))
+		return !trial_join(j); /* without memory it goes as it is */
+	return j->link->unproven_unanswered == 0;
+}
+
+/* ---- the link ---- */
+
+static void close_link(struct hub *hub)
+{
+	struct link *link = hub->probation.link;
+
+	hub->probation.link = NULL;
+	timer_disarm(&hub->timers, &hub->probation.idle_timer);
+	link->is_probation = false;
+	link_stop(link);
+}
+
+static void idle_over(void *ctx)
+{
+	struct hub *hub = ctx;
+
+	if (hub->probation.link && !hub->probation.current)
+		close_link(hub);
+}
+
+/* No connection more is to be had. */
+static void give_up_link(struct hub *hub)
+{
+	struct trial *t = hub->probation.current;
+	struct join *j = t->join;
+
+	log_notice("link %u, for joins that may fail, is not to be had: they go in their place",
+		   hub->probation.link->number);
+	hub->probation.no_link_until_ms = hub_now(hub) + PROBATION_AGAIN_MS;
+	hub->probation.current = NULL;
+	t->join = NULL;
+	if (j) {
+		j->owner = NULL;
+		join_kill(j);
+	}
+	close_link(hub);
+	hub_wake(hub);
+}
+
+/* ---- the trial's own join ---- */
+
+static bool is_wanted(const struct join *j)
+{
+	return j->owner != NULL;
+}
+
+static uint32_t linger_ms(const struct join *j)
+{
+	(void)j;
+	return 0;
+}
+
+static void config(const struct join *j, struct join_config *ret)
+{
+	(void)j;
+	(void)ret;
+}
+
+static void ignore(struct join *j)
+{
+	(void)j;
+}
+
+static const char *misfit(const struct join *j)
+{
+	(void)j;
+	return NULL;
+}
+
+static void lost(struct join *j, const char *code, const char *text)
+{
+	(void)j;
+	(void)code;
+	(void)text;
+}
+
+static void message(struct join *j, const struct phx_msg *msg)
+{
+	(void)j;
+	(void)msg;
+}
+
+static void dead(struct join *j)
+{
+	struct trial *t = j->owner;
+
+	if (t)
+		t->join = NULL;
+}
+
+static void succeeded(struct trial *t)
+{
+	struct join *real = t->real, *j = t->join;
+	struct token *token = t->token;
+	struct hub *hub = t->hub;
+
+	if (real)
+		join_remember_success(real);
+	trial_free(t);
+	j->owner = NULL;
+	if (token)
+		token_accepted(token);
+	if (real)
+		joins_run(hub);
+}
+
+/* In a project of private channels, where nobody may read what was invented, "no right" comes after
+ * the token was looked at. */
+static bool shows_token(const struct join *j, const struct reason *reason)
+{
+	return j->is_private && strcmp(reason->code, "unauthorized") == 0;
+}
+
+static void token_failed(struct trial *t, const struct reason *reason, const char *text)
+{
+	struct join *j = t->join;
+	struct token *token = t->token;
+
+	if (reason->class == REASON_AUTH) {
+		user_failed(t->hub, t->user, !j->link->is_probation);
+		trial_free(t);
+		j->owner = NULL;
+		token_refused(token, reason->code, text);
+	} else if (shows_token(j, reason)) {
+		succeeded(t);
+	} else {
+		/* It says nothing of the token: once more, behind the others. */
+		t->join = NULL;
+		j->owner = NULL;
+		t->hub->probation.current = NULL;
+		t->not_before_ms = hub_now(t->hub) + TRIAL_AGAIN_MS;
+		TAILQ_REMOVE(&t->user->trials, t, entry);
+		TAILQ_INSERT_TAIL(&t->user->trials, t, entry);
+		timer_arm(&t->hub->timers, &t->hub->probation.timer, t->not_before_ms);
+		if (reason->class == REASON_PRIVATE_ONLY)
+			t->not_before_ms = 0;
+		hub_wake(t->hub);
+	}
+}
+
+static void changed(struct join *j)
+{
+	struct trial *t = j->owner;
+	struct join *real;
+	char text[sizeof(j->text)];
+
+	if (!t)
+		return;
+	if (j->state == JOIN_JOINED) {
+		succeeded(t);
+	} else if (j->refused && (j->state == JOIN_REJECTED || j->state == JOIN_WAITING)) {
+		memcpy(text, j->text, sizeof(text));
+		if (reason_find(text, strlen(text))->class == REASON_TOO_MANY_USERS &&
+		    j->link->is_probation) {
+			give_up_link(t->hub);
+			return;
+		}
+		if (t->token) {
+			token_failed(t, reason_find(text, strlen(text)), text);
+			return;
+		}
+		real = t->real;
+		trial_free(t);
+		j->owner = NULL;
+		join_refused(real, text, true);
+	}
+}
+
+static const struct join_ops trial_ops = {
+	.wanted = is_wanted,
+	.linger_ms = linger_ms,
+	.config = config,
+	.joining = ignore,
+	.misfit = misfit,
+	.owed = is_wanted, /* not asked: it never fits badly */
+	.changed = changed,
+	.opened = ignore,
+	.lost = lost,
+	.message = message,
+	.dead = dead,
+};
+
+/* ---- one after the other ---- */
+
+static bool is_needed(const struct trial *t)
+{
+	if (t->real)
+		return t->real->state == JOIN_WAITING && t->real->ops->wanted(t->real) &&
+		       !join_is_proven(t->real);
+	return t->token->state == TOKEN_WAITING || t->token->state == TOKEN_UNPROVEN;
+}
+
+static bool make_join(struct trial *t, struct link *link)
+{
+	struct hub *hub = t->hub;
+	char name[80];
+	int n;
+
+	if (t->real) {
+		t->join = join_new(link, t->real->topic, t->real->is_private, t->real->identity,
+				   &trial_ops, t);
+	} else {
+		n = snprintf(name, sizeof(name), "rtbridge:%s:t%" PRIu64, hub->feed_prefix,
+			     t->token->number);
+		t->join = join_new(link, (struct rtbp_str){ name, (size_t)n },
+				   hub->private_only || hub->park_public.until_ms, NULL, &trial_ops,
+				   t);
+	}
+	if (!t->join)
+		return false;
+	t->join->is_trial = true;
+	t->join->trial_token = t->token;
+	join_set_cause(t->join, t->user->uid, "trying out joins that may fail");
+	return true;
+}
+
+/* Where failing makes all others wait. Return: false: it may not be borne now. */
+static bool has_budget(struct trial *t)
+{
+	struct hub *hub = t->hub;
+	uint64_t at = user_budget(hub, t->user);
+	struct join *real = t->real;
+
+	if (at <= hub_now(hub))
+		return true;
+	if (!real) {
+		t->not_before_ms = at;
+		timer_arm(&hub->timers, &hub->probation.timer, at);
+		return false;
+	}
+	trial_free(t);
+	join_no_budget(real, at);
+	return false;
+}
+
+static void start(struct trial *t)
+{
+	struct probation *pr = &t->hub->probation;
+	struct link *link = get_link(t->hub);
+
+	if (!link && !has_budget(t))
+		return;
+	pr->current = t;
+	pr->last_uid = t->user->uid;
+	timer_disarm(&t->hub->timers, &pr->idle_timer);
+	if (!link && t->real) {
+		t->in_place = true;
+		join_set_reason(t->real, "", "");
+	} else if (!make_join(t, link ? link : link_shared(t->hub))) {
+		trial_free(t);
+		return;
+	} else {
+		join_update(t->join);
+	}
+	if (link && !link_is_online(link))
+		timer_arm(&t->hub->timers, &pr->timer, hub_now(t->hub) + PROBATION_LINK_MS);
+	joins_run(t->hub);
+}
+
+/* The first that may be tried of the users behind the one that was last. */
+static struct trial *next_trial(struct hub *hub)
+{
+	uint64_t now = hub_now(hub);
+	struct user *u, *first = NULL;
+	struct trial *t, *found = NULL, *after = NULL;
+
+	RB_FOREACH(u, user_tree, &hub->users) {
+		TAILQ_FOREACH(t, &u->trials, entry) {
+			if (t->not_before_ms <= now)
+				break;
+		}
+		if (!t)
+			continue;
+		if (!first) {
+			first = u;
+			found = t;
+		}
+		if (u->uid > hub->probation.last_uid && !after)
+			after = t;
+	}
+	return after ? after : found;
+}
+
+void probation_run(struct hub *hub)
+{
+	struct probation *pr = &hub->probation;
+	struct trial *t;
+
+	if (hub->dying || hub->drain >= HUB_FAREWELL)
+		return;
+	while (!pr->current && (t = next_trial(hub))) {
+		if (is_needed(t))
+			start(t);
+		else
+			trial_drop(t);
+	}
+	if (!pr->current && pr->link && !pr->idle_timer.armed)
+		timer_arm(&hub->timers, &pr->idle_timer, hub_now(hub) + PROBATION_IDLE_MS);
+}
+
+/* ---- from the link and the clock ---- */
+
+static void timer_due(void *ctx)
+{
+	struct hub *hub = ctx;
+	struct probation *pr = &hub->probation;
+
+	if (pr->current && pr->link && !pr->current->in_place && !link_is_online(pr->link) &&
+	    link_is_online(&hub->links[0]))
+		give_up_link(hub);
+	hub_wake(hub);
+}
+
+void probation_on_link(struct link *link)
+{
+	struct hub *hub = link->hub;
+	struct probation *pr = &hub->probation;
+
+	if (!pr->current || pr->current->in_place || !pr->link)
+		return;
+	if (!link_is_online(pr->link) && !pr->timer.armed)
+		timer_arm(&hub->timers, &pr->timer, hub_now(hub) + PROBATION_LINK_MS);
+}
+
+bool probation_give_link(struct hub *hub)
+{
+	if (!hub->probation.link || hub->probation.current)
+		return false;
+	close_link(hub);
+	return true;
+}
+
+/* ---- what the server says of joins in their place ---- */
+
+static bool is_its_own_fault(const struct join *j, const struct reason *reason)
+{
+	switch (reason->class) {
+	case REASON_PERMANENT:
+	case REASON_CRASH:
+	case REASON_UNKNOWN:
+		return true;
+	case REASON_AUTH:
+		return !join_is_own(j);
+	default:
+		return false;
+	}
+}
+
+void probation_answered(struct join *j)
+{
+	if (j->sent_unproven)
+		j->link->unproven_unanswered--;
+	j->sent_unproven = false;
+	if (j->trial && j->trial->in_place)
+		trial_free(j->trial);
+}
+
+void probation_succeeded(struct join *j)
+{
+	struct token *t = identity_find_token(j->identity, j->token_number);
+
+	if (j->is_trial)
+		return;
+	join_remember_success(j);
+	if (t)
+		token_accepted(t);
+}
+
+void probation_refused(struct join *j, const struct reason *reason, const char *text,
+		       bool stalls_others)
+{
+	struct token *t = identity_find_token(j->identity, j->token_number);
+
+	if (j->is_trial)
+		return;
+	if (is_its_own_fault(j, reason)) {
+		user_failed(j->hub, user_get(j->hub, j->uid), stalls_others);
+		join_forget_success(j);
+	}
+	if (t && reason->class == REASON_AUTH)
+		token_refused(t, reason->code, text);
+}
+
+void probation_forget_join(struct join *j)
+{
+	probation_answered(j);
+	if (j->trial)
+		trial_drop(j->trial);
+}
+
+void probation_init(struct hub *hub)
+{
+	hub->probation.hub = hub;
+	timer_init(&hub->probation.timer, timer_due, hub);
+	timer_init(&hub->probation.idle_timer, idle_over, hub);
+	verdicts_init(&hub->proven, false);
+	verdicts_init(&hub->refused, true);
+}
+
+void probation_done(struct hub *hub)
+{
+	struct trial *t;
+	struct user *u;
+
+	RB_FOREACH(u, user_tree, &hub->users) {
+		while ((t = TAILQ_FIRST(&u->trials)))
+			trial_drop(t);
+	}
+	verdicts_done(&hub->proven);
+	verdicts_done(&hub->refused);
+	users_free(hub);
+}

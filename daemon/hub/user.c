@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* user: what is known of a local user: whether its joins failed lately, and when it had its turn.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "hub/impl.h"
+
+int user_uid_compare(struct user *a, struct user *b)
+{
+	return a->uid < b->uid ? -1 : a->uid > b->uid;
+}
+
+RB_GENERATE(user_tree, user, by_uid, user_uid_compare)
+
+struct user *user_get(struct hub *hub, uid_t uid)
+{
+	struct user key = { .uid = uid }, *u = RB_FIND(user_tree, &hub->users, &key);
+
+	if (u)
+		return u;
+	u = calloc(1, sizeof(*u));
+	if (!u)
+		return NULL;
+	u->uid = uid;
+	TAILQ_INIT(&u->trials);
+	RB_INSERT(user_tree, &hub->users, u);
+	return u;
+}
+
+bool user_is_owner(const struct hub *hub, uid_t uid)
+{
+	return uid == 0 || uid == hub->conf.owner;
+}
+
+bool user_has_record(const struct user *u, uint64_t now)
+{
+	return u && now < u->record_until_ms;
+}
+
+static void note(uint64_t *at, unsigned n, uint64_t now)
+{
+	memmove(at + 1, at, (n - 1) * sizeof(*at));
+	at[0] = now;
+}
+
+void user_failed(struct hub *hub, struct user *u, bool stalls_others)
+{
+	uint64_t now = hub_now(hub);
+
+	if (stalls_others)
+		note(hub->probation.failed_at_ms, BUDGET_OF_ALL, now);
+	if (u && stalls_others)
+		note(u->failed_at_ms, BUDGET_OF_USER, now);
+	if (u)
+		u->record_until_ms = now + RECORD_MS;
+}
+
+static uint64_t later(uint64_t oldest, uint64_t now)
+{
+	return oldest && oldest + BUDGET_MS > now ? oldest + BUDGET_MS : now;
+}
+
+uint64_t user_budget(const struct hub *hub, const struct user *u)
+{
+	uint64_t now = hub_now(hub),
+		 all = later(hub->probation.failed_at_ms[BUDGET_OF_ALL - 1], now),
+		 own = u ? later(u->failed_at_ms[BUDGET_OF_USER - 1], now) : now;
+
+	return all > own ? all : own;
+}
+
+void users_trim(struct hub *hub)
+{
+	uint64_t now = hub_now(hub);
+	struct user *u, *next;
+
+	for (u = RB_MIN(user_tree, &hub->users); u; u = next) {
+		next = RB_NEXT(user_tree, &hub->users, u);
+		if (u->n_peers || !TAILQ_EMPTY(&u->trials) || user_has_record(u, now))
+			continue;
+		RB_REMOVE(user_tree, &hub->users, u);
+		free(u);
+	}
+}
+
+void users_free(struct hub *hub)
+{
+	struct user *u;
+
+	while ((u = RB_MIN(user_tree, &hub->users))) {
+		RB_REMOVE(user_tree, &hub->users, u);
+		free(u);
+	}
+}
