@@ -14,6 +14,28 @@
 
 #include "app/conf.h"
 #include "app/url.h"
+#include "hub/acl.h"
+
+/* Whatever they say, they are to be asked. */
+static void check_rules(const struct conf *conf)
+{
+	static const char *const names[] = { "alice", "*", "", NULL };
+	static const char topic[] = "user:alice:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\303\244";
+	const struct acl *acl = conf->acl;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		struct acl_who who = { .uid = 4000000000, .gid = 4000000000, .name = names[i] };
+		struct rtbp_str t = { topic, sizeof(topic) - 1 }, all = { "*", 1 };
+		bool something = acl_topic(acl, &who, ACL_READ, t) ||
+				 acl_topic(acl, &who, ACL_WRITE | ACL_PRESENCE, t) ||
+				 acl_table(acl, &who, all, all) || acl_table(acl, &who, t, t) ||
+				 acl_admin(acl, &who);
+
+		/* Nobody who may do something is kept out, and who is no owner needs a rule. */
+		FUZZ_CHECK(!something || (acl_may_attach(acl, &who) && conf->n_rules > 0));
+		FUZZ_CHECK(!acl_needs_own_identity(acl, &who) || conf->n_identities > 0);
+	}
+}
 
 static void check_taken(const struct conf *conf)
 {
@@ -27,6 +49,7 @@ static void check_taken(const struct conf *conf)
 	FUZZ_CHECK(conf->max_channels >= 1 && conf->max_channels <= 10000);
 	FUZZ_CHECK(conf->frame_bytes >= 4096 && conf->frame_bytes <= 16 * 1024 * 1024);
 	FUZZ_CHECK(!conf->params[CONF_LIST_MAX] && !conf->headers[CONF_LIST_MAX]);
+	check_rules(conf);
 	for (char *const *p = conf->params; *p; p++)
 		FUZZ_CHECK(strchr(*p, '=') && !strpbrk(*p, " \t\r\n#?"));
 	for (char *const *p = conf->headers; *p; p++)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "hub/acl.h"
+#include "alloc_util.h"
 
 enum { OWNER = 900, SOCKET_GROUP = 800, ALICE = 1001, BOB = 1002, WORKERS = 2001, INTERNS = 2002 };
 
@@ -369,6 +370,31 @@ START_TEST(limits)
 }
 END_TEST
 
+/* ---- without memory ---- */
+
+START_TEST(without_memory)
+{
+	static const char *const texts[] = { "allow user root read topic a*",
+					     "allow * read topic a", "own group root" };
+	char why[256];
+	int r;
+
+	allocs_watch(true);
+	r = acl_new(0, 0) == NULL;
+	allocs_unwatch();
+	ck_assert(r);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+		allocs_watch(true);
+		r = *texts[i] == 'o' ? acl_identity(acl, texts[i], why, sizeof(why))
+				     : acl_rule(acl, texts[i], why, sizeof(why));
+		allocs_unwatch();
+		ck_assert_int_eq(r, -ENOMEM);
+		ck_assert_str_eq(why, "no memory");
+	}
+	ck_assert(!acl_may_attach(acl, &alice));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("acl");
@@ -391,6 +417,7 @@ int main(void)
 	tcase_add_loop_test(t, refused_rules, 0, sizeof(wrong_rules) / sizeof(*wrong_rules));
 	tcase_add_test(t, refused_identities);
 	tcase_add_test(t, limits);
+	tcase_add_test(t, without_memory);
 	suite_add_tcase(s, t);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

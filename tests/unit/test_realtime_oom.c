@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "proto/rtbp_pack.h"
+#include "realtime/jwt.h"
 #include "realtime/session.h"
 
 /* 0: allocations are granted; n: the n-th from now fails. Assertions of Check allocate as well, so
@@ -249,6 +250,30 @@ START_TEST(test_session)
 }
 END_TEST
 
+START_TEST(test_jwt)
+{
+	/* {"alg":"HS256"}, {"exp":1900000000,"role":"r","a":{"c":[{"e":1,"d":2}],"b":{}}} */
+	static const char token[] = "eyJhbGciOiJIUzI1NiJ9."
+				    "eyJleHAiOjE5MDAwMDAwMDAsInJvbGUiOiJyIiwiYSI6eyJjIjpbeyJlIjoxLC"
+				    "JkIjoyfV0sImIiOnt9fX0.c2ln";
+	const char *text;
+	struct jwt jwt;
+	int r;
+
+	for (unsigned n = 1;; n++) {
+		has_failed = false;
+		fail_at = n;
+		r = jwt_read(token, sizeof(token) - 1, 1800000000, &jwt, &text);
+		fail_at = 0;
+		if (!has_failed)
+			break;
+		ck_assert_int_eq(r, -ENOMEM);
+	}
+	ck_assert_int_eq(r, 0);
+	jwt_done(&jwt);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("realtime_oom");
@@ -258,6 +283,7 @@ int main(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, test_decode, 0, sizeof(frames) / sizeof(*frames));
+	tcase_add_test(tc, test_jwt);
 	tcase_add_test(tc, test_encode);
 	tcase_add_test(tc, test_session);
 	suite_add_tcase(suite, tc);
