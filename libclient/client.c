@@ -62,7 +62,8 @@ int rtbc_check_attached(struct rtb_client *c)
 	if (c->phase != RTBC_ATTACHED) {
 		if (!c->error_text[0])
 			return rtbc_fail(c, RTB_E_DETACHED, "not attached to %s yet", c->path);
-		return RTB_E_DETACHED; /* keeps the text of the last detachment */
+		/* keeps the text of the last detachment */
+		return c->waits_for_token ? RTB_E_TOKEN : RTB_E_DETACHED;
 	}
 	return 0;
 }
@@ -94,7 +95,7 @@ static int64_t next_deadline(const struct rtb_client *c)
 {
 	int64_t at = c->kick_at;
 
-	if (c->phase == RTBC_WAITING)
+	if (c->phase == RTBC_WAITING && !c->waits_for_token)
 		at = earlier(at, c->attach_at);
 	else if (c->phase == RTBC_HELLO)
 		at = earlier(at, c->hello_by);
@@ -200,7 +201,9 @@ static void free_parts(struct rtb_client *c)
 	rtbc_pending_drop_all(c);
 	rtbc_subs_free(c);
 	rtbc_tracks_free(c);
+	rtbc_tokens_free(c);
 	rtbp_reader_done(&c->reader);
+	rtbc_out_wipe(c);
 	rtbp_buf_done(&c->out);
 	if (c->fd >= 0)
 		(void)close(c->fd);
@@ -231,6 +234,8 @@ static void init(struct rtb_client *c, const struct rtb_options *o)
 	TAILQ_INIT(&c->topics);
 	TAILQ_INIT(&c->dirty);
 	TAILQ_INIT(&c->trackers);
+	TAILQ_INIT(&c->tokens);
+	TAILQ_INIT(&c->tokens_told);
 	for (size_t i = 0; i < RTBC_BUCKETS; i++)
 		TAILQ_INIT(&c->pending_by_id[i]);
 	if (getrandom(&c->random, sizeof(c->random), GRND_NONBLOCK) != sizeof(c->random))
@@ -268,6 +273,8 @@ int rtb_client_new(const struct rtb_options *options, struct rtb_client **ret)
 	if (r == 0)
 		r = dup_text(o.version, &c->version);
 	if (r == 0)
+		r = rtbc_tokens_init(c, o.token);
+	if (r == 0)
 		r = open_descriptors(c);
 	if (r < 0) {
 		free_parts(c);
@@ -295,8 +302,10 @@ struct rtb_client *rtb_client_free(struct rtb_client *c)
 
 int rtbc_flush(struct rtb_client *c)
 {
-	int r = rtbc_subs_flush(c);
+	int r = rtbc_tokens_flush(c);
 
+	if (r == 0)
+		r = rtbc_subs_flush(c);
 	return r < 0 ? r : rtbc_tracks_flush(c);
 }
 
@@ -330,6 +339,7 @@ void rtbc_detach(struct rtb_client *c, int why, bool is_final)
 	is_final = is_final || c->once;
 	c->phase = is_final ? RTBC_FAILED : RTBC_WAITING;
 	c->attach_at = now + backoff_ms(c);
+	rtbc_tokens_on_detach(c);
 	if (was_attached) {
 		rtbc_subs_on_detach(c);
 		rtbc_tracks_on_detach(c);
@@ -338,6 +348,7 @@ void rtbc_detach(struct rtb_client *c, int why, bool is_final)
 	if (is_final || was_attached || why != c->last_why)
 		tell_state(c, is_final ? RTB_FAILED : RTB_ATTACHING, why);
 	rtbc_pending_end_all(c, true);
+	rtbc_tokens_report(c);
 	rtbc_subs_report(c);
 	rtbc_tracks_report(c);
 }
@@ -356,23 +367,26 @@ void rtbc_on_hello(struct rtb_client *c, struct rtbp_val result)
 	    limit <= UINT32_MAX)
 		c->frame_limit = (size_t)limit;
 	rtbc_watches_on_hello(c, result);
+	rtbc_tokens_on_hello(c, result);
 	rtbc_subs_on_attach(c);
 	rtbc_flush_now(c); /* the rest follows as the queue empties */
 	tell_state(c, RTB_ATTACHED, 0);
 	rtbc_tell_connection(c, rtbp_field(result, RTBP_F_CONNECTION));
+	rtbc_tokens_report(c);
 }
 
 static int put_hello(struct rtb_client *c)
 {
 	size_t begin = rtbp_msg_begin_request(&c->out, 0, RTBP_M_HELLO);
 
-	rtbp_pack_map(&c->out, 2);
+	rtbp_pack_map(&c->out, 2 + rtbc_token_in_hello(c));
 	rtbp_pack_field_uint(&c->out, RTBP_F_PROTOCOL, RTBP_PROTOCOL);
 	rtbp_pack_field(&c->out, RTBP_F_CLIENT);
 	rtbp_pack_map(&c->out, c->version ? 2 : 1);
 	rtbp_pack_field_text(&c->out, RTBP_F_NAME, c->name);
 	if (c->version)
 		rtbp_pack_field_text(&c->out, RTBP_F_VERSION, c->version);
+	rtbc_token_pack_hello(c);
 	return rtbp_msg_end(&c->out, begin);
 }
 
@@ -396,6 +410,7 @@ static int try_attach(struct rtb_client *c, int64_t now)
 		rtbc_detach(c, r, false);
 		return 0;
 	}
+	rtbc_token_hello_sent(c);
 	c->phase = RTBC_HELLO;
 	c->hello_by = now + RTBC_HELLO_MS;
 	return 0;
@@ -409,7 +424,7 @@ static int run_timers(struct rtb_client *c)
 		c->armed_at = -2; /* it has fired: arm_timer() must set it again in any case */
 	if (c->kick_at >= 0 && c->kick_at <= now)
 		c->kick_at = -1;
-	if (c->phase == RTBC_WAITING && now >= c->attach_at)
+	if (c->phase == RTBC_WAITING && !c->waits_for_token && now >= c->attach_at)
 		return try_attach(c, now);
 	if (c->phase == RTBC_HELLO && now >= c->hello_by)
 		rtbc_detach(c,
@@ -417,6 +432,7 @@ static int run_timers(struct rtb_client *c)
 				      c->path, RTBC_HELLO_MS / 1000),
 			    false);
 	else if (c->phase == RTBC_ATTACHED) {
+		rtbc_tokens_tick(c, now);
 		rtbc_subs_tick(c, now);
 		rtbc_tracks_tick(c, now);
 	}
@@ -447,6 +463,7 @@ int rtb_client_process(struct rtb_client *c)
 	r = run_timers(c);
 	if (r == 0 && c->fd >= 0)
 		r = rtbc_read(c);
+	rtbc_tokens_report(c);
 	rtbc_subs_report(c);
 	rtbc_tracks_report(c);
 	if (c->phase == RTBC_ATTACHED)

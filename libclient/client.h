@@ -19,6 +19,7 @@
 
 #include "libclient/include/rtbridge/rtbridge.h"
 #include "libclient/presence.h"
+#include "libclient/token.h"
 #include "libclient/track.h"
 #include "libclient/watch.h"
 #include "proto/rtbp_frame.h"
@@ -50,6 +51,7 @@ enum rtbc_kind {
 	RTBC_SUBSCRIBE, /* topic, serial */
 	RTBC_TRACK,     /* tracker, serial: its version */
 	RTBC_UNTRACK,   /* tracker */
+	RTBC_AUTH,      /* user: the slot */
 	RTBC_IGNORE,    /* unsubscribe */
 };
 
@@ -109,7 +111,10 @@ struct rtbc_topic {
 	size_t sent_size;
 	struct rtbc_presence presence;
 	struct rtbc_refusal refusal;
-	bool was_over; /* rejected or closed when the last request was sent */
+	bool was_over;         /* rejected or closed when the last request was sent */
+	bool is_held;          /* not asked for, because its token is being decided */
+	uint64_t tokens_taken; /* client->n_tokens_taken when the last request was sent */
+	char missed_cause[RTBC_CODE_MAX]; /* of the subscriptions' missed_from */
 	enum rtb_channel_state state;
 	uint64_t n_changes; /* of state, code, text */
 	int64_t retry_in_ms;
@@ -130,8 +135,10 @@ struct rtb_sub {
 	enum rtb_channel_state reported;
 	uint64_t reported_changes, reported_refusal;
 	enum rtb_presence_status reported_presence;
-	uint64_t synced; /* the topic's presence.n_syncs when it was told; 0: never */
-	char events[];   /* NUL-terminated one after the other; an empty one ends them */
+	uint64_t synced;     /* the topic's presence.n_syncs when it was told; 0: never */
+	int64_t missed_from; /* wall ms: the daemon had ended it over a token; 0: not, or the gap
+				was told */
+	char events[];       /* NUL-terminated one after the other; an empty one ends them */
 };
 
 struct rtb_client {
@@ -160,12 +167,20 @@ struct rtb_client {
 	size_t held_size;
 	struct rtbp_buf out;
 	size_t out_sent;
+	bool out_has_token; /* at its end: nothing may be put behind it, and it is to be wiped */
 
 	/* requests */
 	int64_t next_id;
 	size_t n_pending;
 	struct rtbc_pending_list pending;
 	struct rtbc_pending_list pending_by_id[RTBC_BUCKETS];
+
+	/* tokens */
+	struct rtbc_token_list tokens; /* the first one is for all topics */
+	struct rtbc_token_told_list tokens_told;
+	bool is_token_due;       /* the daemon has to be told something, perhaps */
+	bool waits_for_token;    /* refused at hello: not attached before another one is set */
+	uint64_t n_tokens_taken; /* by `auth` */
 
 	/* topics */
 	struct rtbc_topic_list topics, dirty;
@@ -202,7 +217,7 @@ int64_t rtbc_wall_ms(void); /* since 1970 */
 /* Keeps the text for rtb_client_error_text(). Returns `error`, for `return`. */
 int rtbc_fail(struct rtb_client *c, int error, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-/* RTB_E_DETACHED or RTB_E_FAILED with its text, 0 when attached. */
+/* RTB_E_DETACHED, RTB_E_TOKEN or RTB_E_FAILED with its text, 0 when attached. */
 int rtbc_check_attached(struct rtb_client *c);
 /* Makes process() be called again in `ms`. */
 void rtbc_kick(struct rtb_client *c, int64_t ms);
@@ -215,8 +230,8 @@ static inline void rtbc_leave(struct rtb_client *c)
 {
 	c->in_callback = false;
 }
-/* Tells the daemon what it has not been told: topics, then trackers. Return: 0, RTB_E_BUSY, -ENOMEM
- * (both: try later). */
+/* Tells the daemon what it has not been told: tokens, topics, trackers. Return: 0, RTB_E_BUSY,
+ * -ENOMEM (both: try later). */
 int rtbc_flush(struct rtb_client *c);
 /* The same if attached; what cannot be sent now will be before anything that is asked later. */
 void rtbc_flush_now(struct rtb_client *c);
@@ -235,6 +250,8 @@ void rtbc_disconnect(struct rtb_client *c);
 /* Reads what is there (bounded) and dispatches it. Return: 0, -ENOMEM. May detach. */
 int rtbc_read(struct rtb_client *c);
 void rtbc_write(struct rtb_client *c);
+/* Before the queue's memory is given back, or its bytes are left behind by a move. */
+void rtbc_out_wipe(struct rtb_client *c);
 /* Bytes not yet written. */
 size_t rtbc_queued(const struct rtb_client *c);
 /* Bytes were added to the queue: sees to it that they leave. */
@@ -273,6 +290,9 @@ void rtbc_topic_touch(struct rtbc_topic *t);
 void rtbc_topic_ask_anew(struct rtbc_topic *t);
 void rtbc_topic_deliver(struct rtbc_topic *t, const struct rtb_broadcast *msg, size_t event_size);
 void rtbc_topic_tell_gap(struct rtbc_topic *t, const struct rtb_gap *gap);
+void rtbc_sub_tell_gap(struct rtb_sub *sub, const struct rtb_gap *gap);
+/* The daemon has nothing of it any more, as far as we know. */
+void rtbc_topic_forget(struct rtbc_topic *t);
 void rtbc_subs_report(struct rtb_client *c);
 /* Frees what is dead or over; not while a callback runs. */
 void rtbc_subs_reap(struct rtb_client *c);

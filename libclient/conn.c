@@ -100,6 +100,7 @@ void rtbc_disconnect(struct rtb_client *c)
 	c->fd = -1;
 	c->held = NULL;
 	rtbp_reader_done(&c->reader);
+	rtbc_out_wipe(c);
 	rtbp_buf_reset(&c->out, 0);
 	c->out_sent = 0;
 }
@@ -187,6 +188,13 @@ int rtbc_read(struct rtb_client *c)
 
 /* ---- writing ---- */
 
+void rtbc_out_wipe(struct rtb_client *c)
+{
+	if (c->out_has_token && c->out.data)
+		explicit_bzero(c->out.data, c->out.size);
+	c->out_has_token = false;
+}
+
 size_t rtbc_queued(const struct rtb_client *c)
 {
 	return c->out.size - c->out_sent;
@@ -226,9 +234,10 @@ void rtbc_write(struct rtb_client *c)
 			c->out_sent += (size_t)n;
 	}
 	if (rtbc_queued(c) == 0 || c->is_write_dead) {
+		rtbc_out_wipe(c);
 		rtbp_buf_reset(&c->out, OUT_KEEP);
 		c->out_sent = 0;
-	} else if (c->out_sent >= OUT_COMPACT) {
+	} else if (c->out_sent >= OUT_COMPACT && !c->out_has_token) {
 		memmove(c->out.data, c->out.data + c->out_sent, rtbc_queued(c));
 		c->out.size -= c->out_sent;
 		c->out_sent = 0;

@@ -149,7 +149,8 @@ static int on_error_notice(struct rtb_client *c, struct rtbp_val params)
 		return rtbc_protocol_error(c, "an error that is none", 0);
 	if (e.code >= 400)
 		return ended_by_daemon(c, &e);
-	if (rtbc_on_track_refused(c, params, &e) || !c->handlers.error)
+	if (rtbc_on_track_refused(c, params, &e) || rtbc_on_token_ended(c, params, &e) ||
+	    !c->handlers.error)
 		return 0;
 	rtbc_copy(name, sizeof(name), e.name);
 	rtbc_copy(text, sizeof(text), e.text);
@@ -192,14 +193,20 @@ static int on_hello_answer(struct rtb_client *c, const struct rtbp_msg *m,
 			   const struct rtbp_error_info *e)
 {
 	uint64_t protocol;
+	int r;
 
 	if (m->id != 0)
 		return rtbc_protocol_error(c, "an answer before the one to hello", 0);
 	if (e)
-		return ended_by_daemon(c, e);
+		return rtbc_token_hello_refused(c, e) ? 1 : ended_by_daemon(c, e);
 	if (!rtbp_get_uint(rtbp_field(m->result, RTBP_F_PROTOCOL), &protocol) ||
 	    protocol != RTBP_PROTOCOL)
 		return rtbc_protocol_error(c, "the answer to hello names another protocol", 0);
+	r = rtbc_tokens_check_hello(c, m->result);
+	if (r < 0) {
+		rtbc_detach(c, r, false);
+		return 1;
+	}
 	rtbc_on_hello(c, m->result);
 	return 0;
 }
@@ -221,7 +228,11 @@ static int on_answer(struct rtb_client *c, const struct rtbp_msg *m,
 			return r;
 	}
 	rtbc_pending_take(c, p);
-	if (p->kind == RTBC_SUBSCRIBE && e)
+	if (p->kind == RTBC_AUTH && e)
+		rtbc_on_token_error(c, p->user, e);
+	else if (p->kind == RTBC_AUTH)
+		rtbc_on_token_answer(c, p->user, m->result);
+	else if (p->kind == RTBC_SUBSCRIBE && e)
 		rtbc_on_subscribe_error(c, p->topic, p->serial, e);
 	else if (p->kind == RTBC_TRACK && e)
 		rtbc_on_track_error(p->tracker, p->serial, e);

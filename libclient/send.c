@@ -42,7 +42,9 @@ struct rtbc_pending *rtbc_request_begin(struct rtb_client *c, enum rtbp_method m
 	bool is_counted = kind == RTBC_SEND || kind == RTBC_REPLY;
 	struct rtbc_pending *p;
 
-	if (rtbc_queued(c) >= c->queue_limit || (is_counted && c->n_pending >= RTBC_PENDING_MAX)) {
+	/* Behind a token nothing is queued: see token.h. */
+	if (c->out_has_token || rtbc_queued(c) >= c->queue_limit ||
+	    (is_counted && c->n_pending >= RTBC_PENDING_MAX)) {
 		*ret_error = rtbc_fail(c, RTB_E_BUSY, "the send queue is full");
 		return NULL;
 	}
@@ -77,6 +79,10 @@ int64_t rtbc_request_end(struct rtb_client *c, struct rtbc_pending *p, size_t be
 	int r = check_request(c, begin);
 
 	if (r < 0) {
+		if (p->kind == RTBC_AUTH && c->out.data)
+			explicit_bzero(c->out.data + begin, c->out.size - begin);
+		if (p->kind == RTBC_AUTH)
+			c->out_has_token = false;
 		c->out.size = begin;
 		c->out.error = 0;
 		free(p);
@@ -183,6 +189,20 @@ void rtbc_on_result(struct rtb_client *c, const struct rtbc_pending *p, struct r
 	call_result(c, p, find_outcome(name), text, -1);
 }
 
+static int reply_error(const struct rtbp_error_info *e)
+{
+	switch (e->code) {
+	case RTBP_E_TIMEOUT:
+		return RTB_E_TIMEOUT;
+	case RTBP_E_BAD_TOKEN:
+		return RTB_E_TOKEN;
+	case RTBP_E_FORBIDDEN:
+		return RTB_E_FORBIDDEN;
+	default:
+		return RTB_E_REFUSED;
+	}
+}
+
 void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,
 		     const struct rtbp_error_info *e)
 {
@@ -195,12 +215,13 @@ void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,
 	if (e->has_retry_after && e->retry_after_ms <= INT64_MAX)
 		retry = (int64_t)e->retry_after_ms;
 	if (p->kind == RTBC_REPLY) {
-		call_reply(c, p, e->code == RTBP_E_TIMEOUT ? RTB_E_TIMEOUT : RTB_E_REFUSED, text,
-			   none);
+		call_reply(c, p, reply_error(e), text, none);
 		return;
 	}
 	if (e->code < 200)
 		outcome = RTB_BUSY;
+	else if (e->code == RTBP_E_FORBIDDEN || e->code == RTBP_E_BAD_TOKEN)
+		outcome = RTB_DENIED;
 	else if (e->code == RTBP_E_UNSUPPORTED)
 		outcome = RTB_UNSUPPORTED;
 	call_result(c, p, outcome, text, retry);
@@ -247,6 +268,21 @@ static int check_ready(struct rtb_client *c)
 	return r;
 }
 
+/* What needs a token that is not in force must not go out without it. */
+static int check_gate(struct rtb_client *c, const char *topic)
+{
+	const char *text;
+
+	switch (rtbc_token_gate(c, topic, &text)) {
+	case RTBC_GATE_WAIT:
+		return rtbc_fail(c, RTB_E_BUSY, "the token is being decided");
+	case RTBC_GATE_REFUSED:
+		return rtbc_fail(c, RTB_E_TOKEN, "the token was refused: %s", text);
+	default:
+		return 0;
+	}
+}
+
 static int check_send(struct rtb_client *c, const char *topic, const char *event,
 		      const void *payload, size_t payload_size)
 {
@@ -264,7 +300,8 @@ static int check_send(struct rtb_client *c, const char *topic, const char *event
 	if (r)
 		return rtbc_fail(c, RTB_E_PAYLOAD, "bad payload: %s (at byte %zu)",
 				 rtbp_val_text(r), offset);
-	return check_ready(c);
+	r = check_ready(c);
+	return r < 0 ? r : check_gate(c, topic);
 }
 
 int64_t rtb_broadcast(struct rtb_client *c, const char *topic, const char *event,

@@ -437,6 +437,17 @@ void rtbc_topic_deliver(struct rtbc_topic *t, const struct rtb_broadcast *msg, s
 	}
 }
 
+void rtbc_sub_tell_gap(struct rtb_sub *sub, const struct rtb_gap *gap)
+{
+	struct rtb_client *c = sub->topic->client;
+
+	if (sub->is_dead || !sub->handlers.gap)
+		return;
+	rtbc_enter(c);
+	sub->handlers.gap(sub, gap, sub->user);
+	rtbc_leave(c);
+}
+
 void rtbc_topic_tell_gap(struct rtbc_topic *t, const struct rtb_gap *gap)
 {
 	struct rtb_sub *sub, *last = TAILQ_LAST(&t->subs, rtbc_sub_list);
@@ -444,11 +455,8 @@ void rtbc_topic_tell_gap(struct rtbc_topic *t, const struct rtb_gap *gap)
 	TAILQ_FOREACH(sub, &t->subs, link) {
 		if (!sub->is_dead && t->acked >= sub->serial)
 			rtbc_sub_report(sub);
-		if (!sub->is_dead && t->acked >= sub->serial && sub->handlers.gap) {
-			rtbc_enter(t->client);
-			sub->handlers.gap(sub, gap, sub->user);
-			rtbc_leave(t->client);
-		}
+		if (t->acked >= sub->serial)
+			rtbc_sub_tell_gap(sub, gap);
 		if (sub == last)
 			break;
 	}

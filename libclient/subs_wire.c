@@ -140,7 +140,7 @@ void rtbc_topic_ask_anew(struct rtbc_topic *t)
 	t->sent_size = 0;
 }
 
-static void forget_asked(struct rtbc_topic *t)
+void rtbc_topic_forget(struct rtbc_topic *t)
 {
 	t->is_asked = false;
 	t->presence.is_asked = false;
@@ -178,7 +178,7 @@ static int send_unsubscribe(struct rtbc_topic *t)
 	if (id < 0)
 		return (int)id;
 	note_withdrawn(t, false);
-	forget_asked(t);
+	rtbc_topic_forget(t);
 	return 0;
 }
 
@@ -226,37 +226,12 @@ static void note_sent(struct rtbc_topic *t, struct wishes *w)
 	if (!t->is_asked)
 		t->first_serial = t->serial;
 	t->is_asked = true;
+	t->tokens_taken = t->client->n_tokens_taken;
 	t->retry_at = -1;
 	t->refusal.serial = 0;
 	free(t->sent);
 	t->sent = rtbp_buf_take(&w->bytes, &t->sent_size);
 	rtbc_watches_asked(t, t->serial);
-}
-
-static int flush_subscribe(struct rtbc_topic *t)
-{
-	bool is_over = t->state == RTB_CHANNEL_REJECTED || t->state == RTB_CHANNEL_CLOSED;
-	struct wishes w;
-	int r;
-
-	pack_wishes(t, &w);
-	r = w.bytes.error;
-	if (r == 0 && w.n == 0) { /* nothing but what the daemon would refuse */
-		r = t->is_asked ? send_unsubscribe(t) : 0;
-	} else if (r == 0 && t->is_asked && !is_over && w.bytes.size == t->sent_size &&
-		   memcmp(w.bytes.data, t->sent, t->sent_size) == 0) {
-		cover_all(t);
-	} else if (r == 0) {
-		r = send_subscribe(t, &w);
-		if (r == 0)
-			note_sent(t, &w);
-		if (r == 0)
-			t->was_over = is_over;
-		if (r == 0 && is_over)
-			rtbc_topic_set(t, RTB_CHANNEL_JOINING, "", "", -1);
-	}
-	rtbp_buf_done(&w.bytes);
-	return r;
 }
 
 /* The last request that the daemon keeps to, or will answer; 0: none. */
@@ -285,20 +260,54 @@ static void set_refusal(struct rtbc_topic *t, uint64_t serial, const struct rtbc
 	t->client->is_report_due = true;
 }
 
-/* Some 16 000 event names, or long filters: no later try will help. What the daemon has it keeps.
- */
-static void too_big(struct rtbc_topic *t)
+/* The request cannot be sent: it is too big (some 16 000 event names, or long filters), or its
+ * token is bad. No later try will help, and what the daemon has it keeps. */
+static void refuse_unsent(struct rtbc_topic *t, const char *code, const char *text)
 {
-	struct rtbc_refusal refusal = { .is_final = true, .retry_in_ms = -1, .code = "too_big" };
-	const char *text = t->client->error_text;
+	struct rtbc_refusal refusal = { .is_final = true, .retry_in_ms = -1 };
 
+	rtbc_copy(refusal.code, sizeof(refusal.code), (struct rtbp_str){ code, strlen(code) });
 	rtbc_copy(refusal.text, sizeof(refusal.text), (struct rtbp_str){ text, strlen(text) });
 	if (t->is_asked)
 		set_refusal(t, t->serial + 1, &refusal);
 	else
 		rtbc_topic_set(t, RTB_CHANNEL_REJECTED, refusal.code, text, -1);
-	rtbc_watches_too_big(t, text);
+	rtbc_watches_unsent(t, code, text);
 	rtbc_kick(t->client, 0);
+}
+
+static int flush_subscribe(struct rtbc_topic *t)
+{
+	const char *text;
+	bool is_over = t->state == RTB_CHANNEL_REJECTED || t->state == RTB_CHANNEL_CLOSED;
+	enum rtbc_gate gate;
+	struct wishes w;
+	int r;
+
+	pack_wishes(t, &w);
+	r = w.bytes.error;
+	if (r == 0 && w.n == 0) { /* nothing but what the daemon would refuse */
+		r = t->is_asked ? send_unsubscribe(t) : 0;
+	} else if (r == 0 && t->is_asked && !is_over && w.bytes.size == t->sent_size &&
+		   memcmp(w.bytes.data, t->sent, t->sent_size) == 0) {
+		cover_all(t);
+	} else if (r == 0 &&
+		   (gate = rtbc_token_gate(t->client, t->name, &text)) != RTBC_GATE_OPEN) {
+		if (gate == RTBC_GATE_WAIT)
+			t->is_held = true;
+		else
+			refuse_unsent(t, rtbp_error_name(RTBP_E_BAD_TOKEN), text);
+	} else if (r == 0) {
+		r = send_subscribe(t, &w);
+		if (r == 0)
+			note_sent(t, &w);
+		if (r == 0)
+			t->was_over = is_over;
+		if (r == 0 && is_over)
+			rtbc_topic_set(t, RTB_CHANNEL_JOINING, "", "", -1);
+	}
+	rtbp_buf_done(&w.bytes);
+	return r;
 }
 
 int rtbc_subs_flush(struct rtb_client *c)
@@ -313,7 +322,7 @@ int rtbc_subs_flush(struct rtb_client *c)
 		else if (t->is_asked)
 			r = send_unsubscribe(t);
 		if (r == RTB_E_TOO_BIG)
-			too_big(t);
+			refuse_unsent(t, "too_big", c->error_text);
 		else if (r < 0)
 			return r;
 		TAILQ_REMOVE(&c->dirty, t, dirty_link);
@@ -361,7 +370,8 @@ void rtbc_subs_on_detach(struct rtb_client *c)
 		t->is_dirty = false;
 	}
 	TAILQ_FOREACH(t, &c->topics, link) {
-		forget_asked(t);
+		rtbc_topic_forget(t);
+		t->is_held = false;
 		rtbc_topic_set(t, RTB_CHANNEL_JOINING, "detached", c->error_text, -1);
 		rtbc_watches_on_detach(t);
 	}
@@ -405,6 +415,11 @@ static enum rtb_channel_state state_beside_watches(const struct rtbc_topic *t,
 		       : state;
 }
 
+static bool is_there(enum rtb_channel_state state)
+{
+	return state == RTB_CHANNEL_JOINED || state == RTB_CHANNEL_READY;
+}
+
 static bool is_stale(const struct rtbc_topic *t, uint64_t serial)
 {
 	return !t->is_asked || serial < t->first_serial;
@@ -432,6 +447,8 @@ int rtbc_on_subscribed(struct rtbc_topic *t, uint64_t serial, struct rtbp_val re
 	(void)get_state(result, &state);
 	rtbc_topic_set_chan(t, chan);
 	rtbc_watches_answered(t, serial, changes);
+	if (is_there(state))
+		rtbc_topic_tell_missed(t);
 	rtbc_topic_set(t, state_beside_watches(t, state), "", "", -1);
 	rtbc_topic_report(t);
 	return 0;
@@ -473,7 +490,7 @@ void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_
 		rtbc_watches_refused(t, held, state, refusal.code, refusal.text);
 		set_refusal(t, t->serial, &refusal);
 	} else {
-		forget_asked(t);
+		rtbc_topic_forget(t);
 		rtbc_watches_set(t, state, refusal.code, refusal.text);
 	}
 	if (!refusal.is_final) {
@@ -485,6 +502,7 @@ void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_
 		rtbc_topic_set(t, refusal.is_final ? RTB_CHANNEL_REJECTED : RTB_CHANNEL_JOINING,
 			       refusal.code, refusal.text, refusal.retry_in_ms);
 	rtbc_topic_report(t);
+	rtbc_topic_ask_if_newer(t, refusal.code);
 }
 
 void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params)
@@ -508,7 +526,14 @@ void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params)
 	rtbc_copy(text, sizeof(text), s);
 	(void)rtbp_get_int(rtbp_field(params, RTBP_F_RETRY_IN_MS), &retry);
 	rtbc_presence_set_state(t, rtbp_field(params, RTBP_F_PRESENCE));
-	rtbc_watches_on_channel(t, rtbp_field(params, RTBP_F_POSTGRES_CHANGES));
+	if (state == RTB_CHANNEL_REJECTED && rtbc_is_token_end(code))
+		rtbc_topic_ended(t, code, text);
+	else
+		rtbc_watches_on_channel(t, rtbp_field(params, RTBP_F_POSTGRES_CHANGES));
+	if (is_there(state))
+		rtbc_topic_tell_missed(t);
 	rtbc_topic_set(t, state_beside_watches(t, state), code, text, retry);
 	rtbc_topic_report(t);
+	if (state == RTB_CHANNEL_REJECTED)
+		rtbc_topic_ask_if_newer(t, code);
 }

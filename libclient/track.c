@@ -199,7 +199,7 @@ int rtb_track_update(struct rtb_tracker *tr, const void *state, size_t state_siz
 	uint8_t *copy;
 	int r;
 
-	if (tr->is_dead || tr->result == RTB_TRACK_REFUSED)
+	if (tr->is_dead || (tr->result == RTB_TRACK_REFUSED && !rtbc_is_token_code(tr->code)))
 		return rtbc_fail(c, RTB_E_REFUSED, "%s", tr->text);
 	r = copy_state(c, state, state_size, &copy);
 	if (r < 0)
@@ -210,7 +210,7 @@ int rtb_track_update(struct rtb_tracker *tr, const void *state, size_t state_siz
 	tr->version++;
 	tr->ask_at = -1;
 	/* The caller need not be told that what it has just given is not shown yet. */
-	if (tr->result != RTB_TRACK_PENDING) {
+	if (tr->result != RTB_TRACK_PENDING && tr->result != RTB_TRACK_REFUSED) {
 		rtbc_tracker_set(tr, RTB_TRACK_PENDING, "", "", -1);
 		tr->reported = tr->n_changes;
 	}

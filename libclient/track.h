@@ -42,11 +42,12 @@ struct rtb_tracker {
 	unsigned n_pending; /* requests without an answer */
 	uint8_t *state;
 	size_t state_size;
-	uint64_t version; /* of `state`, from 1 */
-	uint64_t asked;   /* the version that was sent last; 0: to be sent */
-	uint64_t taken;   /* the version that the daemon keeps, as it answered; 0: none */
-	int64_t asked_at; /* monotonic ms */
-	int64_t ask_at;   /* when to send it again; -1: no need */
+	uint64_t version;      /* of `state`, from 1 */
+	uint64_t asked;        /* the version that was sent last; 0: to be sent */
+	uint64_t tokens_taken; /* client->n_tokens_taken at that time */
+	uint64_t taken;        /* the version that the daemon keeps, as it answered; 0: none */
+	int64_t asked_at;      /* monotonic ms */
+	int64_t ask_at;        /* when to send it again; -1: no need */
 	enum rtb_track_state result;
 	uint64_t n_changes, reported; /* of result, code, text */
 	int64_t retry_in_ms;

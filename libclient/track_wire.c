@@ -62,6 +62,7 @@ static int send_track(struct rtb_tracker *tr)
 		return (int)id;
 	tr->is_told = tr->is_asking = true;
 	tr->asked = tr->version;
+	tr->tokens_taken = tr->client->n_tokens_taken;
 	tr->asked_at = rtbc_now_ms();
 	tr->ask_at = -1;
 	return 0;
@@ -69,12 +70,24 @@ static int send_track(struct rtb_tracker *tr)
 
 static int flush_one(struct rtb_tracker *tr)
 {
+	const char *text;
 	int r;
 
 	if (tr->is_dead)
 		return tr->is_told ? send_untrack(tr) : 0;
 	if (tr->is_asking || tr->asked == tr->version || tr->result == RTB_TRACK_REFUSED)
 		return 0;
+	switch (rtbc_token_gate(tr->client, tr->name, &text)) {
+	case RTBC_GATE_WAIT:
+		return 0;
+	case RTBC_GATE_REFUSED:
+		rtbc_tracker_set(tr, RTB_TRACK_REFUSED, rtbp_error_name(RTBP_E_BAD_TOKEN), text,
+				 -1);
+		rtbc_kick(tr->client, 0);
+		return 0;
+	default:
+		break;
+	}
 	r = send_track(tr);
 	if (r != RTB_E_TOO_BIG)
 		return r;
@@ -129,7 +142,8 @@ void rtbc_tracks_on_detach(struct rtb_client *c)
 		tr->is_told = tr->is_asking = false;
 		tr->asked = tr->taken = 0;
 		tr->ask_at = -1;
-		if (!tr->is_dead && tr->result != RTB_TRACK_REFUSED)
+		if (!tr->is_dead &&
+		    (tr->result != RTB_TRACK_REFUSED || rtbc_is_token_code(tr->code)))
 			rtbc_tracker_set(tr, RTB_TRACK_PENDING, "detached", c->error_text, -1);
 	}
 	c->is_track_due = true;
@@ -217,6 +231,7 @@ void rtbc_on_track_error(struct rtb_tracker *tr, uint64_t version, const struct 
 		rtbc_tracker_set(tr, RTB_TRACK_REFUSED, code, text, -1);
 	}
 	rtbc_tracks_report(tr->client);
+	rtbc_tracker_ask_if_newer(tr);
 }
 
 /* ---- notifications ---- */
@@ -271,6 +286,7 @@ bool rtbc_on_track_refused(struct rtb_client *c, struct rtbp_val params,
 	tr->asked = tr->version;
 	rtbc_tracker_set(tr, RTB_TRACK_REFUSED, code, text, -1);
 	rtbc_tracks_report(c);
+	rtbc_tracker_ask_if_newer(tr);
 	return true;
 }
 

@@ -60,6 +60,8 @@ static int until_attached(struct rtb_client *c, int64_t end)
 	if (c->in_callback)
 		return -EDEADLK;
 	while (r == 0 && rtb_client_state(c) != RTB_ATTACHED) {
+		if (c->waits_for_token)
+			return RTB_E_TOKEN; /* error_text has the words */
 		memcpy(text, c->error_text, sizeof(text));
 		r = turn(c, end, "attaching to the daemon");
 		if (r == RTB_E_TIMEOUT && text[0]) /* the reason says more than the time */
@@ -91,10 +93,11 @@ int rtb_wait_ready(struct rtb_sub *sub, int timeout_ms)
 		if (state == RTB_CHANNEL_READY && sub->reported == state)
 			r = 0;
 		else if ((refusal = rtbc_sub_refusal(sub)) && refusal->is_final)
-			r = rtbc_fail(c, RTB_E_REFUSED, "%s (%s)", refusal->text, refusal->code);
+			r = rtbc_fail(c, rtbc_refused_error(refusal->code), "%s (%s)",
+				      refusal->text, refusal->code);
 		else if (state == RTB_CHANNEL_REJECTED || state == RTB_CHANNEL_CLOSED)
-			r = rtbc_fail(c, RTB_E_REFUSED, "%s (%s)", sub->topic->text,
-				      sub->topic->code);
+			r = rtbc_fail(c, rtbc_refused_error(sub->topic->code), "%s (%s)",
+				      sub->topic->text, sub->topic->code);
 		else if (r == 0) {
 			r = turn(c, end, "joining");
 			continue;
@@ -119,7 +122,8 @@ int rtb_wait_shown(struct rtb_tracker *tr, int timeout_ms)
 		if (tr->result == RTB_TRACK_SHOWN && tr->reported == tr->n_changes)
 			r = 0;
 		else if (tr->result == RTB_TRACK_REFUSED)
-			r = rtbc_fail(c, RTB_E_REFUSED, "%s (%s)", tr->text, tr->code);
+			r = rtbc_fail(c, rtbc_refused_error(tr->code), "%s (%s)", tr->text,
+				      tr->code);
 		else if (r == 0) {
 			r = turn(c, end, "tracking");
 			continue;
@@ -146,7 +150,7 @@ int rtb_wait_watch(struct rtb_watch *w, int timeout_ms)
 		if (b->state == RTB_WATCH_READY && w->reported == b->n_changes)
 			r = 0;
 		else if (b->state == RTB_WATCH_ERROR)
-			r = rtbc_fail(c, RTB_E_REFUSED, "%s (%s)", b->text, b->code);
+			r = rtbc_fail(c, rtbc_refused_error(b->code), "%s (%s)", b->text, b->code);
 		else if (r == 0) {
 			r = turn(c, end, "database changes");
 			continue;
@@ -293,4 +297,33 @@ int rtb_wait_sync(struct rtb_client *c, bool upstream, int timeout_ms)
 	if (r == 0)
 		r = until_answered(c, id, &a, end, "the barrier");
 	return r < 0 ? r : finish_reply(c, &a);
+}
+
+static void on_token(struct rtb_client *c, const char *topic, const struct rtb_token_result *result,
+		     void *user)
+{
+	struct answer *a = user;
+
+	(void)c;
+	(void)topic;
+	a->is_there = true;
+	a->error = result->error;
+	keep_text(a, result->text);
+}
+
+int rtb_wait_token(struct rtb_client *c, const char *topic, const char *token, int timeout_ms)
+{
+	int64_t end = end_of(timeout_ms);
+	struct answer a = { 0 };
+	int r;
+
+	if (c->in_callback)
+		return -EDEADLK;
+	r = rtb_set_token(c, topic, token, on_token, &a);
+	while (r == 0 && !a.is_there)
+		r = turn(c, end, "setting the token");
+	if (a.is_there)
+		return finish_reply(c, &a);
+	rtbc_token_forget(c, on_token, &a); /* `a` is about to go out of scope */
+	return r;
 }

@@ -322,6 +322,18 @@ void rtbc_watches_set(struct rtbc_topic *t, enum rtb_binding_state state, const 
 		rtbc_binding_set(b, state, code, text);
 }
 
+/* An earlier gap that was not told yet only gets longer. */
+static void note_missed(struct rtb_watch *w, int64_t from, const char *cause)
+{
+	bool is_missing = w->was_ready || w->binding->state == RTB_WATCH_READY;
+
+	w->was_ready = false;
+	if (!is_missing || w->gap_from)
+		return;
+	w->gap_from = from;
+	rtbc_copy(w->gap_cause, sizeof(w->gap_cause), (struct rtbp_str){ cause, strlen(cause) });
+}
+
 void rtbc_watches_on_detach(struct rtbc_topic *t)
 {
 	struct rtbc_binding *b;
@@ -332,19 +344,42 @@ void rtbc_watches_on_detach(struct rtbc_topic *t)
 		from = t->client->heard_at;
 		if (b->stopped_at && b->stopped_at < from)
 			from = b->stopped_at;
-		TAILQ_FOREACH(w, &b->watches, link) {
-			if ((w->was_ready || b->state == RTB_WATCH_READY) && !w->gap_from)
-				w->gap_from = from;
-			w->was_ready = false;
-		}
+		TAILQ_FOREACH(w, &b->watches, link)
+			note_missed(w, from, "detached");
 	}
 	rtbc_watches_set(t, RTB_WATCH_PENDING, "detached", t->client->error_text);
+}
+
+void rtbc_watches_ended(struct rtbc_topic *t, const char *code, const char *text)
+{
+	struct rtbc_binding *b;
+	struct rtb_watch *w;
+	int64_t now = rtbc_wall_ms();
+
+	TAILQ_FOREACH(b, &t->bindings, link)
+		TAILQ_FOREACH(w, &b->watches, link)
+			note_missed(w, b->stopped_at ? b->stopped_at : now, code);
+	rtbc_watches_set(t, RTB_WATCH_ERROR, code, text);
+}
+
+bool rtbc_watches_revive(struct rtbc_topic *t)
+{
+	struct rtbc_binding *b;
+	bool any = false;
+
+	TAILQ_FOREACH(b, &t->bindings, link) {
+		if (b->last || b->state != RTB_WATCH_ERROR || !rtbc_is_token_code(b->code))
+			continue;
+		rtbc_binding_set(b, RTB_WATCH_PENDING, "", "");
+		any = true;
+	}
+	return any;
 }
 
 void rtbc_watch_tell_missed(struct rtb_watch *w)
 {
 	struct rtbc_topic *t = w->binding->topic;
-	struct rtb_gap gap = { t->chan, t->name, w->gap_from, rtbc_wall_ms(), "detached" };
+	struct rtb_gap gap = { t->chan, t->name, w->gap_from, rtbc_wall_ms(), w->gap_cause };
 
 	if (w->is_dead || !w->gap_from)
 		return;

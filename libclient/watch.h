@@ -66,9 +66,10 @@ struct rtb_watch {
 	void (*gap)(struct rtb_watch *watch, const struct rtb_gap *gap, void *user);
 	void *user;
 	bool is_dead;
-	bool was_ready;    /* in this attachment */
-	int64_t gap_from;  /* wall ms: since when changes are missed that no daemon will tell of;
-			      0: none are, or it was told */
+	bool was_ready;   /* in this attachment */
+	int64_t gap_from; /* wall ms: since when changes are missed that no daemon will tell of;
+			     0: none are, or it was told */
+	char gap_cause[RTBC_WATCH_CODE_MAX];
 	uint64_t reported; /* the binding's n_changes when it was told */
 };
 
@@ -84,6 +85,11 @@ void rtbc_watches_report(struct rtbc_topic *t);
 void rtbc_watch_report(struct rtb_watch *w);
 /* What the daemon would have told now is missed: a gap, to be told before they flow again. */
 void rtbc_watches_on_detach(struct rtbc_topic *t);
+/* The same for what the daemon has ended over a token: an error until it is asked for again. */
+void rtbc_watches_ended(struct rtbc_topic *t, const char *code, const char *text);
+/* Those that were refused one by one for want of another token are pending again. Return: whether
+ * there is one. */
+bool rtbc_watches_revive(struct rtbc_topic *t);
 /* Tells that gap, if there is one. */
 void rtbc_watch_tell_missed(struct rtb_watch *w);
 /* Frees what is dead or over; not while a callback runs. */
@@ -103,8 +109,8 @@ void rtbc_watches_forget(struct rtbc_topic *t);
  * The rest gets this state, and is asked for again by the next request. */
 void rtbc_watches_refused(struct rtbc_topic *t, uint64_t held, enum rtb_binding_state state,
 			  const char *code, const char *text);
-/* The request is too big for the daemon: what it has not taken yet gets an error. */
-void rtbc_watches_too_big(struct rtbc_topic *t, const char *text);
+/* The request cannot be sent: what the daemon has not taken yet gets an error. */
+void rtbc_watches_unsent(struct rtbc_topic *t, const char *code, const char *text);
 /* What the answer to hello says. */
 void rtbc_watches_on_hello(struct rtb_client *c, struct rtbp_val result);
 /* Does the answer to the request `serial` fit it? `array`: its member postgres_changes. */

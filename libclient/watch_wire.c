@@ -143,13 +143,13 @@ void rtbc_watches_refused(struct rtbc_topic *t, uint64_t held, enum rtb_binding_
 	}
 }
 
-void rtbc_watches_too_big(struct rtbc_topic *t, const char *text)
+void rtbc_watches_unsent(struct rtbc_topic *t, const char *code, const char *text)
 {
 	struct rtbc_binding *b;
 
 	TAILQ_FOREACH(b, &t->bindings, link)
 		if (is_wanted(b) && !b->first)
-			rtbc_binding_set(b, RTB_WATCH_ERROR, "too_big", text);
+			rtbc_binding_set(b, RTB_WATCH_ERROR, code, text);
 }
 
 void rtbc_watches_on_hello(struct rtb_client *c, struct rtbp_val result)

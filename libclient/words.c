@@ -43,6 +43,10 @@ static const char *own_error(int error)
 		       "characters)";
 	case RTB_E_TYPE:
 		return "the column's value is of another type, or does not fit";
+	case RTB_E_TOKEN:
+		return "bad token (not the form of one, expired, or refused by the server)";
+	case RTB_E_FORBIDDEN:
+		return "the daemon's access rules do not allow it to this user";
 	case RTB_E_NOT_DAEMON:
 		return "the socket belongs to a user that is not trusted";
 	default:

@@ -407,7 +407,7 @@ static const struct verdict *remembered_refusal(const struct peer *p, struct rtb
 int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, unsigned rights,
 	     bool needs_join, struct chan **ret, const char **ret_text)
 {
-	const struct verdict *refusal;
+	const struct verdict *refusal = NULL;
 	struct identity *identity;
 	struct chan *ch;
 	int r;
@@ -420,16 +420,18 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, unsigned ri
 		return r;
 	*ret_text = NULL;
 	ch = chan_find(p->hub, topic, is_private, identity);
-	if (needs_join && (!ch || !ch->join || ch->join->state == JOIN_REJECTED) &&
-	    (refusal = remembered_refusal(p, topic, is_private, identity))) {
+	if (needs_join && (!ch || !ch->join || ch->join->state == JOIN_REJECTED))
+		refusal = remembered_refusal(p, topic, is_private, identity);
+	/* Who holds a subscription there may change it; it is told the refusal in due course. */
+	if (refusal && !(ch && ch->join && sub_find(p, ch->number))) {
 		*ret_text = refusal->text;
 		return RTBP_E_REJECTED;
 	}
 	if (!ch && !(ch = chan_new(p->hub, topic, is_private, identity)))
 		return -ENOMEM;
-	if (ch->join && needs_join)
+	if (ch->join && needs_join && !refusal)
 		join_retry(ch->join);
-	else if (needs_join)
+	else if (!ch->join && needs_join)
 		r = chan_make_join(ch, p, ret_text);
 	if (r)
 		chan_release(ch);

@@ -12,133 +12,38 @@ A recording of version 2 that has no twin of version 1 and no binary frame is al
 
 That nothing more arrives is shown by heartbeats as markers: they are answered in order.
 
+A join that is refused after a delay holds up its socket: it is not answered before, everything behind it waits, and the
+other sockets go on. How the recorded server was set up, and how its delays are scaled, is in replay_auth.py.
+
 Recordings with SQL in them are for replay_postgres.py.
 """
 
 import argparse
 import base64
-import itertools
 import json
+import math
 import os
 import random
-import re
 import sys
+import tempfile
 import time
 import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from rtbtest.devserver import BINARY, CLOSE, TEXT, Closed, DevServer, RawWebSocket, Refused  # noqa: E402
-from rtbtest.wait import DEADLINE  # noqa: E402
-from replay_frames import Message, Names, make_strict, parse_json  # noqa: E402
+from rtbtest.wait import DEADLINE, Deadline, until  # noqa: E402
+import replay_auth  # noqa: E402
+from replay_auth import Ends, TimedNames, TooSlow  # noqa: E402
+from replay_compare import Bindings, Mismatch, compare, is_news  # noqa: E402
+from replay_frames import Message, make_strict  # noqa: E402
 
+SELF_CHECK_S = 5  # what is awaited in vain where a fault is to be noticed
 QUIET_MS = 100  # a pause of the recorder's client: all answers to what it had sent are in
-PHX_REF = re.compile(r"[\w-]{16}")
-AGO = re.compile(r"expired \d+ seconds ago")
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-
-
-class Mismatch(Exception):
-    pass
 
 
 def load(path):
     with open(path, encoding="utf-8") as f:
         return [json.loads(line) for line in f]
-
-
-# ---- comparing -------------------------------------------------------------------------------------------------------
-
-class Bindings:
-    """Recorded generated ids and the ones of this run: one to one."""
-
-    def __init__(self):
-        self.there, self.back = {}, {}
-
-    def same(self, old, new):
-        return self.there.setdefault(old, new) == new and self.back.setdefault(new, old) == old
-
-    def try_out(self, compare):
-        """compare(ids), whose new pairs count only if it says yes."""
-        trial = Bindings()
-        trial.there, trial.back = dict(self.there), dict(self.back)
-        if not compare(trial):
-            return False
-        self.there, self.back = trial.there, trial.back
-        return True
-
-
-def same_list(want, got, ids):
-    return len(want) == len(got) and all(same_value(w, g, ids) for w, g in zip(want, got))
-
-
-def same_members(want, got, ids):
-    """Objects. A generated key may stand for another, so that more than one pairing may have to be tried."""
-    if len(want) != len(got):
-        return False
-    if not want:
-        return True
-    k = next(iter(want))
-    rest = {key: v for key, v in want.items() if key != k}
-    if k in got:
-        others = [k]
-    else:
-        others = [g for g in got if UUID.fullmatch(g)] if UUID.fullmatch(k) else []
-    return any(ids.try_out(lambda trial: (other == k or trial.same(k, other))
-                           and same_value(want[k], got[other], trial, k)
-                           and same_members(rest, {g: v for g, v in got.items() if g != other}, trial))
-               for other in others)
-
-
-def same_value(want, got, ids, key=None):
-    if key in ("phx_ref", "phx_ref_prev") and PHX_REF.fullmatch(str(want)):
-        return isinstance(got, str) and PHX_REF.fullmatch(got) is not None and ids.same(want, got)
-    if key == "id" and isinstance(want, int):
-        return isinstance(got, int) and ids.same(want, got)
-    if type(want) is not type(got):
-        return False
-    if isinstance(want, dict):
-        return same_members(want, got, ids)
-    if isinstance(want, list) and key == "metas":
-        return any(ids.try_out(lambda trial: same_list(want, order, trial)) for order in itertools.permutations(got))
-    if isinstance(want, list):
-        return same_list(want, got, ids)
-    if isinstance(want, str):
-        return AGO.sub("expired", want) == AGO.sub("expired", got)
-    return want == got
-
-
-def same_message(want, got, ids):
-    if want.opcode != got.opcode or want.ok != got.ok:
-        return False
-    if not want.ok or want.kind is not None:
-        return want.encode() == got.encode()
-    if want.v1 and set(parse_json(got.raw)) != {"ref", "topic", "event", "payload"}:
-        return False
-    return all(type(want.fields[k]) is type(got.fields[k]) and same_value(want.fields[k], got.fields[k], ids)
-               for k in Message.FIELDS) and (want.v1 or got.rest == [])
-
-
-def free_pair(a, b, presence_refs):
-    """A reply to a presence call and a presence_diff next to it."""
-    pair = {a.event, b.event}
-    reply = a if a.event == "phx_reply" else b
-    return pair == {"phx_reply", "presence_diff"} and reply.ref in presence_refs
-
-
-def compare(conn, want, got, ids, presence_refs):
-    """Frames that came against those recorded; both are lists of Message."""
-    i = 0
-    while i < max(len(want), len(got)):
-        if i >= len(got):
-            raise Mismatch(f"{conn}: missing {want[i]}")
-        if i >= len(want):
-            raise Mismatch(f"{conn}: unexpected {got[i]}")
-        if i + 1 < len(want) and i + 1 < len(got) and free_pair(want[i], want[i + 1], presence_refs) \
-                and want[i].event == got[i + 1].event and want[i + 1].event == got[i].event:
-            got[i], got[i + 1] = got[i + 1], got[i]
-        if not same_message(want[i], got[i], ids):
-            raise Mismatch(f"{conn}: expected {want[i]}\n      got      {got[i]}")
-        i += 1
 
 
 # ---- the replay ------------------------------------------------------------------------------------------------------
@@ -152,6 +57,15 @@ class Link:
         self.presence_refs = set()
         self.marker = 0
         self.code = None
+        self.refused = {}  # joins that are to be refused, and are not yet: not before this time (monotonic)
+
+    @property
+    def stuck(self):
+        """Does the socket stand still, as far as is known here?"""
+        return bool(self.refused)
+
+    def to_be_refused(self, ref, delay_s):
+        self.refused[ref] = max([time.monotonic(), *self.refused.values()]) + delay_s
 
     def send(self, opcode, data):
         self.ws.send_frame(TEXT if opcode == "text" else BINARY, data.encode() if isinstance(data, str) else data)
@@ -175,7 +89,30 @@ class Link:
 
     def read(self, seconds=DEADLINE):
         opcode, data = self.ws.recv_frame(seconds)
-        return Message(self.v1, "text" if opcode == TEXT else "binary", data.decode() if opcode == TEXT else data)
+        m = Message(self.v1, "text" if opcode == TEXT else "binary", data.decode() if opcode == TEXT else data)
+        if m.ok and m.event == "phx_reply" and m.ref in self.refused:
+            if time.monotonic() < self.refused.pop(m.ref) - replay_auth.SLACK_S:
+                raise Mismatch(f"too early: {m}")
+        return m
+
+    def read_on(self, counted=lambda m: True):
+        """Until as many of those that count have come as are expected by now."""
+        end = Deadline()
+        while sum(map(counted, self.got)) < sum(map(counted, self.want)):
+            try:
+                self.got.append(self.read(end.left(f"missing {self.want[-1]}")))
+            except AssertionError as late:
+                raise Mismatch(str(late)) from None
+
+    def read_end(self):
+        """Until the server closes the socket; with which code."""
+        try:
+            while self.code is None:
+                self.got.append(self.read())
+        except Closed as closed:
+            self.code = closed.code
+        self.ws.abort()
+        return self.code
 
 
 class Scenario:
@@ -187,8 +124,12 @@ class Scenario:
         self.links = {}
         self.n_compared = 0
         self.cleaning_up = False
-        self.steps = self.prepare(load(path), as_v1)
+        self.steps = self.prepare(replay_auth.edit(load(path)), as_v1)
         self.names = self.new_names(rng)
+        self.project = replay_auth.project(self.name).renamed(self.names)
+        self.ends = Ends(server.now)
+        self.hurry = math.inf  # until when (monotonic) what is sent meets the limit of joins as it was recorded
+        replay_auth.mark(self.steps)
         if strict:
             self.steps = make_strict(self.steps)
         for step in self.steps:
@@ -196,7 +137,7 @@ class Scenario:
                 self.names.message(step["conn"], step["message"])
 
     def new_names(self, rng):
-        return Names(rng, self.server)
+        return TimedNames(rng, self.server)
 
     @staticmethod
     def prepare(lines, as_v1):
@@ -230,26 +171,37 @@ class Scenario:
             lines.insert(last + 1, {"dir": "info", "what": "dropped", "conn": conn})
         return lines
 
-    def sync(self):
+    def sync(self, stuck=False):
+        """Reads what is there. Sockets that stand still are left alone, or else (stuck) waited for."""
         # Twice: what one socket sent may concern another that was read before.
         for _ in range(2):
             for link in self.links.values():
-                if link.code is None:
+                if link.code is None and (stuck or not link.stuck):
                     link.sync()
+        self.ends.in_time()
 
-    def check(self):
-        self.sync()
+    def check(self, stuck=False):
+        self.sync(stuck)
         for conn, link in self.links.items():
-            compare(conn, link.want, link.got, self.ids, link.presence_refs)
-            self.n_compared += len(link.want)
-            link.want, link.got = [], []
+            if not link.stuck:
+                self.compare(conn, link)
+
+    def compare(self, conn, link, code=None):
+        """What came, and whether the server has closed the socket."""
+        compare(conn, link.want, link.got, self.ids, link.presence_refs, self.project.by_topic)
+        if link.code != code:
+            raise Mismatch(f"{conn}: closed by the server with {link.code}")
+        self.n_compared += len(link.want)
+        link.want, link.got = [], []
+
+    def open(self, url, headers):
+        at = urllib.parse.urlparse(url)
+        return RawWebSocket("127.0.0.1", self.server.port, f"{at.path}?{self.names.text(at.query)}",
+                            {k: self.names.text(v) for k, v in headers.items()})
 
     def connect(self, step, refusal):
-        at = urllib.parse.urlparse(step["url"])
-        query = self.names.text(at.query)
-        headers = {k: self.names.text(v) for k, v in step.get("headers", {}).items()}
         try:
-            ws = RawWebSocket("127.0.0.1", self.server.port, f"{at.path}?{query}", headers)
+            ws = self.open(step["url"], step.get("headers", {}))
         except Refused as answer:
             if refusal is None:
                 raise Mismatch(f"{step['conn']}: refused with {answer}") from None
@@ -259,17 +211,19 @@ class Scenario:
             return
         if refusal is not None:
             raise Mismatch(f"{step['conn']}: let in, recorded {refusal['status']} {refusal['body']}")
-        vsn = urllib.parse.parse_qs(at.query).get("vsn", ["1"])[0]
+        vsn = urllib.parse.parse_qs(urllib.parse.urlparse(step["url"]).query).get("vsn", ["1"])[0]
         self.links[step["conn"]] = Link(ws, vsn.startswith("1"))
 
     def close(self, step):
         link = self.links.get(step["conn"])
         if step["dir"] == "recv":
-            if link is not None:
-                raise Mismatch(f"{step['conn']}: the server is to close it, which no recording here shows")
-            return  # how the recorder saw the end of what the client had closed
+            if link is not None:  # else how the recorder saw the end of what the client had closed
+                link.read_end()
+                self.compare(step["conn"], link, step["code"])
+                del self.links[step["conn"]]
+            return
         if not self.cleaning_up:
-            self.check()
+            self.check(stuck=True)
         # From here on the others hear of those that leave, which the recorder did not wait for.
         self.cleaning_up = "cleaning_up" in step
         # 1005 stands for a close frame with nothing in it.
@@ -285,16 +239,70 @@ class Scenario:
         link.ws.abort()
         del self.links[step["conn"]]
 
+    def wait_limit(self, step):
+        """Until so many have joined that nobody else may, or no longer: upgrades tell."""
+        url = next(s["url"] for s in self.steps if s.get("what") == "connect")
+
+        def told():
+            at = time.monotonic()
+            try:
+                self.open(url, {}).abort()
+            except Refused as answer:
+                return step["limited"] and answer.status == 429
+            self.hurry = at + replay_auth.LIMIT_TICK_S * self.server.pace if step["limited"] else math.inf
+            return not step["limited"]
+
+        try:
+            until(told, f"joins are {'' if step['limited'] else 'no longer '}limited", self.server.patience)
+        except AssertionError as never:
+            raise Mismatch(str(never)) from None
+
+    def send(self, step):
+        link, m = self.links[step["conn"]], step["message"]
+        if m.ok and m.event == "presence":
+            link.presence_refs.add(m.ref)
+        replaces = self.ends.sent(step["conn"], m)
+        if step.get("refused"):
+            link.to_be_refused(m.ref, replay_auth.ERROR_DELAY_S * self.server.pace)
+        link.send(step["opcode"], m.encode())
+        if replaces:
+            self.sync()
+            self.ends.replaced(step["conn"], m.topic)
+
+    def receive(self, step):
+        conn, m = step["conn"], step["message"]
+        link = self.links[conn]
+        link.want.append(m)
+        if is_news(m) and step.get("news", True):
+            link.read_on(is_news)
+        if link.stuck:
+            link.read_on()
+        elif len(link.got) < len(link.want):
+            self.sync()
+        if len(link.got) < len(link.want):
+            raise Mismatch(f"{conn}: missing {m}")
+        if step.get("ended") and not self.ends.ended(conn, m.topic):
+            raise Mismatch(f"{conn}: too early: {link.got[-1]}")
+        if self.project.alone and any(other.stuck and replay_auth.readable(other) for other in self.links.values() if other != link):
+            raise TooSlow(f"{conn}: another socket that should have stood still was answered before {m}")
+
     def run(self):
         """Generator: yields where another scenario may take its turn."""
+        if any("limited" in step for step in self.steps):
+            self.hurry = time.monotonic() + replay_auth.LIMIT_TICK_S * self.server.pace
         for i, step in enumerate(self.steps):
             yield
+            if "limited" in step:
+                self.wait_limit(step)
             if step["dir"] == "info":
                 if step["what"] == "connect":
                     refusals = [s for s in self.steps[i:] if s.get("what") == "upgrade_refused" and s["conn"] == step["conn"]]
                     self.connect(step, refusals[0] if refusals else None)
-                elif step["what"] == "dropped":
+                elif step["what"] == "operator":
                     self.check()
+                    self.server.fault(step["order"])
+                elif step["what"] == "dropped":
+                    self.check(stuck=True)
                     n = self.server.status()["sockets_open"]
                     self.links.pop(step["conn"]).ws.abort()
                     self.server.wait_status(lambda st: st["sockets_open"] < n, "the server notices the end")
@@ -303,19 +311,11 @@ class Scenario:
                 self.check()
             if step["opcode"] == "close":
                 self.close(step)
-                continue
-            link, m = self.links[step["conn"]], step["message"]
-            if step["dir"] == "send":
-                if m.ok and m.event == "presence":
-                    link.presence_refs.add(m.ref)
-                link.send(step["opcode"], m.encode())
+            elif step["dir"] == "send":
+                self.send(step)
             else:
-                link.want.append(m)
-                if len(link.got) < len(link.want):
-                    self.sync()
-                if len(link.got) < len(link.want):
-                    raise Mismatch(f"{step['conn']}: missing {m}")
-        self.check()
+                self.receive(step)
+        self.check(stuck=True)
 
     def abort(self):
         for link in self.links.values():
@@ -341,8 +341,14 @@ def flip_presence(m, rng):
     return f"{how} of {m}"
 
 
-def flip(steps, rng):
-    """Breaks one expectation; returns what was done."""
+def flip(scenario, rng):
+    """Breaks one expectation, or the server; returns what was done."""
+    wrong = list(scenario.project.flips(scenario.steps))
+    if wrong and rng.randint(0, 1):
+        what, do = rng.choice(wrong)
+        do()
+        return what
+    steps = scenario.steps
     present = [s for s in steps if s["dir"] == "recv" and '"metas"' in str(s.get("data"))]
     if present and rng.randint(0, 1):
         return flip_presence(rng.choice(present)["message"], rng)
@@ -355,7 +361,7 @@ def flip(steps, rng):
     if how == "drop":
         steps.remove(chosen)
     elif how == "twice":
-        steps.insert(steps.index(chosen), dict(chosen, quiet=False))
+        steps.insert(steps.index(chosen), dict(chosen, quiet=False, news=False, ended=False))
     elif how == "topic":
         m.fields["topic"] += "x"
     elif how == "payload" or m.kind is not None:
@@ -382,25 +388,40 @@ def recordings(paths):
 
 def play(args, paths, rng, alter=None):
     """Plays the scenarios on one server, taking random turns; returns the number of compared frames."""
-    with DevServer(args.bin, secret="".join(rng.choice("0123456789abcdef") for _ in range(48)),
-                   strict_refs=args.strict, seed=rng.randint(1, 10 ** 9)) as server:
-        server.now = int(time.time())
-        scenarios = [Scenario(p, server, rng, args.strict) for p in paths]
-        if alter:
-            alter(scenarios[0].steps)
-        turns = {s.name: s.run() for s in scenarios}
+    for pace in replay_auth.PACES:
         try:
-            while turns:
-                name = rng.choice(sorted(turns))
-                try:
-                    next(turns[name])
-                except StopIteration:
-                    del turns[name]
-                except Mismatch as m:
-                    raise Mismatch(f"{name}: {m}") from None
-        finally:
-            for s in scenarios:
-                s.abort()
+            return play_at(pace, args, paths, rng, alter)
+        except TooSlow as slow:
+            why = slow
+    raise Mismatch(f"at no pace: {why}")
+
+
+def play_at(pace, args, paths, rng, alter):
+    server = DevServer(args.bin, secret="".join(rng.choice("0123456789abcdef") for _ in range(48)),
+                       strict_refs=args.strict, seed=rng.randint(1, 10 ** 9), start=False)
+    server.now, server.began, server.pace = int(time.time()), time.time(), pace
+    server.patience = SELF_CHECK_S if args.self_check else DEADLINE
+    scenarios = [Scenario(p, server, rng, args.strict) for p in paths]
+    if alter:
+        alter(scenarios[0])
+    with tempfile.TemporaryDirectory() as folder:
+        server.options.update(replay_auth.options([s.project for s in scenarios], pace, folder))
+        server.start()
+        with server:
+            turns = {s.name: s.run() for s in scenarios}
+            try:
+                while turns:
+                    name = rng.choice(sorted(turns))
+                    try:
+                        next(turns[name])
+                    except StopIteration:
+                        del turns[name]
+                    except Mismatch as m:
+                        hurry = next(s.hurry for s in scenarios if s.name == name)
+                        raise (TooSlow if time.monotonic() > hurry else Mismatch)(f"{name}: {m}") from None
+            finally:
+                for s in scenarios:
+                    s.abort()
         return sum(s.n_compared for s in scenarios)
 
 
@@ -434,11 +455,11 @@ def play_all(args, jobs, rng, play, flip):
         names = " + ".join(label(r) for r in job)
         what = []
         try:
-            n = play(args, job, rng, (lambda steps: what.append(flip(steps, rng))) if args.self_check else None)
-            bad = f"not noticed: {what[0]}" if args.self_check else None
+            n = play(args, job, rng, (lambda played: what.append(flip(played, rng))) if args.self_check else None)
+            bad = f"not noticed: {what[-1]}" if args.self_check else None
             good = f"{n} frames"
         except Mismatch as m:
-            bad, good = (None, f"noticed: {what[0]}") if args.self_check else (str(m), None)
+            bad, good = (None, f"noticed: {what[-1]}") if args.self_check else (str(m), None)
         failed += bad is not None
         print(f"{'FAIL' if bad else 'ok':4} {names}: {bad or good}", flush=True)
     print(f"{len(jobs) - failed} of {len(jobs)} passed")
@@ -452,6 +473,7 @@ def main():
     rng, paths = start(args, with_sql=False)
     paths = recordings(paths)
     if args.interleave:
+        paths = [p for p in paths if not replay_auth.project(label(p)).alone]
         others = paths[:]
         rng.shuffle(others)
         jobs = [[a, b] for a, b in zip(paths, others)]

@@ -13,6 +13,7 @@ RECORDED_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
 RECORDED_AT = 1795376500  # seconds; tokens keep their distance to it
 PROTOCOL_EVENTS = {"phx_join", "phx_leave", "phx_reply", "phx_close", "phx_error", "heartbeat", "broadcast", "presence",
                    "access_token", "system", "presence_state", "presence_diff", "postgres_changes", "track", "untrack"}
+CHANNEL_TOPIC = re.compile(r"(?<=this Channel topic: ).*")
 JWT = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]+")
 
 
@@ -205,6 +206,10 @@ class Names:
             return {k: self.value(v) for k, v in value.items()}
         return value
 
+    def told(self, text):
+        """An error that names the channel."""
+        return CHANNEL_TOPIC.sub(lambda m: self.sub(m[0]), text)
+
     def payload(self, event, payload):
         payload = self.value(payload)
         if not isinstance(payload, dict):
@@ -218,11 +223,14 @@ class Names:
                 presence["key"] = self.presence_key(presence["key"])
         if event == "system" and "channel" in payload:
             payload["channel"] = self.sub(payload["channel"])
+            payload["message"] = self.told(payload["message"])
         if event == "presence_state":
             payload = {self.keys.get(k, k): v for k, v in payload.items()}
         if event == "presence_diff":
             payload = {side: {self.keys.get(k, k): v for k, v in payload[side].items()} for side in payload}
         if event == "phx_reply" and isinstance(payload.get("response"), dict):
+            if "reason" in payload["response"]:
+                payload["response"]["reason"] = self.told(payload["response"]["reason"])
             for binding in payload["response"].get("postgres_changes", []):
                 for part in ("schema", "table", "filter"):
                     if binding.get(part) in self.words:

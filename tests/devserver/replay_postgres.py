@@ -24,7 +24,8 @@ from rtbtest.markers import NAME as MARKER_TABLE, Markers  # noqa: E402
 from rtbtest.postgres import Postgres  # noqa: E402
 from rtbtest.wait import DEADLINE, Deadline  # noqa: E402
 import replay  # noqa: E402
-from replay import Mismatch, same_message  # noqa: E402
+from replay_compare import Mismatch, same_message  # noqa: E402
+from replay_frames import parse_json  # noqa: E402
 from replay_sql import SqlNames, canonical  # noqa: E402
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -63,7 +64,7 @@ class Stamps:
 def same_row(want, got, ids, stamps):
     if not got.ok or any(getattr(want, k) != getattr(got, k) for k in ("join_ref", "ref", "topic", "event")):
         return False
-    if want.v1 and set(replay.parse_json(got.raw)) != {"ref", "topic", "event", "payload"}:
+    if want.v1 and set(parse_json(got.raw)) != {"ref", "topic", "event", "payload"}:
         return False
     want, got = want.payload, got.payload
     if set(want) != set(got) or set(want["data"]) != set(got["data"]):
@@ -103,7 +104,7 @@ class SqlScenario(replay.Scenario):
     def new_names(self, rng):
         return SqlNames(rng, self.server, self.steps)
 
-    def check(self):
+    def check(self, stuck=False):
         if self.sql_done:
             self.markers.wait()
             self.sql_done = False

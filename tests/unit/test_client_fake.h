@@ -34,6 +34,8 @@ struct fake {
 	struct rtbp_buf out; /* what fake_flush() sends */
 	size_t frame_bytes;  /* announced by hello */
 	int bindings;        /* the same; 0: no database changes */
+	const char *token;   /* its member about the token, as JSON; NULL: none */
+	bool is_old;         /* from before tokens */
 };
 
 static time_t fake_deadline(void)
@@ -216,14 +218,16 @@ FAKE_UNUSED static void say_notice(struct fake *f, enum rtbp_notice notice, cons
 
 FAKE_UNUSED static void say_hello(struct fake *f)
 {
-	char json[300];
+	char json[400];
 
 	(void)snprintf(json, sizeof(json),
 		       "{\"protocol\":1,\"server\":{\"name\":\"fake\",\"version\":\"1\"},"
 		       "\"session\":1,\"limits\":{\"frame_bytes\":%zu,\"bindings\":%d},"
-		       "\"features\":[\"gap\"%s],"
+		       "\"features\":[\"gap\"%s%s],%s%s%s"
 		       "\"connection\":{\"state\":\"online\",\"since\":1700000000000}}",
-		       f->frame_bytes, f->bindings, f->bindings ? ",\"postgres_changes\"" : "");
+		       f->frame_bytes, f->bindings, f->bindings ? ",\"postgres_changes\"" : "",
+		       f->is_old ? "" : ",\"auth\"", f->token ? "\"token\":" : "",
+		       f->token ? f->token : "", f->token ? "," : "");
 	say_result(f, 0, json);
 }
 
@@ -256,6 +260,12 @@ FAKE_UNUSED static void say_channel(struct fake *f, int chan, const char *state,
 		       "\"code\":\"%s\",\"text\":\"%s\"}",
 		       chan, state, code, text);
 	say_notice(f, RTBP_N_CHANNEL, json);
+}
+
+FAKE_UNUSED static void say_error(struct fake *f, uint32_t id, enum rtbp_error code,
+				  const char *text)
+{
+	ck_assert_int_eq(rtbp_msg_put_error(&f->out, id, code, text, -1), 0);
 }
 
 FAKE_UNUSED static void say_end(struct fake *f, enum rtbp_error code, const char *text)

@@ -5,7 +5,8 @@
  *
  *     ready  pending:CODE  error:CODE     how it stands
  *     +1  ~1  -1                          INSERT, UPDATE, DELETE of the row whose id is 1
- *     gap:CAUSE:FROM-TO                   a gap; gap:detached: the library's own (now)
+ *     gap:CAUSE:FROM-TO                   a gap; gap:detached, gap:token_...: the library's own
+ * (now)
  *
  * Include in one file of a test program only.
  */
@@ -18,7 +19,7 @@ struct eye {
 	struct eye *other;
 	struct rtb_client *c;
 	uint64_t id;              /* as told last */
-	int64_t gap_from, gap_to; /* of the last gap:detached */
+	int64_t gap_from, gap_to; /* of the last one of the library's own */
 };
 
 static void see(struct eye *eye, const char *text)
@@ -70,10 +71,11 @@ static void on_row_gap(struct rtb_watch *w, const struct rtb_gap *gap, void *use
 	char text[128];
 
 	ck_assert_ptr_eq(w, eye->watch);
-	if (strcmp(gap->cause, "detached") == 0) {
+	if (strcmp(gap->cause, "detached") == 0 || strncmp(gap->cause, "token_", 6) == 0) {
 		eye->gap_from = gap->from_unix_ms;
 		eye->gap_to = gap->to_unix_ms;
-		see(eye, "gap:detached");
+		(void)snprintf(text, sizeof(text), "gap:%s", gap->cause);
+		see(eye, text);
 		return;
 	}
 	(void)snprintf(text, sizeof(text), "gap:%s:%lld-%lld", gap->cause,

@@ -70,6 +70,9 @@ enum {
 	RTB_E_BINDING = -2012, /* no schema and no table, an unknown event, or a string that is too
 				  long or no clean UTF-8 */
 	RTB_E_TYPE = -2013,    /* the column's value is of another type, or does not fit */
+	RTB_E_TOKEN = -2014,   /* bad token: not the form of one, expired, or refused by the server;
+				  or what is asked for needs one that is not bad */
+	RTB_E_FORBIDDEN = -2015, /* the daemon's access rules do not allow it to this user */
 };
 
 /* Words for any negative result; static, never NULL. */
@@ -96,6 +99,13 @@ struct rtb_connection {
 	int64_t next_try_ms;   /* until the next attempt; -1: none is planned */
 };
 
+/* This client's own token has ended: it has expired, or was refused. */
+struct rtb_token_event {
+	const char *topic; /* whose it was; NULL: that for all topics without one of their own */
+	const char *code;  /* short word for the reason: "bad_token", ... */
+	const char *text;  /* a sentence */
+};
+
 struct rtb_handlers {
 	/* Attachment to the daemon changed; `why` is 0 or the error that ended it. Attempts that
 	 * fail in another way than the one before are told, too: as RTB_ATTACHING with the new
@@ -106,6 +116,10 @@ struct rtb_handlers {
 	/* The daemon reports an error that belongs to no request. */
 	void (*error)(struct rtb_client *c, int code, const char *name, const char *text,
 		      void *user);
+	/* The token has ended, and what needs it is refused until rtb_set_token() brings a new one
+	 * (here, or later). Also called when an attachment is refused for its token. Not called
+	 * while a newer one is on its way. */
+	void (*token)(struct rtb_client *c, const struct rtb_token_event *event, void *user);
 };
 
 struct rtb_options {
@@ -117,12 +131,14 @@ struct rtb_options {
 	void *user;              /* handed to the handlers */
 	size_t send_queue_bytes; /* 0: 1 MiB */
 	bool once;               /* do not re-attach: the first failure ends in RTB_FAILED */
+	/* This client's own token, as by rtb_set_token() for all topics; NULL: none. Copied. */
+	const char *token;
 };
 
 /* Initialises all fields to their defaults. */
-#define RTB_OPTIONS_INIT                                                      \
-	{                                                                     \
-		sizeof(struct rtb_options), 0, 0, 0, { 0, 0, 0 }, 0, 0, false \
+#define RTB_OPTIONS_INIT                                                            \
+	{                                                                           \
+		sizeof(struct rtb_options), 0, 0, 0, { 0, 0, 0, 0 }, 0, 0, false, 0 \
 	}
 
 /**
@@ -142,7 +158,8 @@ RTB_API int rtb_default_socket(char *buf, size_t size);
  *
  * Does not block and does not fail because no daemon runs: the state callback tells.
  *
- * Return: 0; -EINVAL (options), -ENAMETOOLONG (socket path), -ENOMEM, -EMFILE and the like.
+ * Return: 0; -EINVAL (options), RTB_E_TOKEN, -ENAMETOOLONG (socket path), -ENOMEM, -EMFILE and the
+ * like.
  */
 RTB_API int rtb_client_new(const struct rtb_options *options,
 			   struct rtb_client **ret) RTB_MUST_CHECK;
@@ -174,6 +191,54 @@ RTB_API enum rtb_state rtb_client_state(const struct rtb_client *c);
  * until the next call. */
 RTB_API const char *rtb_client_error_text(const struct rtb_client *c);
 
+/* ---- the client's own token ---- */
+
+enum rtb_token_state {
+	RTB_TOKEN_ACCEPTED, /* the server took this token */
+	RTB_TOKEN_UNPROVEN, /* the first channel that is joined with it will show */
+	RTB_TOKEN_CLEARED   /* there is none any more */
+};
+
+struct rtb_token_result {
+	/* 0; RTB_E_TOKEN; RTB_E_TIMEOUT, RTB_E_BUSY: not decided now; RTB_E_REFUSED: this daemon
+	 * takes no tokens; -ECANCELED: a later rtb_set_token() came before it was said. */
+	int error;
+	enum rtb_token_state state; /* without error */
+	int64_t expires_unix_s;     /* when the token ends; -1: unknown, or there is none */
+	const char *text;           /* what is wrong; "" without error */
+};
+
+typedef void (*rtb_token_fn)(struct rtb_client *c, const char *topic,
+			     const struct rtb_token_result *result, void *user);
+
+/**
+ * rtb_set_token() - act with this token (a JSON Web Token) instead of the daemon's identity
+ * @topic: for this topic only, private and public; NULL: for all that have none of their own
+ * @token: without white space around it, at most 8 KiB; NULL clears. Copied; every copy that the
+ *         library makes is wiped once it is not needed
+ * @fn: told once what became of it (not after rtb_client_free()); may be NULL
+ *
+ * Does not block, works while detached: the token is a wish, and said again at every attachment
+ * before anything else. A new one is set in the same way; while it is decided the old one holds,
+ * and if it is refused the old one stays. What the daemon has ended because of the old token
+ * (channels REJECTED, watches ERROR, trackers REFUSED, with a code that starts with "token_") or
+ * has refused for it ("bad_token", "forbidden") is asked for again once the new one is taken, or
+ * the old one cleared; a `gap` with that code as cause covers the time between. Without a new token
+ * it stays so, until the next attachment.
+ *
+ * What needs a token that is not taken never goes out with the daemon's identity instead:
+ * subscriptions, watches and trackers wait while the token is being decided, and are refused with
+ * the code "bad_token" when it was refused and none holds; rtb_broadcast() says RTB_E_BUSY, then
+ * RTB_E_TOKEN. If the token for all topics is refused as the client attaches, it does not attach:
+ * the state stays RTB_ATTACHING, the `token` handler is called, and nothing is tried until that
+ * token is set anew or cleared.
+ *
+ * Return: 0; RTB_E_TOKEN (empty, too long, or a character that no token has), RTB_E_TOPIC,
+ * RTB_E_FAILED, -ENOMEM. Nothing changed on error, and @fn is not called.
+ */
+RTB_API int rtb_set_token(struct rtb_client *c, const char *topic, const char *token,
+			  rtb_token_fn fn, void *user) RTB_MUST_CHECK;
+
 /* ---- subscriptions ---- */
 
 enum rtb_channel_state {
@@ -181,7 +246,8 @@ enum rtb_channel_state {
 	RTB_CHANNEL_JOINED,    /* broadcasts flow, other parts are pending */
 	RTB_CHANNEL_READY,     /* everything asked for flows */
 	RTB_CHANNEL_REJOINING, /* the link or channel broke; the daemon brings it back */
-	RTB_CHANNEL_REJECTED,  /* refused for good: `text` has the server's words */
+	RTB_CHANNEL_REJECTED,  /* refused for good: `text` has the server's words. Over a token:
+				  until  a new one is set (rtb_set_token()) */
 	RTB_CHANNEL_CLOSED     /* ended by rtb_unsubscribe() */
 };
 
@@ -208,7 +274,9 @@ struct rtb_broadcast {
 	bool undecodable; /* payload is a `bin` with the bytes that could not be decoded */
 };
 
-/* Messages of the channel may have been missed between these two moments: it was joined anew. */
+/* Messages of the channel may have been missed between these two moments: it was joined anew. The
+ * library's own when the daemon had ended the subscription over the client's token: from then until
+ * it was there again; `cause` is that code. */
 struct rtb_gap {
 	uint64_t chan;
 	const char *topic;
@@ -334,7 +402,8 @@ enum rtb_track_state {
 	RTB_TRACK_THROTTLED, /* the daemon sends it in retry_in_ms: the server limits such calls */
 	RTB_TRACK_SHOWN,     /* the server took the latest state */
 	RTB_TRACK_REFUSED /* it is not shown and will not be: `text` says why. Only rtb_untrack() is
-			     left; track again after the cause is gone */
+			     left; track again after the cause is gone. Over a token: until a new
+			     one is set (rtb_set_token()) */
 };
 
 struct rtb_track {
@@ -388,7 +457,7 @@ RTB_API int rtb_track_json(struct rtb_client *c, const char *topic, const char *
 			   struct rtb_tracker **ret) RTB_MUST_CHECK;
 /* Shows another state. Of several in quick succession the last one is certain to be shown, the
  * others may be skipped. Return: 0; RTB_E_PAYLOAD, RTB_E_TOO_BIG, RTB_E_REFUSED (the tracker is
- * over), -ENOMEM: then the old one stays. */
+ * over, and not over a token), -ENOMEM: then the old one stays. */
 RTB_API int rtb_track_update(struct rtb_tracker *tracker, const void *state,
 			     size_t state_size) RTB_MUST_CHECK;
 RTB_API int rtb_track_update_json(struct rtb_tracker *tracker, const char *json,
@@ -489,7 +558,8 @@ struct rtb_watch_options {
 	void (*state)(struct rtb_watch *watch, const struct rtb_watch_status *status, void *user);
 	/* Changes may have been missed. Comes before READY. May be NULL. With cause "detached" it
 	 * is the library's own, after a re-attachment: from is when the daemon was last heard, or
-	 * when the changes had ceased before; to is now. */
+	 * when the changes had ceased before; to is now. So it is with a cause that is about the
+	 * client's token: from is when that had ended. */
 	void (*gap)(struct rtb_watch *watch, const struct rtb_gap *gap, void *user);
 	void *user;
 };
@@ -522,7 +592,8 @@ RTB_API struct rtb_client *rtb_watch_client(const struct rtb_watch *watch);
 enum rtb_outcome {
 	RTB_ACKED,        /* the server took it */
 	RTB_SENT,         /* handed over by HTTP; the server promises nothing */
-	RTB_DENIED,       /* refused by the server's policies */
+	RTB_DENIED,       /* refused by the server's policies or the daemon's access rules, or for
+			     want of a token that is not bad */
 	RTB_UNKNOWN,      /* given away, and then no proof came: it may have arrived */
 	RTB_TOO_BIG,      /* larger than the server takes */
 	RTB_RATE_LIMITED, /* the server's rate limit */
@@ -567,7 +638,8 @@ struct rtb_send_options {
  * before it answered, the outcome is RTB_UNKNOWN.
  *
  * Return: the send's id (> 0); RTB_E_TOPIC, RTB_E_EVENT, RTB_E_PAYLOAD, RTB_E_TOO_BIG, RTB_E_BUSY,
- * RTB_E_DETACHED, RTB_E_FAILED, -EINVAL (options), -ENOMEM: then no result callback follows.
+ * RTB_E_DETACHED, RTB_E_TOKEN, RTB_E_FAILED, -EINVAL (options), -ENOMEM: then no result callback
+ * follows. RTB_E_BUSY also while the client's own token is being decided.
  */
 RTB_API int64_t rtb_broadcast(struct rtb_client *c, const char *topic, const char *event,
 			      const void *payload, size_t payload_size,
@@ -581,7 +653,7 @@ RTB_API int64_t rtb_broadcast_json(struct rtb_client *c, const char *topic, cons
 /* ---- asking the daemon ---- */
 
 /* The answer to rtb_status() and rtb_sync(): error 0 and a MessagePack value, or a negative error
- * and its text. */
+ * (RTB_E_FORBIDDEN, RTB_E_REFUSED, ...) and its text. */
 typedef void (*rtb_reply_fn)(struct rtb_client *c, int error, const char *error_text,
 			     const void *value, size_t value_size, void *user);
 
@@ -597,19 +669,24 @@ RTB_API int64_t rtb_sync(struct rtb_client *c, bool upstream, rtb_reply_fn fn,
 /* ---- for programs without a loop ---- */
 
 /* Each processes until done, or `timeout_ms` passed (-1: no limit). Those that need the daemon wait
- * for the attachment first. Return: 0, or a negative error; RTB_E_TIMEOUT; -EINTR when a signal
- * handler ran. */
+ * for the attachment first (RTB_E_TOKEN when that waits for a better token). Return: 0, or a
+ * negative error; RTB_E_TIMEOUT; -EINTR when a signal handler ran. */
 RTB_API int rtb_wait(struct rtb_client *c,
 		     int timeout_ms); /* poll once and process: > 0 when callbacks ran */
 RTB_API int rtb_wait_attached(struct rtb_client *c, int timeout_ms) RTB_MUST_CHECK;
-/* Until the subscription is ready; RTB_E_REFUSED when it was rejected, -ECANCELED when a callback
- * has unsubscribed it. */
+/* Until the token is taken, or cleared, as rtb_set_token() sets it; its errors, and those of
+ * rtb_token_result. After RTB_E_TIMEOUT it stays the wish. */
+RTB_API int rtb_wait_token(struct rtb_client *c, const char *topic, const char *token,
+			   int timeout_ms) RTB_MUST_CHECK;
+/* Until the subscription is ready; RTB_E_REFUSED when it was rejected (RTB_E_TOKEN, RTB_E_FORBIDDEN
+ * over those), -ECANCELED when a callback has unsubscribed it. */
 RTB_API int rtb_wait_ready(struct rtb_sub *sub, int timeout_ms) RTB_MUST_CHECK;
-/* Until the latest state is shown; RTB_E_REFUSED when it was refused (rtb_client_error_text() has
- * the words), -ECANCELED when a callback has ended the tracker. */
+/* Until the latest state is shown; RTB_E_REFUSED when it was refused (RTB_E_TOKEN, RTB_E_FORBIDDEN
+ * over those; rtb_client_error_text() has the words), -ECANCELED when a callback has ended the
+ * tracker. */
 RTB_API int rtb_wait_shown(struct rtb_tracker *tracker, int timeout_ms) RTB_MUST_CHECK;
-/* Until changes flow; RTB_E_REFUSED when the server does not take it (rtb_client_error_text() has
- * the words), -ECANCELED when a callback has ended it. */
+/* Until changes flow; RTB_E_REFUSED when the server does not take it (RTB_E_TOKEN, RTB_E_FORBIDDEN
+ * as above; rtb_client_error_text() has the words), -ECANCELED when a callback has ended it. */
 RTB_API int rtb_wait_watch(struct rtb_watch *watch, int timeout_ms) RTB_MUST_CHECK;
 /* Sends JSON and waits for its outcome, which is written to @ret_outcome on 0; its text is
  * rtb_client_error_text(). options->result is not called. After RTB_E_TIMEOUT the message may still
