@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/mix.h"
 #include "base/secret.h"
 #include "base/text.h"
 #include "proto/rtbp_json.h"
@@ -176,6 +177,44 @@ static int check_signature(const char *part, size_t size, const char **ret_text)
 	return 1;
 }
 
+/* ---- whose? ---- */
+
+static bool is_passing(struct rtbp_str key)
+{
+	for (size_t i = 0; i < sizeof(passing) / sizeof(*passing); i++) {
+		if (rtbp_str_is(key, passing[i]))
+			return true;
+	}
+	return false;
+}
+
+/* The next pair that counts. */
+static bool next_pair(struct rtbp_iter *it, struct pair *ret)
+{
+	struct rtbp_val key;
+
+	while (rtbp_iter_next(it, &key) && rtbp_iter_next(it, &ret->value)) {
+		rtbp_get_str(key, &ret->key);
+		if (!is_passing(ret->key))
+			return true;
+	}
+	return false;
+}
+
+static uint64_t hash_of(struct rtbp_val claims)
+{
+	struct rtbp_iter it;
+	struct pair pair;
+	uint64_t hash = 0;
+
+	rtbp_iter_map(claims, &it);
+	while (next_pair(&it, &pair)) {
+		hash = mix_bytes(hash, pair.key.p, pair.key.size);
+		hash = mix_bytes(hash, pair.value.p, pair.value.size);
+	}
+	return hash;
+}
+
 /* ---- the claims ---- */
 
 static int64_t seconds_of(double s)
@@ -250,6 +289,7 @@ static int read_claims(struct jwt *jwt, int64_t now_s, const char **ret_text)
 	if (*ret_text)
 		return 1;
 	copy_role(jwt->role, role);
+	jwt->hash = hash_of(claims);
 	return 0;
 }
 
@@ -317,37 +357,14 @@ void jwt_done(struct jwt *jwt)
 	explicit_bzero(jwt, sizeof(*jwt));
 }
 
-/* ---- the same bearer? ---- */
-
-static bool is_passing(struct rtbp_str key)
-{
-	for (size_t i = 0; i < sizeof(passing) / sizeof(*passing); i++) {
-		if (rtbp_str_is(key, passing[i]))
-			return true;
-	}
-	return false;
-}
-
-/* The next pair that counts. */
-static bool next_pair(struct rtbp_iter *it, struct pair *ret)
-{
-	struct rtbp_val key;
-
-	while (rtbp_iter_next(it, &key) && rtbp_iter_next(it, &ret->value)) {
-		rtbp_get_str(key, &ret->key);
-		if (!is_passing(ret->key))
-			return true;
-	}
-	return false;
-}
-
 bool jwt_same_claims(const struct jwt *a, const struct jwt *b)
 {
 	struct rtbp_iter it_a, it_b;
 	struct pair x, y;
 	bool more_a, more_b;
 
-	if (!rtbp_iter_map((struct rtbp_val){ a->claims.data, a->claims.size }, &it_a) ||
+	if (a->hash != b->hash ||
+	    !rtbp_iter_map((struct rtbp_val){ a->claims.data, a->claims.size }, &it_a) ||
 	    !rtbp_iter_map((struct rtbp_val){ b->claims.data, b->claims.size }, &it_b))
 		return false;
 	for (;;) {

@@ -28,6 +28,7 @@ struct jwt {
 	int64_t exp_s;               /* seconds since the Unix epoch, rounded down */
 	char role[JWT_ROLE_MAX + 1]; /* for people: cut, without control characters */
 	struct rtbp_buf claims;      /* a MessagePack map: all of the payload; keys are sorted */
+	uint64_t hash;               /* of the claims that jwt_same_claims() looks at */
 };
 
 /**
@@ -49,6 +50,6 @@ int jwt_read(const char *bytes, size_t size, int64_t now_s, struct jwt *ret, con
 void jwt_done(struct jwt *jwt);
 
 /* Whether both claim the same, apart from exp, iat, nbf and jti at the top. The order of keys does
- * not count; numbers are equal when their bytes in MessagePack are (1 and 1.0 are not). Costs as
- * much as to compare the bytes: jwt_read() has put the keys in order. */
+ * not count; numbers are equal when their bytes in MessagePack are (1 and 1.0 are not). Those
+ * that differ mostly do in their hash; else it costs as much as to compare the bytes. */
 bool jwt_same_claims(const struct jwt *a, const struct jwt *b);
