@@ -111,9 +111,9 @@ struct rtbc_topic {
 	size_t sent_size;
 	struct rtbc_presence presence;
 	struct rtbc_refusal refusal;
-	bool was_over;         /* rejected or closed when the last request was sent */
-	bool is_held;          /* not asked for, because its token is being decided */
-	uint64_t tokens_taken; /* client->n_tokens_taken when the last request was sent */
+	bool was_over;                    /* rejected or closed when the last request was sent */
+	bool is_held;                     /* not asked for, because its token is being decided */
+	uint64_t token_serial;            /* rtbc_token_serial() when the last request was sent */
 	char missed_cause[RTBC_CODE_MAX]; /* of the subscriptions' missed_from */
 	enum rtb_channel_state state;
 	uint64_t n_changes; /* of state, code, text */
@@ -178,9 +178,9 @@ struct rtb_client {
 	/* tokens */
 	struct rtbc_token_list tokens; /* the first one is for all topics */
 	struct rtbc_token_told_list tokens_told;
-	bool is_token_due;       /* the daemon has to be told something, perhaps */
-	bool waits_for_token;    /* refused at hello: not attached before another one is set */
-	uint64_t n_tokens_taken; /* by `auth` */
+	bool is_token_due;    /* the daemon has to be told something, perhaps */
+	bool waits_for_token; /* refused at hello: not attached before another one is set */
+	uint64_t n_tokens_taken;
 
 	/* topics */
 	struct rtbc_topic_list topics, dirty;

@@ -226,7 +226,7 @@ static void note_sent(struct rtbc_topic *t, struct wishes *w)
 	if (!t->is_asked)
 		t->first_serial = t->serial;
 	t->is_asked = true;
-	t->tokens_taken = t->client->n_tokens_taken;
+	t->token_serial = rtbc_token_serial(t->client, t->name);
 	t->retry_at = -1;
 	t->refusal.serial = 0;
 	free(t->sent);

@@ -44,7 +44,7 @@ struct rtb_tracker {
 	size_t state_size;
 	uint64_t version;      /* of `state`, from 1 */
 	uint64_t asked;        /* the version that was sent last; 0: to be sent */
-	uint64_t tokens_taken; /* client->n_tokens_taken at that time */
+	uint64_t token_serial; /* rtbc_token_serial() at that time */
 	uint64_t taken;        /* the version that the daemon keeps, as it answered; 0: none */
 	int64_t asked_at;      /* monotonic ms */
 	int64_t ask_at;        /* when to send it again; -1: no need */

@@ -62,7 +62,7 @@ static int send_track(struct rtb_tracker *tr)
 		return (int)id;
 	tr->is_told = tr->is_asking = true;
 	tr->asked = tr->version;
-	tr->tokens_taken = tr->client->n_tokens_taken;
+	tr->token_serial = rtbc_token_serial(tr->client, tr->name);
 	tr->asked_at = rtbc_now_ms();
 	tr->ask_at = -1;
 	return 0;

@@ -438,10 +438,7 @@ int join_push(struct join *j)
 	j->join_ref = push.ref;
 	j->token_number = token ? token->number : 0;
 	j->token_exp_s = token ? token->jwt.exp_s : 0;
-	if (!j->is_trial && !join_is_proven(j)) {
-		j->sent_unproven = true;
-		j->link->unproven_unanswered++;
-	}
+	probation_going(j);
 	j->has_presence = config.presence;
 	snprintf(j->key, sizeof(j->key), "%s", config.key);
 	j->link->joins_unanswered++;

@@ -256,6 +256,8 @@ bool link_start(struct link *link);
 struct link *link_find_unused(struct hub *hub);
 /* Needed no longer. */
 void link_stop(struct link *link);
+/* It has a join of this topic, public or private, perhaps one that is being left. */
+bool link_has_topic(struct link *link, struct rtbp_str topic);
 /* Room for one more channel: those that nobody wants any more go first. */
 bool link_has_room(struct link *link);
 /* The join that needs this link longest; NULL: nothing does. */

@@ -322,17 +322,11 @@ bool link_has_room(struct link *link)
 
 /* The server knows a topic once per connection, be it public or private: a second join would
  * replace the first. */
-static bool link_has_topic(struct link *link, struct rtbp_str topic)
+bool link_has_topic(struct link *link, struct rtbp_str topic)
 {
 	struct join key = { .topic = topic };
-	struct join *j = RB_FIND(join_topic_tree, &link->joins, &key);
 
-	/* Only the memory of a refusal, perhaps one that says to ask the other way. */
-	if (j && j->state == JOIN_REJECTED && !j->ops->wanted(j)) {
-		join_kill(j);
-		j = NULL;
-	}
-	return j != NULL;
+	return RB_FIND(join_topic_tree, &link->joins, &key) != NULL;
 }
 
 static bool link_make_session(struct link *link)

@@ -46,12 +46,25 @@ static struct park *concerned(struct join *j, const struct reason *reason)
 	}
 }
 
+/* What tested got another answer: what it was to test is over. */
+static void tested(struct join *j, const struct park *but)
+{
+	struct park *parks[PARKS];
+	unsigned n = parks_of(j, parks);
+
+	for (unsigned i = 0; i < n; i++) {
+		if (parks[i] != but && parks[i]->probe == j->id)
+			*parks[i] = (struct park){ 0 };
+	}
+}
+
 struct park *park_on_refusal(struct join *j, const struct reason *reason, const char *text)
 {
 	struct park *p = concerned(j, reason);
 	uint64_t now = hub_now(j->hub);
 	uint32_t least;
 
+	tested(j, p);
 	if (!p || now < p->until_ms)
 		return p; /* others that were out already meet the same */
 	least = reason->retry_ms == REASON_NEVER ? PARK_REFUSES_MS : (uint32_t)reason->retry_ms;

@@ -157,7 +157,11 @@ bool probation_lets_go(struct join *j)
 static void close_link(struct hub *hub)
 {
 	struct link *link = hub->probation.link;
+	struct join *j;
 
+	/* What is being left there goes with the connection. */
+	while ((j = RB_MIN(join_topic_tree, &link->joins)))
+		join_kill(j);
 	hub->probation.link = NULL;
 	timer_disarm(&hub->timers, &hub->probation.idle_timer);
 	link->is_probation = false;
@@ -240,6 +244,7 @@ static void dead(struct join *j)
 
 	if (t)
 		t->join = NULL;
+	hub_wake(j->hub); /* its topic may be tried again */
 }
 
 static void succeeded(struct trial *t)
@@ -411,6 +416,14 @@ static void start(struct trial *t)
 	joins_run(t->hub);
 }
 
+/* An earlier trial of the same topic is being left. */
+static bool is_still_there(const struct trial *t)
+{
+	struct link *link = t->hub->probation.link;
+
+	return link && t->real && link_has_topic(link, t->real->topic);
+}
+
 /* The first that may be tried of the users behind the one that was last. */
 static struct trial *next_trial(struct hub *hub)
 {
@@ -420,7 +433,7 @@ static struct trial *next_trial(struct hub *hub)
 
 	RB_FOREACH(u, user_tree, &hub->users) {
 		TAILQ_FOREACH(t, &u->trials, entry) {
-			if (t->not_before_ms <= now)
+			if (t->not_before_ms <= now && !is_still_there(t))
 				break;
 		}
 		if (!t)
@@ -497,6 +510,17 @@ static bool is_its_own_fault(const struct join *j, const struct reason *reason)
 		return !join_is_own(j);
 	default:
 		return false;
+	}
+}
+
+void probation_going(struct join *j)
+{
+	/* Proven meanwhile, by another join. */
+	if (j->trial && !j->trial->in_place)
+		trial_drop(j->trial);
+	if (!j->is_trial && !join_is_proven(j)) {
+		j->sent_unproven = true;
+		j->link->unproven_unanswered++;
 	}
 }
 

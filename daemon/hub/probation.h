@@ -149,6 +149,8 @@ void probation_done(struct hub *hub);
 /* May this join, whose turn it is, be sent? If not, whatever is to come first is under way. */
 bool probation_lets_go(struct join *j);
 bool join_is_proven(const struct join *j);
+/* Its phx_join was sent. */
+void probation_going(struct join *j);
 /* The server has answered its phx_join, or will not: then one of the two that follow. */
 void probation_answered(struct join *j);
 void probation_succeeded(struct join *j);

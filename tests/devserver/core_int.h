@@ -108,6 +108,7 @@ struct ds_channel {
 	struct ds_claims claims; /* of the token */
 	struct ds_rights rights;
 	int64_t exp_ms;
+	int64_t check_ms; /* when the token is looked at next (mono) */
 	unsigned n_bindings;
 	unsigned n_token_events;
 	struct ds_presence presence;

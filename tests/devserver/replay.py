@@ -96,13 +96,15 @@ class Link:
         return m
 
     def read_on(self, counted=lambda m: True):
-        """Until as many of those that count have come as are expected by now."""
+        """Until as many of those that count have come as are expected by now, or the server has closed the socket."""
         end = Deadline()
-        while sum(map(counted, self.got)) < sum(map(counted, self.want)):
+        while self.code is None and sum(map(counted, self.got)) < sum(map(counted, self.want)):
             try:
                 self.got.append(self.read(end.left(f"missing {self.want[-1]}")))
             except AssertionError as late:
-                raise Mismatch(str(late)) from None
+                raise Mismatch(f"{late}; missing {self.want[-1]}") from None
+            except Closed as closed:
+                self.code = closed.code
 
     def read_end(self):
         """Until the server closes the socket; with which code."""
@@ -242,6 +244,7 @@ class Scenario:
     def wait_limit(self, step):
         """Until so many have joined that nobody else may, or no longer: upgrades tell."""
         url = next(s["url"] for s in self.steps if s.get("what") == "connect")
+        tick_s = replay_auth.LIMIT_TICK_S * self.server.pace
 
         def told():
             at = time.monotonic()
@@ -249,13 +252,14 @@ class Scenario:
                 self.open(url, {}).abort()
             except Refused as answer:
                 return step["limited"] and answer.status == 429
-            self.hurry = at + replay_auth.LIMIT_TICK_S * self.server.pace if step["limited"] else math.inf
+            self.hurry = at + tick_s
             return not step["limited"]
 
         try:
-            until(told, f"joins are {'' if step['limited'] else 'no longer '}limited", self.server.patience)
+            # Joins that fell into two ticks are fewer a second. They no longer count after a minute of the recording.
+            until(told, f"limited: {step['limited']}", min(self.server.patience, 3 * tick_s if step["limited"] else DEADLINE))
         except AssertionError as never:
-            raise Mismatch(str(never)) from None
+            raise TooSlow(str(never)) from None
 
     def send(self, step):
         link, m = self.links[step["conn"]], step["message"]

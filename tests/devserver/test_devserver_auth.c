@@ -287,6 +287,45 @@ START_TEST(test_tokens_are_looked_at_again)
 }
 END_TEST
 
+/* Each new token would otherwise leave a timer that comes back for ever. */
+START_TEST(test_one_timer_for_one_channel)
+{
+	struct ds_conf conf = test_conf();
+	struct ds_socket *s;
+
+	begin(&conf);
+	s = open_socket(100000);
+	say(s, JOIN("1", "r"));
+	for (int i = 0; i < 10; i++) {
+		pass(1);
+		say_as(s, i % 2 ? ANN : BOB, TOKEN);
+	}
+	ck_assert_int_eq(ds_core_deadline(core), 5000 + 300000);
+	pass(300000);
+	ck_assert_int_eq(ds_core_deadline(core), 5010 + 600000);
+	end();
+}
+END_TEST
+
+/* What is told of joins and tokens is bounded. */
+START_TEST(test_the_log_forgets)
+{
+	struct ds_conf conf = test_conf();
+	struct ds_buf log = { 0 };
+	struct ds_socket *s;
+
+	begin(&conf);
+	s = open_socket(1000);
+	for (int i = 0; i < 5002; i++)
+		say(s, JOIN("1", "r"));
+	forget();
+	ds_core_log(core, &log);
+	ck_assert_int_eq(strncmp(log.data, "{\"ever\":5002,\"entries\":[{\"n\":3,", 34), 0);
+	ds_buf_done(&log);
+	end();
+}
+END_TEST
+
 START_TEST(test_a_stalled_socket)
 {
 	struct ds_conf conf = test_conf();
@@ -575,6 +614,8 @@ static void add_all(TCase *tc)
 	tcase_add_test(tc, test_a_new_token_that_may_read_less);
 	tcase_add_test(tc, test_presence_of_private_channels);
 	tcase_add_test(tc, test_tokens_are_looked_at_again);
+	tcase_add_test(tc, test_one_timer_for_one_channel);
+	tcase_add_test(tc, test_the_log_forgets);
 	tcase_add_test(tc, test_a_stalled_socket);
 	tcase_add_test(tc, test_joins_are_averages);
 	tcase_add_test(tc, test_a_counter);

@@ -157,6 +157,7 @@ void ds_arm_expiry(struct ds_core *c, struct ds_channel *ch)
 
 	t.serial = ch->serial;
 	t.due_ms = c->mono_ms + (left < RECONFIRM_MS ? left : RECONFIRM_MS);
+	ch->check_ms = t.due_ms;
 	ds_timers_add(&c->timers, t);
 }
 
@@ -164,6 +165,8 @@ void ds_expire(struct ds_core *c, struct ds_channel *ch)
 {
 	struct ds_buf why = { 0 };
 
+	if (c->mono_ms < ch->check_ms)
+		return; /* the timer of an earlier token */
 	if (c->wall_ms < ch->exp_ms) {
 		ds_arm_expiry(c, ch);
 		return;

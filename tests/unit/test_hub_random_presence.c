@@ -440,7 +440,7 @@ static void settle(void)
 	for (unsigned i = 0; i < FAKE_PEERS; i++)
 		rig.peers[i].queued = 0;
 	turn();
-	for (unsigned i = 0; i < 100; i++) {
+	for (unsigned i = 0; i < 300; i++) {
 		open_links();
 		while (story_server_answer(true))
 			;

@@ -167,6 +167,15 @@ class DevServer:
     def pushed_tokens(self, topic=None, refused=None):
         return self.log("access_token", topic, refused)
 
+    def wait_log(self, condition, what, seconds=DEADLINE):
+        """Polls the log until condition(its entries) is true; returns them."""
+
+        def look():
+            entries = self.log()
+            return entries if condition(entries) else None
+
+        return until(look, what, seconds)
+
     def joined(self, topic):
         """The channels of a topic as the status has them, of all sockets, each with its "socket"."""
         return [dict(t, socket=s["id"]) for s in self.status()["sockets"] for t in s["topics"] if t["topic"] == topic]
