@@ -310,6 +310,7 @@ END_TEST
 /* What is told of joins and tokens is bounded. */
 START_TEST(test_the_log_forgets)
 {
+	static const char first[] = "{\"ever\":5002,\"entries\":[{\"n\":3,";
 	struct ds_conf conf = test_conf();
 	struct ds_buf log = { 0 };
 	struct ds_socket *s;
@@ -320,7 +321,7 @@ START_TEST(test_the_log_forgets)
 		say(s, JOIN("1", "r"));
 	forget();
 	ds_core_log(core, &log);
-	ck_assert_int_eq(strncmp(log.data, "{\"ever\":5002,\"entries\":[{\"n\":3,", 34), 0);
+	ck_assert_int_eq(strncmp(log.data, first, strlen(first)), 0);
 	ds_buf_done(&log);
 	end();
 }
