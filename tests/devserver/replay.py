@@ -37,7 +37,6 @@ from replay_auth import Ends, TimedNames, TooSlow  # noqa: E402
 from replay_compare import Bindings, Mismatch, compare, is_news  # noqa: E402
 from replay_frames import Message, make_strict  # noqa: E402
 
-SELF_CHECK_S = 5  # what is awaited in vain where a fault is to be noticed
 QUIET_MS = 100  # a pause of the recorder's client: all answers to what it had sent are in
 
 
@@ -257,9 +256,9 @@ class Scenario:
 
         try:
             # Joins that fell into two ticks are fewer a second. They no longer count after a minute of the recording.
-            until(told, f"limited: {step['limited']}", min(self.server.patience, 3 * tick_s if step["limited"] else DEADLINE))
+            until(told, f"limited: {step['limited']}", 3 * tick_s if step["limited"] else DEADLINE)
         except AssertionError as never:
-            raise TooSlow(str(never)) from None
+            raise (Mismatch if self.server.wrong else TooSlow)(str(never)) from None
 
     def send(self, step):
         link, m = self.links[step["conn"]], step["message"]
@@ -404,7 +403,7 @@ def play_at(pace, args, paths, rng, alter):
     server = DevServer(args.bin, secret="".join(rng.choice("0123456789abcdef") for _ in range(48)),
                        strict_refs=args.strict, seed=rng.randint(1, 10 ** 9), start=False)
     server.now, server.began, server.pace = int(time.time()), time.time(), pace
-    server.patience = SELF_CHECK_S if args.self_check else DEADLINE
+    server.wrong = args.self_check
     scenarios = [Scenario(p, server, rng, args.strict) for p in paths]
     if alter:
         alter(scenarios[0])

@@ -81,7 +81,7 @@ static int armed_wait(struct rtb_client *c, int timeout_ms)
 /* What callbacks saw; they run armed, hence without the assertions of Check, which allocate. */
 struct ear {
 	int n_messages, n_ready, n_results, n_replies, n_syncs, n_changes, n_shown;
-	int n_rows, n_errors, n_flowing, n_gaps;
+	int n_rows, n_errors, n_flowing, n_gaps, n_taken, n_ended;
 	int64_t sum;
 	size_t n_present;
 	size_t event_size;
@@ -169,6 +169,25 @@ static void on_row_gap(struct rtb_watch *watch, const struct rtb_gap *gap, void 
 	(void)watch;
 	(void)gap;
 	ear->n_gaps++;
+}
+
+static void on_taken(struct rtb_client *c, const char *topic, const struct rtb_token_result *result,
+		     void *user)
+{
+	struct ear *ear = user;
+
+	(void)c;
+	(void)topic;
+	ear->n_taken += result->error == 0 ? 1 : 100;
+}
+
+static void on_ended(struct rtb_client *c, const struct rtb_token_event *event, void *user)
+{
+	struct ear *ear = user;
+
+	(void)c;
+	(void)event;
+	ear->n_ended++;
 }
 
 /* `ref` names the one who is there. */
@@ -362,6 +381,55 @@ static void a_life_with_changes(struct fake *f)
 	fake_hang_up(f);
 }
 
+static void set_token(struct rtb_client *c, struct ear *ear, const char *topic, const char *token)
+{
+	int r;
+
+	TRY(r, rtb_set_token(c, topic, token, on_taken, ear));
+	ck_assert_int_eq(r, 0);
+}
+
+static void a_life_with_tokens(struct fake *f)
+{
+	struct rtb_options o = RTB_OPTIONS_INIT;
+	struct ear ear = { 0 };
+	struct rtb_client *c;
+	int r;
+
+	o.socket_path = f->path;
+	o.token = "e30.e30.a";
+	o.handlers.token = on_ended;
+	o.user = &ear;
+	TRY(r, rtb_client_new(&o, &c));
+	ck_assert_int_eq(r, 0);
+	set_token(c, &ear, "t", "e30.e30.b");
+	subscribe(c, &ear, NULL);
+	for (int i = 0; i < 2; i++) {
+		fake_attach(f, c);
+		say_result(f, fake_expect(f, c, RTBP_M_AUTH).id, "{\"state\":\"accepted\"}");
+		fake_flush(f, c);
+		subscribe_and_answer(f, c, '1');
+		UNTIL(c, ear.n_ready == i + 1);
+		if (i == 0)
+			fake_hang_up(f);
+		UNTIL(c, i == 1 || rtb_client_state(c) == RTB_ATTACHING);
+	}
+	say_channel(f, 5, "rejected", "token_expired", "");
+	say_notice(f, RTBP_N_ERROR,
+		   "{\"error\":[211,\"bad_token\",\"\",null],\"method\":\"auth\",\"topic\":\"t\"}");
+	fake_flush(f, c);
+	UNTIL(c, ear.n_ended == 1);
+	set_token(c, &ear, "t", NULL);
+	say_result(f, fake_expect(f, c, RTBP_M_AUTH).id, "{\"state\":\"cleared\"}");
+	fake_flush(f, c);
+	subscribe_and_answer(f, c, '1');
+	UNTIL(c, ear.n_ready == 3 && ear.n_taken == 2);
+	chaos.armed = true;
+	rtb_client_free(c);
+	chaos.armed = false;
+	fake_hang_up(f);
+}
+
 static void one_life(struct fake *f)
 {
 	static const char *const all[] = { "a", "*", NULL };
@@ -429,6 +497,7 @@ START_TEST(one_fails)
 {
 	each_allocation(1, one_life);
 	each_allocation(1, a_life_with_changes);
+	each_allocation(1, a_life_with_tokens);
 }
 END_TEST
 
@@ -436,6 +505,7 @@ START_TEST(several_in_a_row_fail)
 {
 	each_allocation(4, one_life);
 	each_allocation(4, a_life_with_changes);
+	each_allocation(4, a_life_with_tokens);
 }
 END_TEST
 
