@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""How the recorded projects were set up: their policies and limits, and the pace at which a recording is played.
+
+The real server sleeps 5 s before it refuses a join, which holds up the whole socket, and some tokens end within their
+recording. These times are scaled by one factor, the pace. Nothing waits for a time to pass: what was done while a
+socket stood still, or before a token's end, is checked to have been in time here, too. Where the machine was too slow
+for that the recording is played again at a slower pace.
+"""
+
+import base64
+import json
+import os
+import select
+import time
+
+from replay_frames import Names
+
+PACES = (0.02, 0.1, 0.8)  # of the recording's time
+ERROR_DELAY_S = 5
+LIMIT_TICK_S = 5  # at the end of each the server reckons how many joined in a second
+SLACK_S = 0.005  # clocks that count milliseconds
+SOON_S = 600  # a token that lives no longer ends within its recording
+
+OPERATOR = "Server requested disconnect"
+
+
+class TooSlow(Exception):
+    """The machine was too slow for this pace."""
+
+
+# ---- projects --------------------------------------------------------------------------------------------------------
+
+class Project:
+    """How the server of a recording was set up.
+
+    options:  of the devserver, by their names there
+    policies: {channel without "realtime:": {role: rights}}, the role * is any that the database has. None: private channels
+              are open to everybody
+    shown:    which rights a recording shows: (channel, role, right)
+    alone:    no other recording may be played on the same server at the same time
+    by_topic: channels are independent of each other: the recording shows an order of theirs that is chance
+    """
+
+    def __init__(self, policies=None, shown=(), alone=True, by_topic=False, **options):
+        self.policies, self.shown = policies, shown
+        self.alone, self.by_topic, self.options = alone, by_topic, options
+
+    def renamed(self, names):
+        """A copy with the names of this run."""
+        policies = None if self.policies is None else {
+            names.sub(sub): {role: set(rights) for role, rights in roles.items()} for sub, roles in self.policies.items()}
+        shown = [(names.sub(sub), role, right) for sub, role, right in self.shown]
+        return Project(policies, shown, self.alone, self.by_topic, **self.options)
+
+    def flips(self, steps):
+        """Ways to set the server up wrongly, which the recording must show: (what, function)."""
+        def other(name):
+            old = self.options[name]
+            self.options[name] = not old if isinstance(old, bool) else old + 100
+
+        def turn(sub, role, right):
+            self.policies.setdefault(sub, {}).setdefault(role, set()).symmetric_difference_update({right})
+
+        for name in self.options:
+            yield f"another {name} than {self.options[name]}", lambda name=name: other(name)
+        if any(step.get("refused") for step in steps):
+            yield "no delay of refused joins", lambda: self.options.update(join_error_delay_ms=0)
+        for cell in self.shown:
+            yield f"{cell[2]} of {cell[1]} in {cell[0]} the other way round", lambda cell=cell: turn(*cell)
+
+
+BROADCAST, PRESENCE = ["read", "write"], ["presence_read", "presence_write"]
+PRIVATE = {"priv-ro": {"anon": BROADCAST[:1], "authenticated": BROADCAST[:1]},
+           "priv-ok": {"anon": BROADCAST + PRESENCE, "authenticated": BROADCAST + PRESENCE},
+           "priv-ok2": {"*": BROADCAST + PRESENCE},
+           "priv-bc": {"anon": BROADCAST, "authenticated": BROADCAST},
+           "priv-auth": {"authenticated": BROADCAST}}
+SHOWN = ([("priv-no", "anon", "read")] + [("priv-ro", "anon", right) for right in BROADCAST]
+         + [(sub, "anon", right) for sub in ("priv-ok", "priv-bc") for right in BROADCAST + PRESENCE]
+         + [("priv-auth", "anon", "read")] + [("priv-auth", "authenticated", right) for right in BROADCAST])
+PROJECTS = {
+    "51b": Project(),
+    "52": Project(by_topic=True),
+    "53": Project(PRIVATE, SHOWN, alone=False),
+    "54": Project({"priv-ok": PRIVATE["priv-ok"]}, [("priv-ok", "anon", "read")], private_only=True),
+    "60": Project(max_channels=3),
+    "61": Project(max_joins_per_second=1),
+    "61b": Project(max_joins_per_second=1),
+}
+ORDINARY = Project(alone=False)
+
+
+def project(name):
+    """That of the recording with this name."""
+    return PROJECTS.get(name.split("-")[0], ORDINARY)
+
+
+def options(projects, pace, folder):
+    """Those of a server for all these projects; the file with the policies goes into the folder."""
+    found = {"join_error_delay_ms": round(ERROR_DELAY_S * 1000 * pace)}
+    for each in projects:
+        found.update(each.options)
+    if "max_joins_per_second" in found:
+        found["rate_tick_ms"] = round(LIMIT_TICK_S * 1000 * pace)
+        found["max_joins_per_second"] = round(found["max_joins_per_second"] / pace)
+    if any(each.policies is not None for each in projects):
+        found["policies"] = os.path.join(folder, "policies")
+        with open(found["policies"], "w", encoding="utf-8") as f:
+            f.writelines(f"{right} {role} {sub}\n" for each in projects for sub, roles in (each.policies or {}).items()
+                         for role, rights in roles.items() for right in sorted(rights))
+    return found
+
+
+# ---- what a recording shows ------------------------------------------------------------------------------------------
+
+def mark(steps):
+    """Marks joins that were refused after the delay ("refused"), messages that came because a token had ended ("ended"),
+    and where the limit of joins was passed or no longer so ("limited")."""
+    joins, sent, limit = {}, {}, []
+    for i, step in enumerate(steps):
+        m = step.get("message")
+        if m is not None and m.ok and step["dir"] == "send":
+            sent[step["conn"], m.topic] = step["t_ms"]
+            if m.event == "phx_join":
+                joins[step["conn"], m.ref] = step
+        elif m is not None and m.ok:
+            if m.event == "phx_reply" and m.payload["status"] == "error" and (step["conn"], m.ref) in joins:
+                join = joins[step["conn"], m.ref]
+                join["refused"] = step["t_ms"] - join["t_ms"] > 900 * ERROR_DELAY_S
+                if "Too many joins" in m.payload["response"]["reason"]:
+                    limit.append((steps.index(join), True))
+            if m.event == "system" and "expired" in m.payload["message"]:
+                step["ended"] = step["t_ms"] - sent[step["conn"], m.topic] > 1000
+        elif step.get("what") == "upgrade_refused" and step["status"] == 429:
+            limit.append((i - 1, True))
+        elif step.get("opcode") == "close" and step["code"] == 1001:
+            limit.append((i + 1, False))
+    for at, limited in limit:
+        if at < len(steps):
+            steps[at]["limited"] = limited
+
+
+def edit(lines):
+    """Without what is no part of the story: sockets that were left to themselves and closed after a minute, and what
+    still came for those that the recorder had closed. With what the server's operator did unseen."""
+    closed, kept = set(), []
+    for line in lines:
+        idle = line["dir"] == "recv" and line["opcode"] == "close" and line["code"] == 1000
+        if line.get("conn") in closed and line["dir"] == "recv" and line["opcode"] != "close" or idle:
+            continue
+        if line["dir"] == "send" and line["opcode"] == "close":
+            closed.add(line["conn"])
+        if line["dir"] == "recv" and OPERATOR in line["data"] and not any(OPERATOR in k.get("data", "") for k in kept):
+            kept.append({"dir": "info", "what": "operator", "order": {"op": "disconnect"}, "t_ms": line["t_ms"]})
+        kept.append(line)
+    return kept
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+def readable(link):
+    """Is there anything that the client has not read yet?"""
+    return bool(link.ws.data) or bool(select.select([link.ws.sock], [], [], 0)[0])
+
+
+def end_of(payload):
+    """The exp of the token in the payload, or None."""
+    try:
+        part = payload["access_token"].split(".")[1]
+        exp = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["exp"]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None
+    return exp if isinstance(exp, (int, float)) else None
+
+
+class TimedNames(Names):
+    """Tokens of a short life, made as the recording began, have one at its pace."""
+
+    def claims(self, claims):
+        iat, exp = claims.get("iat"), claims.get("exp")
+        if isinstance(iat, (int, float)) and isinstance(exp, (int, float)) and 0 < exp - iat < SOON_S:
+            claims["exp"] = self.server.began + (exp - iat) * self.server.pace
+
+
+class Ends:
+    """The tokens of a scenario that end within it, by channel."""
+
+    def __init__(self, now):
+        self.now, self.due = now, {}
+
+    def sent(self, conn, m):
+        """To be called before a message is sent. True if it takes the place of a token that would end."""
+        if not m.ok or m.event not in ("phx_join", "access_token"):
+            return False
+        end = end_of(m.payload)
+        if end is not None and self.now < end < self.now + SOON_S:
+            self.due[conn, m.topic] = end
+            return False
+        return end is not None and (conn, m.topic) in self.due
+
+    def replaced(self, conn, topic):
+        """The server has another token."""
+        self.in_time()
+        del self.due[conn, topic]
+
+    def in_time(self):
+        """To be called when all that was to come before the next end has come."""
+        if self.due and time.time() >= min(self.due.values()):
+            raise TooSlow("a token ended before its time in the recording")
+
+    def ended(self, conn, topic):
+        """The server has said so. Returns whether it is true."""
+        return time.time() >= self.due.pop((conn, topic)) - SLACK_S
