@@ -37,7 +37,7 @@ struct join *join_find(struct hub *hub, uint64_t id)
 
 /* ---- who waits for the link ---- */
 
-static void queue_join(struct join *j)
+void join_queue(struct join *j)
 {
 	j->state = JOIN_WAITING;
 	if (j->queued)
@@ -46,7 +46,7 @@ static void queue_join(struct join *j)
 	TAILQ_INSERT_TAIL(&j->link->queue, j, queue_entry);
 }
 
-static void unqueue_join(struct join *j)
+void join_unqueue(struct join *j)
 {
 	if (j->queued) {
 		j->queued = false;
@@ -55,7 +55,7 @@ static void unqueue_join(struct join *j)
 }
 
 /* Return: whether something may have been held back for it. */
-static bool rejoin_cancel(struct join *j)
+bool join_rejoin_cancel(struct join *j)
 {
 	bool held = j->rejoin_timer.armed || j->rejoin_by_ms;
 
@@ -79,8 +79,8 @@ void join_kill(struct join *j)
 
 	if (j->state == JOIN_DEAD)
 		return;
-	unqueue_join(j);
-	(void)rejoin_cancel(j);
+	join_unqueue(j);
+	(void)join_rejoin_cancel(j);
 	probation_forget_join(j);
 	park_forget_join(j);
 	timer_disarm(&hub->timers, &j->linger_timer);
@@ -102,7 +102,7 @@ void join_free(struct join *j)
 }
 
 /* Messages may be missed from the last frame on, until it is joined again. */
-static void gap_begins(struct join *j, const char *cause)
+void join_gap_begins(struct join *j, const char *cause)
 {
 	if (j->gap_from_wall_ms)
 		return;
@@ -116,7 +116,7 @@ static void join_left(struct join *j)
 {
 	j->had_joined = false;
 	if (j->ops->wanted(j)) {
-		queue_join(j);
+		join_queue(j);
 		joins_run(j->hub);
 	} else {
 		join_kill(j);
@@ -162,7 +162,7 @@ static void push_leave(struct join *j, bool wants_reply)
 	} else if (wants_reply) {
 		j->live = false;
 		j->ops->lost(j, "", "the channel was left before the answer");
-		unqueue_join(j);
+		join_unqueue(j);
 		j->gap_from_wall_ms = 0;
 		j->state = JOIN_LEAVING;
 	}
@@ -195,7 +195,7 @@ static void join_linger(struct join *j)
 	/* That it was refused is remembered elsewhere. */
 	uint32_t linger_ms = j->state == JOIN_REJECTED ? 0 : j->ops->linger_ms(j);
 
-	if (rejoin_cancel(j))
+	if (join_rejoin_cancel(j))
 		j->ops->opened(j);
 	if (j->linger_timer.armed)
 		return;
@@ -232,7 +232,7 @@ void join_update(struct join *j)
 	if (j->state == JOIN_WAITING) {
 		joins_run(j->hub);
 	} else if (j->state == JOIN_JOINED && !j->ops->misfit(j)) {
-		if (rejoin_cancel(j))
+		if (join_rejoin_cancel(j))
 			j->ops->opened(j);
 	} else if (j->state == JOIN_JOINED && !j->rejoin_timer.armed) {
 		rejoin_arm(j);
@@ -272,87 +272,6 @@ void join_set_reason(struct join *j, const char *code, const char *text)
 {
 	snprintf(j->code, sizeof(j->code), "%s", code);
 	snprintf(j->text, sizeof(j->text), "%s", text);
-}
-
-/* Refused for good: until the next connection, or until somebody asks again. */
-static void join_reject(struct join *j)
-{
-	j->state = JOIN_REJECTED;
-	j->rejected_at_ms = hub_now(j->hub);
-}
-
-static uint64_t next_pause(struct join *j, const struct reason *reason)
-{
-	uint64_t ceiling = JOIN_BACKOFF_MIN_MS;
-
-	for (unsigned n = j->n_failures; n > 0 && ceiling < JOIN_BACKOFF_MAX_MS; n--)
-		ceiling *= 2;
-	if (ceiling > JOIN_BACKOFF_MAX_MS)
-		ceiling = JOIN_BACKOFF_MAX_MS;
-	j->n_failures++;
-	return (uint64_t)reason->retry_ms + hub_random(j->hub, ceiling);
-}
-
-/* The server's word was about one token of several: the join goes on with the next. */
-static bool has_other_token(const struct join *j, const struct reason *reason)
-{
-	return reason->class == REASON_AUTH && j->identity && identity_token(j->identity) &&
-	       identity_token(j->identity)->number != j->token_number;
-}
-
-/* Waits by the class of what the server said, then tries again; or gives up until the next
- * connection. `park`: what it waits in, with others; NULL: alone. */
-static void join_backoff(struct join *j, const char *text, const struct park *park)
-{
-	struct hub *hub = j->hub;
-	const struct reason *reason = reason_find(text, strlen(text));
-
-	j->live = false;
-	join_set_reason(j, reason->code, text);
-	if (has_other_token(j, reason)) {
-		j->retry_at_ms = 0;
-		queue_join(j);
-	} else if (reason->retry_ms == REASON_NEVER) {
-		log_warning("%s: refused: %s; %s", j->wire_topic, text, reason->advice);
-		join_reject(j);
-	} else {
-		j->retry_at_ms = park ? park->until_ms : hub_now(hub) + next_pause(j, reason);
-		if (!park)
-			log_notice("%s: %s; next try in %" PRIu64 " ms", j->wire_topic, text,
-				   j->retry_at_ms - hub_now(hub));
-		queue_join(j);
-	}
-	j->ops->changed(j);
-	join_update(j);
-	joins_run(hub);
-}
-
-void join_refused(struct join *j, const char *text, bool by_trial)
-{
-	const struct reason *reason = reason_find(text, strlen(text));
-
-	probation_refused(j, reason, text, !by_trial && !j->link->is_probation);
-	join_backoff(j, text, by_trial ? NULL : park_on_refusal(j, reason, text));
-}
-
-void join_refuse_here(struct join *j, const char *code, const char *text)
-{
-	unqueue_join(j);
-	j->refused = true;
-	j->live = false;
-	join_set_reason(j, code, text);
-	join_reject(j);
-	j->ops->changed(j);
-	join_update(j);
-}
-
-void join_no_budget(struct join *j, uint64_t at_ms)
-{
-	join_set_reason(j, "join_budget",
-			"too many joins of this user have failed, and each makes all others wait");
-	j->retry_at_ms = at_ms;
-	j->ops->changed(j);
-	joins_run(j->hub);
 }
 
 static void join_joined(struct join *j)
@@ -432,7 +351,7 @@ int join_push(struct join *j)
 		explicit_bzero(b->data, b->cap);
 	if (r)
 		return r;
-	unqueue_join(j);
+	join_unqueue(j);
 	park_going(j);
 	j->state = JOIN_JOINING;
 	j->join_ref = push.ref;
@@ -467,16 +386,16 @@ static void rejoin_go(struct join *j)
 
 	rejoin_note(j);
 	log_info("joining %s anew: what it was joined with serves no longer", j->wire_topic);
-	gap_begins(j, code);
+	join_gap_begins(j, code);
 	j->live = true;
 	j->ops->lost(j, code, "the channel was joined anew before the answer");
-	(void)rejoin_cancel(j); /* whose end was told may have asked for it again */
+	(void)join_rejoin_cancel(j); /* whose end was told may have asked for it again */
 	join_set_reason(j, code,
 			strcmp(code, "presence") == 0
 				? "joined anew for somebody's presence"
 				: "joined anew for somebody's database changes");
 	j->retry_at_ms = 0;
-	queue_join(j);
+	join_queue(j);
 	j->ops->changed(j);
 	joins_run(j->hub);
 }
@@ -510,7 +429,7 @@ void join_retry(struct join *j)
 {
 	if (j->state == JOIN_REJECTED) {
 		j->retry_at_ms = 0;
-		queue_join(j);
+		join_queue(j);
 	}
 }
 
@@ -536,7 +455,7 @@ struct join *join_new(struct link *link, struct rtbp_str topic, bool is_private,
 	RB_INSERT(join_topic_tree, &link->joins, j);
 	RB_INSERT(join_id_tree, &link->hub->joins, j);
 	link->n_joins++;
-	queue_join(j);
+	join_queue(j);
 	link_update(link);
 	return j;
 }
@@ -545,126 +464,4 @@ void join_set_cause(struct join *j, uid_t uid, const char *why)
 {
 	j->uid = uid;
 	snprintf(j->why, sizeof(j->why), "%s", why);
-}
-
-/* ---- what the server and the link do to it ---- */
-
-/* The channel is gone at the server though we did not leave: rejoin by the class of `text`. */
-static void join_lost(struct join *j, const char *text)
-{
-	const struct reason *reason = reason_find(text, strlen(text));
-	struct token *t = identity_find_token(j->identity, j->token_number);
-
-	join_remember_success(j);
-	if (reason->class == REASON_PERMANENT || reason->class == REASON_AUTH)
-		join_forget_success(j);
-	if (t && reason->class == REASON_AUTH)
-		token_refused(t, reason->code, text);
-	if (hub_now(j->hub) - j->joined_at_ms >= JOIN_STABLE_MS)
-		j->n_failures = 0;
-	j->rejoined_at_ms = 0; /* this one was not by our wish, and has whatever is wanted now */
-	gap_begins(j, reason->code);
-	j->ops->lost(j, reason->code, text);
-	(void)rejoin_cancel(j);
-	if (j->ops->wanted(j))
-		join_backoff(j, text, NULL);
-	else
-		join_kill(j);
-}
-
-static void join_on_system(struct join *j, const struct phx_msg *msg)
-{
-	struct rtbp_str s, extension = { "", 0 };
-	bool is_error =
-		rtbp_get_str(rtbp_find(msg->payload, "status", 6), &s) && rtbp_str_is(s, "error");
-	char text[sizeof(j->system_text)] = "";
-	uint64_t ref;
-
-	if (rtbp_get_str(rtbp_find(msg->payload, "message", 7), &s) && rtbp_utf8_valid(s.p, s.size))
-		hub_copy_text(s, text, sizeof(text));
-	(void)rtbp_get_str(rtbp_find(msg->payload, "extension", 9), &extension);
-	if (!rtbp_str_is(extension, "postgres_changes")) {
-		if (is_error && text[0])
-			memcpy(j->system_text, text, sizeof(text));
-		return;
-	}
-	/* The channel stays, whatever it says. On vsn 1 it does not say which one it is: nothing of
-	 * the new one comes before its reply. */
-	if (j->ops->system && j->state == JOIN_JOINED &&
-	    (!phx_ref(msg->join_ref, &ref) || ref == j->join_ref))
-		j->ops->system(j, !is_error, text);
-}
-
-void join_on_message(struct join *j, const struct phx_msg *msg)
-{
-	bool is_close, is_error;
-	uint64_t ref;
-
-	if (msg->kind == PHX_MESSAGE && rtbp_str_is(msg->event, "system")) {
-		join_on_system(j, msg);
-		return;
-	}
-	is_close = msg->kind == PHX_MESSAGE && rtbp_str_is(msg->event, "phx_close");
-	is_error = msg->kind == PHX_MESSAGE && rtbp_str_is(msg->event, "phx_error");
-	if (!is_close && !is_error) {
-		/* Nothing of a channel comes before its join reply: what does is of the one before
-		 * it. */
-		if (j->state == JOIN_JOINED || j->live)
-			j->ops->message(j, msg);
-		return;
-	}
-	/* Both carry the ref of the join that they end. */
-	if (!phx_ref(msg->ref, &ref) || ref != j->join_ref)
-		return;
-	if (j->state == JOIN_WAITING) {
-		j->live = false; /* the rejoin that waits for its turn is needed all the more */
-		return;
-	}
-	if (j->state != JOIN_JOINED)
-		return;
-	if (is_close)
-		join_lost(j, j->system_text[0] ? j->system_text : "the server closed the channel");
-	else
-		join_lost(j, "channel_crash: the channel's process at the server died");
-}
-
-static void join_on_offline(struct join *j)
-{
-	bool had = j->state == JOIN_JOINED || j->live;
-
-	j->live = false;
-	probation_answered(j);
-	park_forget_join(j);
-	if (had) {
-		join_remember_success(j);
-		j->rejoined_at_ms = 0;
-		gap_begins(j, "connection");
-		j->ops->lost(j, "connection",
-			     "the connection to the server ended before the answer");
-		(void)rejoin_cancel(j);
-	}
-	if (!j->ops->wanted(j)) {
-		join_kill(j);
-		return;
-	}
-	if (j->state == JOIN_WAITING && !had)
-		return;
-	if (j->state == JOIN_LEAVING)
-		j->had_joined = false;
-	j->retry_at_ms = 0;
-	queue_join(j);
-	join_set_reason(j, "connection", "the connection to the server is down");
-	j->ops->changed(j);
-}
-
-void joins_on_offline(struct link *link)
-{
-	struct join *j, *next;
-
-	link->joins_unanswered = 0;
-	link->park = (struct park){ 0 };
-	for (j = RB_MIN(join_topic_tree, &link->joins); j; j = next) {
-		next = RB_NEXT(join_topic_tree, &link->joins, j);
-		join_on_offline(j);
-	}
 }

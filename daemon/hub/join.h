@@ -201,6 +201,16 @@ void join_refuse_here(struct join *j, const char *code, const char *text);
 void join_no_budget(struct join *j, uint64_t at_ms);
 /* Why it is not joined; told with the next news. */
 void join_set_reason(struct join *j, const char *code, const char *text);
+/* Waits by the class of `text`, in `park` or alone, then tries again; or gives up until the next
+ * connection. */
+void join_backoff(struct join *j, const char *text, const struct park *park);
+/* Into and out of the queue of its link. */
+void join_queue(struct join *j);
+void join_unqueue(struct join *j);
+/* Return: whether something may have been held back for a rejoin by our own wish. */
+bool join_rejoin_cancel(struct join *j);
+/* Messages may be missed from the last frame on, until it is joined again. */
+void join_gap_begins(struct join *j, const char *cause);
 /* With the daemon's own token. */
 bool join_is_own(const struct join *j);
 /* Nobody wants it: goes before its time. */

@@ -46,6 +46,7 @@ struct cli {
 	bool presence;       /* sub: also who is there */
 	bool from_stdin;     /* track: states from stdin */
 	const char *key;     /* of --key; NULL: none */
+	const char *token_file; /* NULL: none */
 	const char **events; /* of -e, NULL-terminated; NULL: none given */
 	size_t n_events;
 	struct cli_pg *pgs; /* of --pg */
@@ -61,6 +62,9 @@ struct cli {
 
 	/* while it runs */
 	struct rtb_client *client;
+	struct cli_token *token; /* token.c; NULL without a token_file */
+	int64_t token_look_ms;   /* when the file is looked at, monotonic */
+	bool token_was_good;     /* something was reached with it: another one is worth waiting for */
 	int signal_fd;
 	bool was_attached;
 	bool is_patient; /* go on without a daemon: on_state is told of all its states */
@@ -78,6 +82,8 @@ struct cli {
 };
 
 int cli_status(struct cli *cli);
+int cli_channels(struct cli *cli);
+int cli_clients(struct cli *cli);
 int cli_sub(struct cli *cli);
 int cli_pub(struct cli *cli);
 int cli_presence_ls(struct cli *cli);
@@ -105,6 +111,22 @@ int cli_wait_attached(struct cli *cli);
  * then processes. After that cli->is_done may be set. */
 void cli_turn(struct cli *cli, struct pollfd *extra);
 int64_t cli_now_ms(void);
+
+/* token.c: the token in a file */
+
+/* Reads it. @ret: NULL: none is wished for; borrowed. Return: 0, or the exit code, with the error
+ * printed. */
+int cli_token_start(struct cli *cli, const char **ret);
+/* When it is due: has the file been replaced? */
+void cli_token_look(struct cli *cli);
+/* For rtb_handlers.token. */
+void cli_token_ended(struct cli *cli, const struct rtb_token_event *event);
+/* Whether something with this code was refused over the token. */
+bool cli_is_token_code(const char *code);
+/* Whether that is no end: the file may be replaced. */
+bool cli_awaits_token(const struct cli *cli, const char *code);
+/* Wipes it. */
+void cli_token_free(struct cli *cli);
 
 /* lines.c: stdin, line by line */
 
@@ -194,6 +216,8 @@ void cli_put_plain(FILE *f, const char *text);
 void cli_put_base64(FILE *f, const void *data, size_t size);
 /* "41s", "3h12m", "5d2h" */
 void cli_format_age(int64_t ms, char *buf, size_t size);
+/* "2025-11-19 13:05:59, in 12m"; "-" for -1. */
+void cli_format_until(int64_t unix_s, char *buf, size_t size);
 enum { CLI_COLUMNS_MAX = 16 };
 /* Pads to columns (at most CLI_COLUMNS_MAX): cells are given row by row, printed together. */
 struct cli_table {

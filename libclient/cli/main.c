@@ -31,6 +31,7 @@ enum {
 	OPT_STDIN,
 	OPT_PG,
 	OPT_SELECT,
+	OPT_TOKEN_FILE,
 };
 
 static const char short_options[] = "hs:W:ve:C:Elq";
@@ -54,6 +55,7 @@ static const struct option long_options[] = {
 	{ "stdin", no_argument, NULL, OPT_STDIN },
 	{ "pg", required_argument, NULL, OPT_PG },
 	{ "select", required_argument, NULL, OPT_SELECT },
+	{ "token-file", required_argument, NULL, OPT_TOKEN_FILE },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -79,6 +81,7 @@ static int verbs_of(int option)
 	case 'v':
 		return VERB_ANY & ~(VERB_STATUS | VERB_LS);
 	case OPT_PRIVATE:
+	case OPT_TOKEN_FILE:
 		return VERB_ANY & ~VERB_STATUS;
 	default:
 		return VERB_ANY;
@@ -93,6 +96,8 @@ struct verb {
 
 static const struct verb verbs[] = {
 	{ "status", NULL, VERB_STATUS, cli_status },
+	{ "channels", NULL, VERB_STATUS, cli_channels },
+	{ "clients", NULL, VERB_STATUS, cli_clients },
 	{ "sub", NULL, VERB_SUB, cli_sub },
 	{ "pub", NULL, VERB_PUB, cli_pub },
 	{ "presence", "ls", VERB_LS, cli_presence_ls },
@@ -239,6 +244,9 @@ static int take_option(struct cli *cli, int option, const char *value)
 	case OPT_KEY:
 		cli->key = value;
 		return -1;
+	case OPT_TOKEN_FILE:
+		cli->token_file = value;
+		return -1;
 	case OPT_PG:
 		return take_pg(cli, value);
 	case OPT_SELECT:
@@ -353,6 +361,10 @@ static int run_verb(struct cli *cli, char **operands, int n_operands, int allowe
 			  help_of(v->name));
 		return CLI_USAGE;
 	}
+	if (!cli->token_file && v->bit != VERB_STATUS)
+		cli->token_file = getenv("RTBRIDGE_TOKEN_FILE");
+	if (cli->token_file && !*cli->token_file)
+		cli->token_file = NULL;
 	return v->run(cli);
 }
 
@@ -413,6 +425,7 @@ int main(int argc, char **argv)
 	if (code < 0)
 		code = run(&cli, argv + optind, argc - optind, n_tail, allowed, culprit);
 	rtb_client_free(cli.client);
+	cli_token_free(&cli);
 	if (cli.signal_fd >= 0)
 		(void)close(cli.signal_fd);
 	free(events);

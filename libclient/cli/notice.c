@@ -125,6 +125,12 @@ int cli_tell_rejected(const struct rtb_channel *ch)
 	if (strcmp(ch->code, "rejected") == 0 || strcmp(ch->code, "unauthorized") == 0) {
 		advice = "; see the policies of the project";
 		code = CLI_DENIED;
+	} else if (strcmp(ch->code, "forbidden") == 0) {
+		advice = "; see the access rules of the daemon";
+		code = CLI_DENIED;
+	} else if (cli_is_token_code(ch->code)) {
+		advice = "; see --token-file";
+		code = CLI_DENIED;
 	} else if (strcmp(ch->code, "private_only") == 0) {
 		advice = "; see --private";
 		code = CLI_DENIED;
@@ -144,14 +150,18 @@ static const struct refusal {
 	{ "bad_binding", "see `rtbridge sub --help`" },
 	{ "rejected", "see the policies of the project" },
 	{ "unauthorized", "see the policies of the project" },
+	{ "forbidden", "see the access rules of the daemon" },
+	{ "bad_token", "see --token-file" },
 	{ "private_only", "the project needs one TOPIC that the token may read, with --private" },
 	{ "topic_required", "the project needs one TOPIC that the token may read, with --private" },
 };
 
 static const struct refusal *find_refusal(const struct rtb_watch_status *status)
 {
+	const char *code = cli_is_token_code(status->code) ? "bad_token" : status->code;
+
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++)
-		if (strcmp(status->code, refusals[i].code) == 0)
+		if (strcmp(code, refusals[i].code) == 0)
 			return &refusals[i];
 	return NULL;
 }

@@ -117,6 +117,8 @@ static void on_result(struct rtb_client *c, int64_t id, const struct rtb_result 
 
 static enum rtb_outcome outcome_of(int64_t error)
 {
+	if (error == RTB_E_TOKEN)
+		return RTB_DENIED;
 	return error == RTB_E_TOO_BIG ? RTB_TOO_BIG : RTB_INVALID;
 }
 
@@ -134,7 +136,8 @@ static int send_one(struct pub *p, const char *json, size_t size, uint64_t line,
 	o.result = on_result;
 	o.user = slot;
 	r = rtb_broadcast_json(cli->client, cli->operands[0], cli->operands[1], json, size, &o);
-	if (r == RTB_E_DETACHED || r == RTB_E_BUSY || r == -ENOMEM)
+	if (r == RTB_E_DETACHED || r == RTB_E_BUSY || r == -ENOMEM ||
+	    (r == RTB_E_TOKEN && rtb_client_state(cli->client) != RTB_ATTACHED))
 		return 0;
 	if (r == RTB_E_TOPIC || r == RTB_E_EVENT) {
 		cli_error("cannot send: %s", rtb_client_error_text(cli->client));

@@ -61,6 +61,9 @@ static int cannot_attach(struct cli *cli, int why)
 			  "the socket",
 			  text);
 		return CLI_DENIED;
+	case RTB_E_TOKEN:
+		cli_error("cannot attach: %s; see %s", text, cli->token_file);
+		return CLI_DENIED;
 	case RTB_E_NOT_DAEMON:
 		cli_error("cannot trust the daemon: %s; check the path given with -s", text);
 		return CLI_ERROR;
@@ -106,6 +109,12 @@ static void on_error(struct rtb_client *c, int code, const char *name, const cha
 	cli_error("the daemon reports: %s (%d %s)", text, code, name);
 }
 
+static void on_token(struct rtb_client *c, const struct rtb_token_event *event, void *user)
+{
+	(void)c;
+	cli_token_ended(user, event);
+}
+
 static int watch_signals(struct cli *cli)
 {
 	sigset_t set, blocked;
@@ -142,7 +151,11 @@ int cli_start(struct cli *cli)
 	o.handlers.state = on_state;
 	o.handlers.connection = on_connection;
 	o.handlers.error = on_error;
+	o.handlers.token = on_token;
 	o.user = cli;
+	r = cli_token_start(cli, &o.token);
+	if (r != 0)
+		return r;
 	r = watch_signals(cli);
 	if (r == 0)
 		r = rtb_client_new(&o, &cli->client);
@@ -153,6 +166,9 @@ int cli_start(struct cli *cli)
 		else if (r == -EINVAL)
 			cli_error("cannot start: the socket's path is empty; see -s and "
 				  "$RTBRIDGE_SOCKET");
+		else if (r == RTB_E_TOKEN)
+			cli_error("cannot use the token: %s: it has not the form of one",
+				  cli->token_file);
 		else
 			cli_error("cannot start: %s", rtb_strerror(r));
 		return r == -ENAMETOOLONG || r == -EINVAL ? CLI_USAGE : CLI_ERROR;
@@ -189,6 +205,7 @@ static int poll_ms(const struct cli *cli)
 {
 	int next = cli->client ? rtb_client_timeout_ms(cli->client) : -1;
 
+	next = earlier(next, cli->token && cli->client ? cli->token_look_ms : -1);
 	return earlier(earlier(next, cli->end_ms), cli->wake_ms);
 }
 
@@ -235,6 +252,7 @@ void cli_turn(struct cli *cli, struct pollfd *extra)
 		extra->revents = r > 0 ? fds[2].revents : 0;
 	if (cli->client)
 		process(cli);
+	cli_token_look(cli);
 	/* One flush for all that came at once; whoever reads the pipe sees it now. */
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		if (errno != EPIPE)

@@ -208,6 +208,7 @@ static void on_channel(struct rtb_sub *rtb_sub, const struct rtb_channel *ch, vo
 	(void)rtb_sub;
 	w->is_ready = ch->state == RTB_CHANNEL_READY;
 	w->refused = 0;
+	s->cli->token_was_good = s->cli->token_was_good || w->is_ready;
 	if (s->cli->verbose || is_bad || (w->is_ready && w->is_troubled))
 		cli_notice(s->cli, &(struct cli_notice){ .type = "channel",
 							 .topic = ch->topic,
@@ -217,7 +218,8 @@ static void on_channel(struct rtb_sub *rtb_sub, const struct rtb_channel *ch, vo
 							 .retry_in_ms = ch->retry_in_ms });
 	if (is_bad || w->is_ready)
 		w->is_troubled = is_bad;
-	if (ch->state == RTB_CHANNEL_REJECTED || ch->state == RTB_CHANNEL_CLOSED)
+	if ((ch->state == RTB_CHANNEL_REJECTED || ch->state == RTB_CHANNEL_CLOSED) &&
+	    !cli_awaits_token(s->cli, ch->code))
 		w->refused = cli_tell_rejected(ch);
 	check_presence(w);
 	check_all(s);
@@ -250,12 +252,14 @@ static void on_binding(struct rtb_watch *watch, const struct rtb_watch_status *s
 	struct wish *w = user;
 	struct sub *s = w->all;
 	bool is_detached = strcmp(status->code, "detached") == 0;
-	bool is_refused = status->state == RTB_WATCH_ERROR;
+	bool is_refused = status->state == RTB_WATCH_ERROR &&
+			  !cli_awaits_token(s->cli, status->code);
 	bool is_bad = status->state != RTB_WATCH_READY && status->code[0] && !is_detached;
 	bool is_new = (is_bad || is_refused) && is_news(w, status), is_due;
 
 	(void)watch;
 	w->is_ready = status->state == RTB_WATCH_READY;
+	s->cli->token_was_good = s->cli->token_was_good || w->is_ready;
 	w->refused = is_refused ? cli_refused_code(status) : 0;
 	/* Programs get each state, people what they do not know yet, and a refusal once. */
 	is_due = s->cli->verbose || (is_bad && (s->json || is_new)) ||

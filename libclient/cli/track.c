@@ -69,12 +69,14 @@ static void print_plain(const struct track *t, const struct rtb_track *track, FI
 
 static void tell_refused(struct track *t, const struct rtb_track *track)
 {
-	bool is_denied = strcmp(track->code, "denied") == 0 || strcmp(track->code, "rejected") == 0;
+	bool is_denied = strcmp(track->code, "denied") == 0 ||
+			 strcmp(track->code, "rejected") == 0 ||
+			 strcmp(track->code, "forbidden") == 0 || cli_is_token_code(track->code);
 
 	if (t->is_json)
 		print_json(t, track);
 	cli_error("cannot be shown in %s: %s (%s)", t->topic, track->text, track->code);
-	if (!t->child)
+	if (!t->child && !cli_awaits_token(t->cli, track->code))
 		cli_finish(t->cli, is_denied ? CLI_DENIED : CLI_REFUSED);
 }
 
@@ -89,6 +91,7 @@ static void on_track(struct rtb_tracker *tracker, const struct rtb_track *track,
 	if (t->cli->is_done || is_detached)
 		return;
 	t->was_shown = t->was_shown || is_shown;
+	t->cli->token_was_good = t->was_shown;
 	t->is_refused = track->state == RTB_TRACK_REFUSED;
 	if (t->is_refused)
 		tell_refused(t, track);

@@ -54,9 +54,14 @@ class Js:
         js.do("join", topic=topic, **options)
         return js.wait("status", topic=topic)["status"]
 
-    def send(self, topic, event, payload):
-        self.do("send", topic=topic, event=event, payload=payload)
+    def send(self, topic, event, payload, **options):
+        self.do("send", topic=topic, event=event, payload=payload, **options)
         return self.wait("sent")["result"]
+
+    def auth(self, token):
+        """From now on with this token; the channels have been told when this returns."""
+        self.do("auth", token=token)
+        self.wait("auth")
 
     def close(self):
         self.process.stdin.close()

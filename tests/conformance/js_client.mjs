@@ -3,7 +3,8 @@
 //
 //     js_client.mjs URL KEY VSN
 //     {"op":"join","topic":T,"self":bool,"ack":bool,"private":bool}   -> {"type":"status","topic":T,"status":"SUBSCRIBED"}
-//     {"op":"send","topic":T,"event":E,"payload":P}                   -> {"type":"sent","result":"ok"}
+//     {"op":"send","topic":T,"event":E,"payload":P}                   -> {"type":"sent","result":"ok"}; with "timeout":MS it
+//                                                                     waits no longer than that for an acknowledgement
 //     {"op":"send_binary","topic":T,"event":E,"base64":B}             -> the same
 //     {"op":"heartbeat"}                                              -> {"type":"heartbeat","status":"ok"}
 //     {"op":"leave","topic":T}                                        -> {"type":"left","topic":T,"result":"ok"}
@@ -14,6 +15,8 @@
 //                                   what the frames that came over the socket make, without the client's own fold
 //     {"op":"changes","topic":T,"bindings":[B,...]}   joins with these bindings of database changes; status as for join, and
 //                                   -> {"type":"system","topic":T,"status":"ok","message":M} once they flow
+//     {"op":"auth","token":T}                                         -> {"type":"auth"}, when the channels have been told
+//     what the server says about a channel: {"type":"system","topic":T,"status":"error","message":M}
 //     changes: {"type":"change","topic":T,"binding":N,"payload":P}, N from 0
 //     broadcasts: {"type":"broadcast","topic":T,"event":E,"payload":P} or "base64" for bytes
 import { createRequire } from 'node:module'
@@ -82,6 +85,7 @@ const operations = {
       if (bytes) say({ type: 'broadcast', topic, event: message.event, base64: bytes.toString('base64') })
       else say({ type: 'broadcast', topic, event: message.event, payload: message.payload })
     })
+    channel.on('system', {}, ({ status, message }) => say({ type: 'system', topic, status, message }))
     channel.subscribe((status, error) => say({ type: 'status', topic, status, error: error && String(error) }))
     channels.set(topic, channel)
   },
@@ -93,8 +97,12 @@ const operations = {
     channel.subscribe((status, error) => say({ type: 'status', topic, status, error: error && String(error) }))
     channels.set(topic, channel)
   },
-  async send({ topic, event, payload }) {
-    const result = await channels.get(topic).send({ type: 'broadcast', event, payload })
+  async auth({ token }) {
+    await client.setAuth(token)
+    say({ type: 'auth' })
+  },
+  async send({ topic, event, payload, timeout }) {
+    const result = await channels.get(topic).send({ type: 'broadcast', event, payload }, { timeout })
     say({ type: 'sent', result })
   },
   async send_binary({ topic, event, base64 }) {
