@@ -132,7 +132,7 @@ class Stream:
 class Watch(Peer):
     """A peer with one subscription for numbered rows; checks them as they come. Other notices are kept in .notices."""
 
-    def __init__(self, path, table, name="watch"):
+    def __init__(self, path, table, name="watch", **kwargs):
         self.table = table
         self.streams = {}  # id: Stream
         self.ended = []    # those that are not wanted any more
@@ -141,7 +141,7 @@ class Watch(Peer):
         self.pending = {}  # request: what it wants
         self.frames = 0
         self.stopped = []  # notices that a binding which was ready is not, or was not
-        super().__init__(path, name=name)
+        super().__init__(path, name=name, **kwargs)
 
     # ---- requests ----
 

@@ -97,6 +97,20 @@ class Daemon:
                     raise AssertionError(f"rtbridged ended with {self.process.returncode}; log:\n{self.log_text()}")
                 self.news.wait(min(left, 0.25))
 
+    def reload(self):
+        """SIGHUP, carried out wholly. Returns what was logged by it."""
+        ready, size = self.count_notify("READY=1"), len(self.log_text())
+        self.process.send_signal(signal.SIGHUP)
+        end = Deadline()
+        while self.count_notify("READY=1") <= ready:
+            with self.news:
+                self.news.wait(min(end.left("the daemon has reloaded"), 0.25))
+        return self.log_text()[size:]
+
+    def count_notify(self, text):
+        with self.news:
+            return sum(text in message for message in self.statuses)
+
     def log_text(self):
         with open(self.log_path, errors="replace") as f:
             return f.read()

@@ -26,19 +26,23 @@ def frame(message):
 
 
 class Peer:
-    """One attached process. Notifications are kept in .notices in the order of their coming."""
+    """One attached process. Notifications are kept in .notices in the order of their coming.
 
-    def __init__(self, path, hello=True, name="test", connect_deadline=DEADLINE):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    token: said in the hello. sock: a connection that is there already (path is not looked at then).
+    """
+
+    def __init__(self, path, hello=True, name="test", connect_deadline=DEADLINE, token=None, sock=None):
+        self.sock = sock or socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(connect_deadline)
-        self.sock.connect(path)
+        if sock is None:
+            self.sock.connect(path)
         self.buffer = b""
         self.next_id = 1
         self.responses = {}
         self.notices = []
         self.hello = None
         if hello:
-            self.hello = self.call("hello", {"protocol": 1, "client": {"name": name, "version": "1"}})
+            self.hello = self.say_hello(name, token)
 
     # ---- raw ----
 
@@ -80,6 +84,10 @@ class Peer:
 
     # ---- requests ----
 
+    def say_hello(self, name="test", token=None):
+        params = {"protocol": 1, "client": {"name": name, "version": "1"}}
+        return self.call("hello", params if token is None else dict(params, token=token))
+
     def request(self, method, params=None):
         """Sends, does not wait; returns the id for result()."""
         id = self.next_id
@@ -111,6 +119,9 @@ class Peer:
 
     def untrack(self, topic, **params):
         return self.call("untrack", dict({"topic": topic}, **params))
+
+    def auth(self, token, **params):
+        return self.call("auth", dict({"token": token}, **params))
 
     def sync(self, upstream=False):
         return self.call("sync", {"upstream": upstream, "timeout_ms": int(DEADLINE * 1000)})
