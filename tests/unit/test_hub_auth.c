@@ -7,11 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void with_links(struct hub_conf *conf)
-{
-	conf->max_links = 4;
-}
-
 static struct fake_peer *a, *b;
 
 static void begin(void)
@@ -20,33 +15,6 @@ static void begin(void)
 	server_open();
 	a = peer_ready();
 	b = peer_ready();
-}
-
-/* auth with this token, the answer must match. */
-static void give(struct fake_peer *p, uint32_t id, const char *token, const char *answer)
-{
-	char params[16000];
-
-	snprintf(params, sizeof(params), "{'token':'%s'}", token);
-	peer_ask(p, id, "auth", params);
-	if (answer)
-		expect(p, answer);
-}
-
-static struct line *expect_join(const char *topic, const char *token)
-{
-	char pattern[16000];
-
-	snprintf(pattern, sizeof(pattern), "[*,*,'realtime:%s','phx_join',{*'access_token':'%s'}]",
-		 topic, token);
-	return expect_frame(pattern);
-}
-
-static void open_link(unsigned link)
-{
-	rig.at = link;
-	server_open();
-	rig.at = 0;
 }
 
 START_TEST(a_join_carries_it)
