@@ -283,8 +283,8 @@ static void chan_on_message(struct join *j, const struct phx_msg *msg)
 /* Nobody refers to it any more: freed at the turn's end. */
 static void chan_release(struct chan *ch)
 {
-	if (ch->dead || ch->held || ch->join || ch->n_subs || ch->n_sends || ch->slot.n_trackers ||
-	    ch->feed || ch->proof || !TAILQ_EMPTY(&ch->spills))
+	if (ch->dead || ch->held || ch->join || ch->successor || ch->n_subs || ch->n_sends ||
+	    ch->slot.n_trackers || ch->feed || ch->proof || !TAILQ_EMPTY(&ch->spills))
 		return;
 	ch->dead = true;
 	RB_REMOVE(chan_key_tree, &ch->hub->chans, ch);
@@ -299,6 +299,7 @@ static void chan_join_dead(struct join *j)
 	struct chan *ch = j->owner;
 
 	ch->join = ch->slot.join = NULL;
+	move_check(ch);
 	ch->rekeyed = false;
 	slot_lost(&ch->slot, "", "the channel was left");
 	room_free(ch);
@@ -329,8 +330,24 @@ static const struct join_ops chan_join_ops = {
 
 /* ---- birth, wishes, death ---- */
 
+struct chan *chan_of_join(const struct join *j)
+{
+	return j->ops == &chan_join_ops ? j->owner : NULL;
+}
+
+void chan_set_join(struct chan *ch, struct join *j)
+{
+	j->ops = &chan_join_ops;
+	j->owner = ch;
+	j->had_joined = true;
+	ch->join = ch->slot.join = j;
+	chan_joining(j); /* the presence is learned anew */
+	chan_changed(j);
+}
+
 void chan_update(struct chan *ch)
 {
+	move_check(ch);
 	if (ch->join)
 		join_update(ch->join);
 	chan_release(ch);

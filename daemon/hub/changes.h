@@ -238,6 +238,7 @@ struct feed {
 	unsigned n_sources;
 	bool overlaps; /* what this one brings may have come by a source, and the other way round */
 	struct timer overlap_timer;
+	bool is_moved;   /* it takes the place of one on another link */
 	bool is_planned; /* while it is being decided what goes into one */
 	struct twin_list twins;
 	unsigned n_twins;
@@ -281,6 +282,8 @@ void feed_on_lost(struct feed *f, int64_t from_wall_ms, const char *cause, bool 
 void feed_channel_gone(struct feed *f);
 void feed_free(struct feed *f);
 const char *feed_state_name(const struct feed *f);
+/* Whose own join it is; NULL: none's. */
+struct feed *feed_of_join(const struct join *j);
 
 /* ---- feeds.c: which feed carries what ---- */
 
@@ -310,12 +313,22 @@ void feeds_go_private(struct hub *hub);
 /* The number of a link's channels has changed, or a feed has become ready. */
 void feeds_tidy_later(struct hub *hub);
 void feeds_tidy(void *hub);
-enum { MERGE_OVERLAP_MS = 2000 }; /* a source stays so long after the target is ready */
+enum {
+	MERGE_OVERLAP_MS = 2000, /* a source stays so long after the target is ready */
+	MOVE_OVERLAP_MS = 20000, /* on another connection, which may stand still for a while */
+};
 void merge_ready(struct feed *target);
 /* The target is over (the caller sees to its join), the sources stay. */
 void merge_abandon(struct feed *target);
 void merge_overlap_over(void *target);
 void merge_forget(struct feed *f); /* it is being freed */
+/* How long its sources stay. */
+uint32_t merge_overlap_ms(const struct feed *target);
+/* To a lower link: into a new feed there. */
+bool merge_may_move(const struct feed *f);
+void merge_move(struct feed *f, struct link *to);
+/* Its connection is gone while another feed, on another one, takes over. */
+void merge_source_lost(struct feed *f);
 /* A row with this hash came by `f` for the item's binding: is it new to the peers? */
 bool merge_is_new(struct feed *f, const struct feed_item *item, uint64_t hash);
 /* Whether that needs the hash. */

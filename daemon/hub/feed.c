@@ -337,7 +337,7 @@ static uint32_t feed_linger_ms(const struct join *j)
 	const struct feed *f = j->owner;
 
 	if (f->into)
-		return MERGE_OVERLAP_MS;
+		return merge_overlap_ms(f->into);
 	return f->state == FEED_OVER || f->is_proof ? 0 : j->hub->conf.linger_ms;
 }
 
@@ -389,6 +389,8 @@ static void feed_lost(struct join *j, const char *code, const char *text)
 	struct feed *f = j->owner;
 
 	(void)text;
+	if (*code) /* not by our own leaving */
+		merge_source_lost(f);
 	if (f->n_sources && f->state != FEED_READY && f->state != FEED_OVER)
 		merge_abandon(f);
 	else
@@ -524,6 +526,11 @@ void feed_free(struct feed *f)
 	identity_unref(f->identity);
 	free(f->items);
 	free(f);
+}
+
+struct feed *feed_of_join(const struct join *j)
+{
+	return j->ops == &feed_join_ops ? j->owner : NULL;
 }
 
 const char *feed_state_name(const struct feed *f)

@@ -10,6 +10,7 @@
  * each row is remembered, by binding and a hash of its contents, until its twin has come by the
  * other feed and was dropped.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +110,11 @@ static void set_handed(struct feed *source, const struct binding *b, bool handed
 	}
 }
 
+uint32_t merge_overlap_ms(const struct feed *target)
+{
+	return target->is_moved ? MOVE_OVERLAP_MS : MERGE_OVERLAP_MS;
+}
+
 void merge_ready(struct feed *target)
 {
 	struct feed *f, *next;
@@ -116,7 +122,7 @@ void merge_ready(struct feed *target)
 
 	target->overlaps = true;
 	timer_arm(&target->hub->timers, &target->overlap_timer,
-		  hub_now(target->hub) + MERGE_OVERLAP_MS + MERGE_TWIN_MS);
+		  hub_now(target->hub) + merge_overlap_ms(target) + MERGE_TWIN_MS);
 	for (unsigned i = 0; i < target->n_items; i++) {
 		b = target->items[i].binding;
 		if (!target->items[i].sent || !b->feed || b->feed->into != target)
@@ -187,19 +193,73 @@ void merge_forget(struct feed *f)
 	twins_free(f);
 }
 
-/* ---- when, and which ---- */
-
-void feeds_tidy_later(struct hub *hub)
-{
-	if (!hub->tidy_timer.armed && !hub->dying)
-		timer_arm(&hub->timers, &hub->tidy_timer, hub_now(hub) + MERGE_SETTLE_MS);
-}
+/* ---- which ---- */
 
 static bool may_merge(const struct feed *f, const struct link *link)
 {
 	return f->join->link == link && !f->chan && f->state == FEED_READY && !f->into &&
 	       !f->n_sources && !f->overlaps && hub_now(f->hub) >= f->no_merge_before_ms &&
 	       feed_live(f) > 0;
+}
+
+static bool add_all(struct feed *target, struct feed *source)
+{
+	for (unsigned i = 0; i < source->n_items; i++) {
+		struct binding *b = source->items[i].binding;
+
+		if (b->n_wants && b->feed == source && feed_add(target, b) < 0)
+			return false;
+	}
+	return true;
+}
+
+/* ---- to another link ---- */
+
+bool merge_may_move(const struct feed *f)
+{
+	return may_merge(f, f->join->link);
+}
+
+void merge_move(struct feed *f, struct link *to)
+{
+	struct feed *target = feed_new(to, NULL, false, f->identity, f->uid);
+
+	if (!target)
+		return;
+	target->is_moved = true;
+	if (add_all(target, f)) {
+		f->into = target;
+		target->n_sources = 1;
+		log_info("feed %" PRIu64 " moves from link %u to link %u", f->number,
+			 f->join->link->number, to->number);
+	}
+	join_update(target->join); /* without bindings it is not wanted, and is freed */
+}
+
+/* What was on its way there when the other feed took over is lost. */
+void merge_source_lost(struct feed *f)
+{
+	struct binding *b;
+
+	if (!f->into || !f->into->is_moved || !f->into->overlaps)
+		return;
+	for (unsigned i = 0; i < f->n_items; i++) {
+		b = f->items[i].binding;
+		if (!f->items[i].handed || b->feed != f->into)
+			continue;
+		binding_stops(b, f->join->link->received_wall_ms, "moved");
+		binding_flows(b);
+	}
+}
+
+/* ---- when, and which ones together ---- */
+
+void feeds_tidy_later(struct hub *hub)
+{
+	uint64_t at = hub_now(hub) + MERGE_SETTLE_MS;
+
+	if (!hub->dying && (!hub->tidy_timer.armed || hub->tidy_timer.at_ms > at))
+		timer_arm(&hub->timers, &hub->tidy_timer, at);
 }
 
 /* `like`: of this one's identity; NULL: of any. */
@@ -257,17 +317,6 @@ static unsigned plan(struct link *link, bool pieces_only)
 	TAILQ_FOREACH(f, &link->hub->feeds, entry)
 		f->is_planned &= f->identity == first->identity;
 	return n;
-}
-
-static bool add_all(struct feed *target, struct feed *source)
-{
-	for (unsigned i = 0; i < source->n_items; i++) {
-		struct binding *b = source->items[i].binding;
-
-		if (b->n_wants && b->feed == source && feed_add(target, b) < 0)
-			return false;
-	}
-	return true;
 }
 
 static struct identity *planned_identity(const struct hub *hub)
@@ -345,9 +394,13 @@ static void tidy_link(struct link *link)
 void feeds_tidy(void *ctx)
 {
 	struct hub *hub = ctx;
+	uint64_t at;
 
 	for (unsigned i = 0; i < hub->conf.max_links; i++) {
 		if (link_is_online(&hub->links[i]))
 			tidy_link(&hub->links[i]);
 	}
+	at = moves_run(hub);
+	if (at != UINT64_MAX && !hub->tidy_timer.armed)
+		timer_arm(&hub->timers, &hub->tidy_timer, at);
 }

@@ -134,6 +134,8 @@ struct chan {
 	struct identity *identity; /* NULL: the daemon's own */
 	char *topic_text;
 	struct rtbp_str topic;
+	struct join *successor; /* that is to take the place of `join`, on a lower link (move.c) */
+	uint64_t no_move_before_ms, sent_at_ms;
 	struct join *join; /* NULL: only trackers on further links are left, or subs that want
 			    * database changes only */
 	bool sender_only;  /* no subscriber has ever come: lingers longer */
@@ -378,11 +380,22 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, unsigned ri
 int chan_make_join(struct chan *ch, struct peer *p, const char **ret_text);
 /* Somebody came or went. */
 void chan_update(struct chan *ch);
+/* Another join, which has just been joined, carries it from now on. */
+void chan_set_join(struct chan *ch, struct join *j);
+/* Whose shared join it is; NULL: none's. */
+struct chan *chan_of_join(const struct join *j);
 const char *chan_state_name(const struct chan *ch);
 bool chan_wants_presence(const struct chan *ch);
 /* The two members `chan` and `topic` of a message. */
 void chan_pack_name(const struct chan *ch, struct rtbp_buf *b);
 void chan_free(struct chan *ch);
+
+/* move.c */
+/* Links that are no longer needed are emptied, as far as that is possible. Return: when to look
+ * again; UINT64_MAX: when something has changed. */
+uint64_t moves_run(struct hub *hub);
+/* It may not be moved any more. */
+void move_check(struct chan *ch);
 
 /* report_changes.c: the members feeds, postgres_changes, private_only of `status`. */
 enum { REPORT_CHANGES_MEMBERS = 3 };

@@ -380,6 +380,8 @@ static struct send *send_new(struct peer *p, const struct ask *a, const struct r
 	if (!s->chan->next_send)
 		s->chan->next_send = s;
 	s->chan->n_sends++;
+	s->chan->sent_at_ms = hub_now(hub);
+	move_check(s->chan);
 	return s;
 }
 
