@@ -43,11 +43,11 @@ struct cli {
 	/* from the command line */
 	const char *socket; /* NULL: the default */
 	bool json, verbose, quiet, is_private, self, until_ready, from_lines, help;
-	bool presence;       /* sub: also who is there */
-	bool from_stdin;     /* track: states from stdin */
-	const char *key;     /* of --key; NULL: none */
+	bool presence;          /* sub: also who is there */
+	bool from_stdin;        /* track: states from stdin */
+	const char *key;        /* of --key; NULL: none */
 	const char *token_file; /* NULL: none */
-	const char **events; /* of -e, NULL-terminated; NULL: none given */
+	const char **events;    /* of -e, NULL-terminated; NULL: none given */
 	size_t n_events;
 	struct cli_pg *pgs; /* of --pg */
 	size_t n_pgs;
@@ -64,7 +64,7 @@ struct cli {
 	struct rtb_client *client;
 	struct cli_token *token; /* token.c; NULL without a token_file */
 	int64_t token_look_ms;   /* when the file is looked at, monotonic */
-	bool token_was_good;     /* something was reached with it: another one is worth waiting for */
+	bool token_was_good; /* something was reached with it: another one is worth waiting for */
 	int signal_fd;
 	bool was_attached;
 	bool is_patient; /* go on without a daemon: on_state is told of all its states */

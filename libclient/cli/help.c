@@ -5,6 +5,7 @@
 const char cli_help[] =
 	"usage: rtbridge [-s SOCKET] [--json] COMMAND\n"
 	"  status                        how the daemon and its connection are (default)\n"
+	"  channels, clients             these parts of it alone\n"
 	"  sub [TOPIC...]                print messages; JSON Lines unless on a terminal\n"
 	"    --pg SCHEMA.TABLE           and changes of the database: INSERT, UPDATE, DELETE\n"
 	"    --presence                  and who is there\n"
@@ -14,7 +15,9 @@ const char cli_help[] =
 	"    --ttl TIME                  how long it may wait for the channel: 2s, 500ms\n"
 	"    -q, --quiet                 print no outcome\n"
 	"  presence TOPIC ls|watch|track who is there, and being there: rtbridge presence --help\n"
-	"  for all but status: --private a private channel\n"
+	"  for these three: --private    a private channel\n"
+	"    --token-file FILE           act with the token in FILE ($RTBRIDGE_TOKEN_FILE), not\n"
+	"                                as the daemon; read again when it is replaced\n"
 	"  for all: -s, --socket PATH    the daemon's socket; else $RTBRIDGE_SOCKET, else\n"
 	"                                $XDG_RUNTIME_DIR/rtbridge/rtbridge.sock if it exists,\n"
 	"                                else /run/rtbridge/rtbridge.sock\n"
@@ -44,7 +47,7 @@ const char cli_help_sub[] =
 	"  -C, --count N                 end after N messages, rows, changes of who is there\n"
 	"  -E, --exit-ready              end once all is ready\n"
 	"  -v, --verbose                 all notices, not only those of trouble\n"
-	"  -s, -W, --json and exit codes: rtbridge --help. What the server does not take is told\n"
+	"  --token-file, -s, -W, --json, exit codes: rtbridge --help. What is not taken is told\n"
 	"  on stderr, and the rest goes on; exit by 5 or 6 when nothing is left\n";
 
 const char cli_help_presence[] =
@@ -64,8 +67,9 @@ const char cli_help_presence[] =
 	"                                be run, 127 not found), its stdin is /dev/null with -.\n"
 	"                                Once refused, it is not tried again before a new state\n"
 	"                                comes. SIGKILL of track leaves CMD without presence.\n"
-	"  for all: --private, -s, -W and --json as `rtbridge --help` says. JSON Lines unless on\n"
-	"  a terminal. With -W, watch exits by 0 if who is there came in time (with -C: N\n"
+	"  for all: --private, --token-file, -s, -W, --json as `rtbridge --help` says. JSON Lines\n"
+	"  unless on a terminal. With -W, watch exits by 0 if who is there came in time (with -C: "
+	"N\n"
 	"  changes), else by 27; track is there for that long; a CMD takes no -W.\n"
 	"exit: as `rtbridge --help` says; 2 also a bad key, 5 the server's policies do not show\n"
 	"  it, or do not let this be shown, 6 a bad state, or refused by the daemon\n"

@@ -137,6 +137,23 @@ void cli_format_age(int64_t ms, char *buf, size_t size)
 		(void)snprintf(buf, size, "%lldd%lldh", s / 86400, s / 3600 % 24);
 }
 
+void cli_format_until(int64_t unix_s, char *buf, size_t size)
+{
+	int64_t left = unix_s - (int64_t)time(NULL);
+	time_t at = (time_t)unix_s;
+	char age[32], clock[32] = "?";
+	struct tm tm;
+
+	if (unix_s < 0) {
+		(void)snprintf(buf, size, "-");
+		return;
+	}
+	if (localtime_r(&at, &tm))
+		(void)strftime(clock, sizeof(clock), "%Y-%m-%d %H:%M:%S", &tm);
+	cli_format_age((left < 0 ? -left : left) * 1000, age, sizeof(age));
+	(void)snprintf(buf, size, left < 0 ? "%s, %s ago" : "%s, in %s", clock, age);
+}
+
 /* ---- tables ---- */
 
 void cli_table_cell(struct cli_table *t, const char *fmt, ...)

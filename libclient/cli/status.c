@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* `rtbridge status`: how the daemon is, on one screen or as one JSON object. */
+/* `rtbridge status`: how the daemon is, on one screen or as one JSON object; `rtbridge channels`
+ * and `rtbridge clients`: those parts of it alone. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -7,6 +8,8 @@
 #include "cli.h"
 
 enum { STATUS_WAIT_MS = 10000 };
+
+static char part_channels[] = "channels", part_clients[] = "clients";
 
 static int64_t unix_ms(void)
 {
@@ -161,21 +164,35 @@ static void print_links(struct mp links)
 	cli_table_print(&t, stdout);
 }
 
+/* A column for what most need not know of: 0 is the daemon's own. */
+static bool has_identities(struct mp array)
+{
+	for (struct mp v = mp_first(array); v.p; v = mp_next(v))
+		if (mp_int(mp_find(v, "identity"), 0) != 0)
+			return true;
+	return false;
+}
+
 static void print_channels(struct mp channels)
 {
 	static const char *const names[] = { "CHAN",   "TOPIC",       "ACCESS",   "STATE",
 					     "LINK",   "SUBSCRIBERS", "PRESENCE", "TRACKERS",
 					     "QUEUED", "REASON",      NULL };
+	static const char *const more[] = { "CHAN",     "TOPIC",  "ACCESS",      "IDENTITY",
+					    "STATE",    "LINK",   "SUBSCRIBERS", "PRESENCE",
+					    "TRACKERS", "QUEUED", "REASON",      NULL };
+	bool has_more = has_identities(channels);
 	struct cli_table t = { 0 };
 
 	if (!mp_count(channels))
 		return;
-	putchar('\n');
-	head_cells(&t, names);
+	head_cells(&t, has_more ? more : names);
 	for (struct mp c = mp_first(channels); c.p; c = mp_next(c)) {
 		cell_int(&t, c, "chan");
 		cell_text(&t, c, "topic");
 		cli_table_cell(&t, "%s", mp_bool(mp_find(c, "private")) ? "private" : "public");
+		if (has_more)
+			cell_int(&t, c, "identity");
 		cell_text(&t, c, "state");
 		cell_int(&t, c, "link");
 		cell_int(&t, c, "subscribers");
@@ -282,7 +299,6 @@ static void print_clients(struct mp clients)
 
 	if (!mp_count(clients))
 		return;
-	putchar('\n');
 	head_cells(&t, names);
 	for (struct mp c = mp_first(clients); c.p; c = mp_next(c)) {
 		cell_int(&t, c, "session");
@@ -297,7 +313,7 @@ static void print_clients(struct mp clients)
 	cli_table_print(&t, stdout);
 }
 
-static int print_json(const void *value, size_t size)
+static int print_json_status(const void *value, size_t size)
 {
 	char *json, error[128];
 	int r = rtb_msgpack_to_json(value, size, &json, NULL, error, sizeof(error));
@@ -307,6 +323,67 @@ static int print_json(const void *value, size_t size)
 		return CLI_ERROR;
 	}
 	printf("{\"type\":\"status\"%s%s\n", json[1] == '}' ? "" : ",", json + 1);
+	rtb_free(json);
+	return CLI_OK;
+}
+
+/* Whose tokens are in use beside the daemon's. */
+static void print_identities(struct mp identities)
+{
+	static const char *const names[] = { "IDENTITY", "ROLE",     "STATE", "EXPIRES",
+					     "CLIENTS",  "CHANNELS", NULL };
+	struct cli_table t = { 0 };
+	char until[64];
+
+	if (!mp_count(identities))
+		return;
+	putchar('\n');
+	head_cells(&t, names);
+	for (struct mp i = mp_first(identities); i.p; i = mp_next(i)) {
+		cell_int(&t, i, "identity");
+		cell_text(&t, i, "role");
+		cell_text(&t, i, "state");
+		cli_format_until(mp_int(mp_find(i, "expires"), -1), until, sizeof(until));
+		cli_table_cell(&t, "%s", until);
+		cell_int(&t, i, "clients");
+		cell_int(&t, i, "channels");
+	}
+	cli_table_print(&t, stdout);
+}
+
+static void print_all(struct mp v, const char *state)
+{
+	print_head(v, state);
+	print_links(mp_find(v, "links"));
+	if (mp_count(mp_find(v, "channels")))
+		putchar('\n');
+	print_channels(mp_find(v, "channels"));
+	print_identities(mp_find(v, "identities"));
+	print_bindings(mp_find(v, "postgres_changes"));
+	print_feeds(mp_find(v, "feeds"), mp_bool(mp_find(v, "private_only")));
+	if (mp_count(mp_find(v, "clients")))
+		putchar('\n');
+	print_clients(mp_find(v, "clients"));
+	if (mp_find(v, "admin").p && !mp_bool(mp_find(v, "admin")))
+		printf("\nonly what this user may know of; the right admin of the daemon's access "
+		       "rules shows all\n");
+}
+
+/* The value of one member; NULL: all of it. */
+static int print_json(struct mp v, const char *part)
+{
+	char *json, error[128];
+	int r;
+
+	if (!part)
+		return print_json_status(v.p, v.size);
+	v = mp_alone(mp_find(v, part));
+	r = rtb_msgpack_to_json(v.p, v.size, &json, NULL, error, sizeof(error));
+	if (r < 0) {
+		cli_error("cannot print the %s: %s", part, v.p ? error : "the daemon told none");
+		return CLI_ERROR;
+	}
+	printf("{\"type\":\"%s\",\"%s\":%s}\n", part, part, json);
 	rtb_free(json);
 	return CLI_OK;
 }
@@ -326,20 +403,19 @@ static void on_status(struct rtb_client *c, int error, const char *error_text, c
 		return;
 	}
 	mp_text(mp_find(mp_find(v, "connection"), "state"), state, sizeof(state));
-	if (cli->json) {
-		code = print_json(value, size);
-	} else {
-		print_head(v, state);
-		print_links(mp_find(v, "links"));
-		print_channels(mp_find(v, "channels"));
-		print_bindings(mp_find(v, "postgres_changes"));
-		print_feeds(mp_find(v, "feeds"), mp_bool(mp_find(v, "private_only")));
-		print_clients(mp_find(v, "clients"));
-	}
+	if (cli->json)
+		code = print_json(v, cli->verb);
+	else if (!cli->verb)
+		print_all(v, state);
+	else if (strcmp(cli->verb, part_channels) == 0)
+		print_channels(mp_find(v, cli->verb));
+	else
+		print_clients(mp_find(v, cli->verb));
 	cli_finish(cli, code != CLI_OK ? code : is_well(state) ? CLI_OK : CLI_OFFLINE);
 }
 
-int cli_status(struct cli *cli)
+/* `part` NULL: all. */
+static int run(struct cli *cli, char *part)
 {
 	int64_t id;
 	int r;
@@ -348,6 +424,7 @@ int cli_status(struct cli *cli)
 		cli->wait_s = STATUS_WAIT_MS / 1000;
 		cli->end_ms = cli_now_ms() + STATUS_WAIT_MS;
 	}
+	cli->verb = part;
 	r = cli_attach(cli);
 	if (r == 0) {
 		id = rtb_status(cli->client, on_status, cli);
@@ -362,4 +439,19 @@ int cli_status(struct cli *cli)
 	if (r == CLI_TIMEOUT)
 		cli_error("no answer from the daemon within %g s", cli->wait_s);
 	return r;
+}
+
+int cli_status(struct cli *cli)
+{
+	return run(cli, NULL);
+}
+
+int cli_channels(struct cli *cli)
+{
+	return run(cli, part_channels);
+}
+
+int cli_clients(struct cli *cli)
+{
+	return run(cli, part_clients);
 }

@@ -252,8 +252,8 @@ static void on_binding(struct rtb_watch *watch, const struct rtb_watch_status *s
 	struct wish *w = user;
 	struct sub *s = w->all;
 	bool is_detached = strcmp(status->code, "detached") == 0;
-	bool is_refused = status->state == RTB_WATCH_ERROR &&
-			  !cli_awaits_token(s->cli, status->code);
+	bool is_refused =
+		status->state == RTB_WATCH_ERROR && !cli_awaits_token(s->cli, status->code);
 	bool is_bad = status->state != RTB_WATCH_READY && status->code[0] && !is_detached;
 	bool is_new = (is_bad || is_refused) && is_news(w, status), is_due;
 

@@ -84,6 +84,7 @@ class Daemon:
         self.connections, self.requests, self.gone = queue.Queue(), queue.Queue(), queue.Queue()
         self.live = []
         self.connection = {"state": "online", "since": 1700000000000}
+        self.token = {"state": "accepted", "expires": 4102444800}  # how it takes one
         self.on = {
             "hello": self.hello,
             "subscribe": self.subscribe,
@@ -91,6 +92,7 @@ class Daemon:
             "broadcast": lambda c, id, p: {"outcome": "acked", "via": "ws"},
             "track": lambda c, id, p: {"outcome": "acked", "key": p.get("key", "made")},
             "untrack": lambda c, id, p: {},
+            "auth": lambda c, id, p: self.token,
         }
         self.presence = {"state": "ok", "snapshot": []}  # of who subscribes with presence
         self.bindings = []  # each that was asked for, as it was; an id is the place in it
@@ -107,8 +109,9 @@ class Daemon:
                 "server": {"name": "fake", "version": "1"},
                 "session": 1,
                 "limits": {"frame_bytes": 4194304, "bindings": 1000},
-                "features": ["broadcast", "presence", "gap", "postgres_changes"],
+                "features": ["broadcast", "presence", "gap", "postgres_changes", "auth"],
                 "connection": self.connection,
+                **({"token": self.token} if params.get("token") else {}),
             },
         )
         self.connections.put(connection)

@@ -8,6 +8,7 @@ import queue
 import re
 import signal
 import subprocess
+import time
 import unittest
 
 from cli_fake import Error
@@ -529,6 +530,42 @@ class Status(Case):
 
     def test_private_only(self):
         self.assertIn("database changes need private channels here", "\n".join(self.status(private_only=True)[1]))
+
+    def test_identities(self):
+        soon = int(time.time()) + 750
+        identities = [{"identity": 1, "role": "authentic\x1bated", "state": "accepted", "expires": soon, "clients": 2,
+                       "channels": 1},
+                      {"identity": 2, "role": "x", "state": "unproven", "expires": 1700000000, "clients": 1, "channels": 0},
+                      {"identity": 3, "role": "y", "state": "unproven"}]  # fmt: skip
+        channels = [{**STATUS["channels"][0], "identity": 0}, {**STATUS["channels"][0], "chan": 2, "identity": 1}]
+        code, lines, _ = self.status(identities=identities, channels=channels, admin=True)
+        text = "\n".join(lines)
+        self.assertEqual(code, 0)
+        self.assertRegex(text, r"\nIDENTITY +ROLE +STATE +EXPIRES +CLIENTS +CHANNELS\n")
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(soon))
+        self.assertRegex(text, rf"\n1 +authentic\?ated +accepted +{clock}, in 12m\d\ds +2 +1 *\n")
+        self.assertRegex(text, r"\n2 +x +unproven +2023-11-1\d \d\d:\d\d:\d\d, \d+d\d+h ago +1 +0 *\n")
+        self.assertRegex(text, r"\n3 +y +unproven +- +- +- *\n")
+        self.assertRegex(text, r"\nCHAN +TOPIC +ACCESS +IDENTITY +STATE ")
+        self.assertRegex(text, r"\n1 +room:1 +public +0 +ready ")
+        self.assertRegex(text, r"\n2 +room:1 +public +1 +ready ")
+        self.assertNotIn("the right admin", text)
+        # Where nobody has a token of its own there is nothing to tell apart.
+        text = "\n".join(self.status(identities=[], channels=channels[:1], admin=False)[1])
+        self.assertNotIn("IDENTITY", text)
+        self.assertRegex(text, "\nonly what this user may know of; the right admin .* shows all$")
+
+    def test_parts(self):
+        for part, head in (("channels", "CHAN +TOPIC"), ("clients", "SESSION +UID")):
+            with self.subTest(part):
+                code, lines, errors = self.status(part)
+                self.assertEqual((code, errors, len(lines)), (0, "", len(STATUS[part]) + 1))
+                self.assertRegex(lines[0], "^" + head)
+                code, lines, errors = self.status(part, "--json")
+                self.assertEqual((code, errors, len(lines)), (0, "", 1))
+                self.assertEqual(json.loads(lines[0]), {"type": part, part: STATUS[part]})
+                self.assertEqual(self.status(part, **{part: []})[:2], (0, []))
+                self.assertEqual(self.status(part, connection={"state": "backoff"})[0], 4)
 
     def test_json(self):
         code, lines, errors = self.status("status", "--json")

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: MIT
+"""--token-file of the rtbridge command, against a played daemon: cli_token_test.py COMMAND"""
+
+import os
+import tempfile
+import unittest
+
+from cli_fake import Error
+from cli_run import Case, Run
+
+A, B, C = (f"e30.e30.{name}-token" for name in ("first", "second", "third"))
+
+
+class Token(Case):
+    def setUp(self):
+        super().setUp()
+        self.dir = tempfile.TemporaryDirectory(prefix="rtb-token-")
+        self.addCleanup(self.dir.cleanup)
+        self.path = os.path.join(self.dir.name, "token")
+        self.write(A + "\n")
+
+    def write(self, text, mode=0o600):
+        """As one replaces such a file: whole, or not at all."""
+        with open(self.path + ".new", "w", encoding="utf-8") as f:
+            os.chmod(f.fileno(), mode)
+            f.write(text)
+        os.rename(self.path + ".new", self.path)
+
+    def run_with(self, *args, **kw):
+        return self.run_cli(args[0], "--token-file", self.path, *args[1:], **kw)
+
+    def sub(self, *args):
+        run = self.run_with("sub", "t", *args)
+        connection = self.connection()
+        self.assertEqual(self.request("hello")["token"], A)
+        self.request("subscribe")
+        return run, connection
+
+    def end_token(self, connection, text="it has expired"):
+        connection.notify("broadcast", chan=1, topic="t", event="e", payload=1)
+        connection.notify("channel", chan=1, topic="t", private=False, state="rejected", code="token_expired",
+                          text=text)  # fmt: skip
+        self.say_error(connection, text, method="auth")
+
+    def say_error(self, connection, text, **about):
+        connection.send([2, "error", {"error": [211, "bad_token", text, None], **about}])
+
+    def stop(self, run):
+        run.process.terminate()
+        code, lines, errors = run.end()
+        self.assertEqual(code, 143)
+        self.assertNotIn("-token", errors.replace(self.path, ""))
+        return lines, errors
+
+
+class File(Token):
+    def refused(self, code, words, *args):
+        got, lines, errors = self.run_with(*(args or ("sub", "t"))).end()
+        self.assertEqual((got, lines), (code, []), errors)
+        self.assertRegex(errors, words)
+        self.assertNotIn("-token\n", errors + "\n")
+        self.assertEqual(errors.count("\n"), 0, errors)
+
+    def test_what_is_said(self):
+        for text in (A, f" \t{A}\r\n\n"):
+            self.write(text, 0o400)
+            self.assertEqual(self.run_with("pub", "t", "e").end(), (0, ["acked"], ""))
+            self.assertEqual(self.request("hello")["token"], A)
+        self.assertEqual(self.run_cli("pub", "t", "e").end()[0], 0)
+        self.assertNotIn("token", self.request("hello"))
+
+    def test_from_the_environment(self):
+        self.write(B)
+        for env, args, token in ((self.path, (), B), ("", (), None), ("/nonexistent/x", ("--token-file", self.path), B)):
+            run = self.run_cli("pub", "t", "e", *args, env={**os.environ, "RTBRIDGE_TOKEN_FILE": env})
+            self.assertEqual(run.end()[0], 0)
+            self.assertEqual(self.request("hello").get("token"), token)
+        # Those that ask for nothing need none.
+        self.daemon.on["status"] = lambda c, id, p: {"connection": {"state": "online"}}
+        for verb in ("status", "channels", "clients"):
+            run = self.run_cli(verb, env={**os.environ, "RTBRIDGE_TOKEN_FILE": "/nonexistent/x"})
+            self.assertEqual(run.end()[0], 0)
+            self.assertNotIn("token", self.request("hello"))
+
+    def test_for_all_that_ask(self):
+        for args in (("sub", "t", "-E"), ("pub", "t", "e"), ("presence", "t", "ls"),
+                     ("presence", "t", "watch", "-W", "0.2"), ("presence", "t", "track", "-W", "0.2"),
+                     ("presence", "t", "track", "--", "sleep", "0.2")):  # fmt: skip
+            with self.subTest(args):
+                run = self.run_with(*args)
+                self.assertEqual(self.request("hello")["token"], A)
+                self.assertEqual(run.end()[0], 0)
+
+    def test_bad_files(self):
+        self.write(A, 0o640)
+        if os.getuid() != 0:
+            self.refused(1, "mode 0640 lets others read the token; run: chmod 600 .*token$")
+        self.write(A, 0o644)
+        self.refused(1, "mode 0644 lets others read the token; run: chmod 600 .*token$")
+        for text, words in (("", "empty"), (" \n", "empty"), (f"{A} {B}", "more than one word"), ("x" * 8193, "8 KiB"),
+                            ("x" * 100000, "8 KiB"), ("a:b", "form of one")):  # fmt: skip
+            self.write(text)
+            self.refused(1, words)
+        os.unlink(self.path)
+        self.refused(1, "token: No such file")
+        os.mkfifo(self.path, 0o600)
+        self.refused(1, "not a regular file", "presence", "t", "track", "--", "echo", "it runs")
+
+    @unittest.skipIf(os.getuid() != 0, "only root makes files that are root's")
+    def test_readable_for_a_group_of_root(self):
+        self.write(A, 0o640)
+        self.assertEqual(self.run_with("pub", "t", "e").end()[0], 0)
+        self.assertEqual(self.request("hello")["token"], A)
+
+    def test_refused_at_once(self):
+        def hello(connection, id, params):
+            raise Error(211, "bad_token", "the token has expired")
+
+        self.daemon.on["hello"] = hello
+        for args in (("sub", "t"), ("pub", "t", "e"), ("presence", "t", "track"), ("presence", "t", "ls")):
+            with self.subTest(args):
+                self.refused(5, "cannot attach: .*the token has expired; see .*/token$", *args)
+
+    def test_a_command_runs_all_the_same(self):
+        def hello(connection, id, params):
+            raise Error(211, "bad_token", "the token has expired")
+
+        self.daemon.on["hello"] = hello
+        run = self.run_with("presence", "t", "track", "--", "sh", "-c", "read x; echo $x", stdin=-1)
+        run.wait_error("the token has expired (bad_token); waiting for another one in")
+        run.process.stdin.write("it runs\n")
+        run.process.stdin.flush()
+        self.assertEqual(run.end()[:2], (0, ["it runs"]))
+
+
+class Renewal(Token):
+    def test_replaced_in_time(self):
+        run, connection = self.sub("--json")
+        self.write(B)
+        self.assertEqual(self.request("auth"), {"token": B})
+        run.wait_error(f"goes on with the new token in {self.path}, which ends 2")
+        # Without another token in it there is nothing to say.
+        self.write(B + "\n")
+        self.write(C)
+        self.assertEqual(self.request("auth"), {"token": C})
+        connection.notify("broadcast", chan=1, topic="t", event="e", payload=1)
+        self.assertEqual(run.json()["event"], "e")
+        run.wait_error("goes on")
+        lines, errors = self.stop(run)
+        self.assertEqual((lines, errors.count("goes on")), ([], 2))
+
+    def test_ended_and_replaced(self):
+        run, connection = self.sub()
+        self.end_token(connection)
+        run.wait_error(f"the token has ended: it has expired (bad_token); waiting for another one in {self.path}")
+        self.assertEqual(run.json()["type"], "broadcast")
+        self.assertEqual(run.json(), {"type": "channel", "topic": "t", "state": "rejected", "code": "token_expired",
+                                      "text": "it has expired"})  # fmt: skip
+        self.write(B)
+        self.assertEqual(self.request("auth"), {"token": B})
+        self.request("subscribe")
+        gap = run.json()
+        while gap["type"] != "gap":
+            gap = run.json()
+        self.assertEqual(gap["cause"], "token_expired")
+        self.assertEqual(run.json()["state"], "ready")
+        self.stop(run)
+
+    def test_replaced_before_it_ends(self):
+        """The end is what makes it look, before its time has come."""
+        run, connection = self.sub()
+        self.write(B)
+        self.end_token(connection)
+        self.assertEqual(self.request("auth"), {"token": B})
+        self.request("subscribe")
+        run.wait_error("goes on with the new token")
+        self.assertNotIn("waiting", self.stop(run)[1])
+
+    def test_the_new_one_is_refused(self):
+        def auth(connection, id, params):
+            if params["token"] == B:
+                raise Error(211, "bad_token", "the token is forged")
+            return self.daemon.token
+
+        self.daemon.on["auth"] = auth
+        run, _ = self.sub()
+        self.write(B)
+        run.wait_error(f"cannot use the new token in {self.path}: the token is forged")
+        self.write(A, 0o644)
+        run.wait_error("mode 0644 lets others read the token")
+        self.write(C)
+        run.wait_error("goes on with the new token")
+        self.stop(run)
+
+    def test_over_a_restart(self):
+        run, _ = self.sub()
+
+        def hello(connection, id, params):
+            if params["token"] == A:
+                raise Error(211, "bad_token", "it has expired")
+            return usual(connection, id, params)
+
+        usual = self.daemon.on["hello"]
+        self.daemon.on["hello"] = hello
+        self.daemon.stop()
+        self.daemon.listen()
+        run.wait_error("waiting for another one in")
+        self.write(B)
+        self.connection()
+        self.request("subscribe")
+        run.wait_error("goes on with the new token")
+        self.stop(run)
+
+    def test_track(self):
+        run = self.run_with("presence", "t", "track")
+        connection = self.connection()
+        self.assertEqual(run.json()["state"], "shown")
+        self.say_error(connection, "it has expired", method="track", chan=1, topic="t", private=False)
+        self.say_error(connection, "it has expired", method="auth")
+        self.assertEqual(run.json()["state"], "refused")
+        run.wait_error("waiting for another one in")
+        self.write(B)
+        states = [run.json()["state"]]
+        while states[-1] != "shown":
+            states.append(run.json()["state"])
+        self.assertIn(states, (["shown"], ["pending", "shown"]))
+        self.stop(run)
+
+    def test_rows(self):
+        run = self.run_with("sub", "--pg", "a.b", "-v")
+        connection = self.connection()
+        while run.json().get("state") != "ready":
+            pass
+        connection.notify("channel", chan=1, topic="", private=False, state="rejected", code="token_expired",
+                          text="it has expired", postgres_changes=[])  # fmt: skip
+        self.assertEqual(run.json()["code"], "token_expired")
+        self.write(B)
+        while run.json().get("state") != "ready":
+            pass
+        self.stop(run)
+
+
+class Refused(Case):
+    def test_codes(self):
+        for error, words in (
+            (Error(301, "forbidden", "not for you"), "not for you .forbidden.; see the access rules of the daemon"),
+            (Error(211, "bad_token", "expired"), "expired .bad_token.; see --token-file"),
+        ):
+
+            def refuse(connection, id, params):
+                raise error
+
+            for method in ("subscribe", "broadcast", "track"):
+                self.daemon.on[method] = refuse
+            for args, more in ((("sub", "t"), words), (("presence", "t", "ls"), words), (("pub", "t", "e"), str(error)),
+                               (("presence", "t", "track"), str(error)), (("sub", "--pg", "a.b"), words)):  # fmt: skip
+                with self.subTest(args):
+                    code, _, errors = self.run_cli(*args).end()
+                    self.assertEqual(code, 5)
+                    self.assertRegex(errors, more)
+
+    def test_too_many_failures(self):
+        """Those are waited out."""
+
+        def subscribe(connection, id, params):
+            self.daemon.on["subscribe"] = self.daemon.subscribe
+            raise Error(103, "join_budget", "too many joins have failed", 1100)
+
+        self.daemon.on["subscribe"] = subscribe
+        run = self.run_cli("sub", "t", "-E", "--json")
+        self.assertEqual(run.json(), {"type": "channel", "topic": "t", "state": "joining", "code": "join_budget",
+                                      "text": "too many joins have failed", "retry_in_ms": 1100})  # fmt: skip
+        self.assertEqual(run.json()["state"], "ready")
+        self.assertEqual(run.end()[0], 0)
+
+    def test_usage(self):
+        for args in (["status", "--token-file", "x"], ["channels", "more"], ["clients", "--token-file", "x"]):
+            code, _, errors = Run(None, *args).end()
+            self.assertEqual(code, 2)
+            self.assertIn("see `rtbridge --help`", errors)
+
+
+if __name__ == "__main__":
+    unittest.main()
