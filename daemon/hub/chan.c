@@ -230,6 +230,7 @@ static void chan_changed(struct join *j)
 	}
 	if (ch->feed && j->state != JOIN_JOINED)
 		feed_on_changed(ch->feed);
+	move_check(ch);
 }
 
 static void chan_reply(struct join *j, struct rtbp_val response)

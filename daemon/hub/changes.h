@@ -238,8 +238,9 @@ struct feed {
 	unsigned n_sources;
 	bool overlaps; /* what this one brings may have come by a source, and the other way round */
 	struct timer overlap_timer;
-	bool is_moved;   /* it takes the place of one on another link */
-	bool is_planned; /* while it is being decided what goes into one */
+	int64_t ready_wall_ms; /* since when it delivers what its sources did */
+	bool is_moved;         /* it takes the place of one on another link */
+	bool is_planned;       /* while it is being decided what goes into one */
 	struct twin_list twins;
 	unsigned n_twins;
 	uint64_t no_merge_before_ms;

@@ -121,6 +121,7 @@ void merge_ready(struct feed *target)
 	struct binding *b;
 
 	target->overlaps = true;
+	target->ready_wall_ms = clock_wall(target->hub->clock);
 	timer_arm(&target->hub->timers, &target->overlap_timer,
 		  hub_now(target->hub) + merge_overlap_ms(target) + MERGE_TWIN_MS);
 	for (unsigned i = 0; i < target->n_items; i++) {
@@ -236,12 +237,14 @@ void merge_move(struct feed *f, struct link *to)
 	join_update(target->join); /* without bindings it is not wanted, and is freed */
 }
 
-/* What was on its way there when the other feed took over is lost. */
+/* What was on its way there when the other feed took over is lost, unless something that was sent
+ * later has come. */
 void merge_source_lost(struct feed *f)
 {
 	struct binding *b;
 
-	if (!f->into || !f->into->is_moved || !f->into->overlaps)
+	if (!f->into || !f->into->is_moved || !f->into->overlaps ||
+	    f->join->link->received_wall_ms > f->into->ready_wall_ms + MERGE_OVERLAP_MS)
 		return;
 	for (unsigned i = 0; i < f->n_items; i++) {
 		b = f->items[i].binding;

@@ -137,6 +137,23 @@ class Conformance(Story):
         peers[0].broadcast(self.topic, "marker", {})
         self.assertEqual(js.wait("broadcast")["event"], "marker")
 
+    def test_one_private_room_with_local_processes(self):
+        js, public = self.js(), self.js()
+        self.assertEqual(js.join(self.topic, private=True, ack=True), "SUBSCRIBED")
+        self.assertEqual(public.join(self.topic), "SUBSCRIBED")
+        peer, outsider = self.peer(), self.peer()
+        peer.subscribe(self.topic, private=True)
+        outsider.subscribe(self.topic)
+        self.assertEqual(js.send(self.topic, "js", {"n": 1}), "ok")
+        self.assertEqual(peer.wait_notice("broadcast")["payload"], {"n": 1})
+        self.assertEqual(peer.broadcast(self.topic, "local", {"n": 2}, private=True)["outcome"], "acked")
+        self.assertEqual(js.wait("broadcast")["payload"], {"n": 2})
+        # Those in the public room of this name have heard nothing of it.
+        self.assertEqual(outsider.broadcast(self.topic, "marker", {})["outcome"], "acked")
+        self.assertEqual(public.wait("broadcast")["event"], "marker")
+        outsider.sync(upstream=True)
+        self.assertEqual(outsider.take("broadcast"), [])
+
     def test_bytes_in_one_room(self):
         if self.js_vsn != "2.0.0":
             self.skipTest("serializer 1.0.0 carries no bytes")

@@ -221,6 +221,7 @@ static void on_gap(struct model *m, struct rtbp_val params)
 	unsigned topic = topic_of(params), k;
 	struct rtbp_iter it;
 	struct rtbp_val v = rtbp_field(params, RTBP_F_IDS);
+	struct rtbp_str cause;
 	uint64_t id, from, to;
 	bool found = false;
 
@@ -229,6 +230,10 @@ static void on_gap(struct model *m, struct rtbp_val params)
 	MUST(rtbp_get_uint(rtbp_field(params, RTBP_F_TO), &to) && from <= to);
 	for (unsigned i = 0; i < n_interruptions; i++)
 		found |= interruptions[i] >= (int64_t)from && interruptions[i] <= (int64_t)to;
+	/* Of a channel that has moved to another link: none was interrupted, but they need not have
+	 * been level. */
+	found |= !v.p && rtbp_get_str(rtbp_field(params, RTBP_F_CAUSE), &cause) &&
+		 rtbp_str_is(cause, "moved");
 	MUST_MSG(found, "a gap without an interruption, from %" PRIu64 " to %" PRIu64, from, to);
 	if (!v.p)
 		return; /* of the channel */

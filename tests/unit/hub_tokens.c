@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hub/acl.h"
+
 static void put_base64url(struct rtbp_buf *b, const char *text)
 {
 	static const char digits[] =
@@ -73,6 +75,22 @@ const char *token_of_user(const char *sub, unsigned serial)
 
 	snprintf(claims, sizeof(claims), "'role':'authenticated','sub':'%s'", sub);
 	return token_of(claims, 3600, serial);
+}
+
+struct acl *rules_of(const char *lines)
+{
+	struct acl *acl = acl_new(1000, (gid_t)-1);
+	char *copy = strdup(lines), *rest = copy, *line, text[200];
+
+	MUST(acl && copy);
+	while ((line = strsep(&rest, "\n"))) {
+		if (strncmp(line, "own", 3) == 0)
+			MUST_MSG(acl_identity(acl, line, text, sizeof(text)) == 0, "%s", text);
+		else if (line[0])
+			MUST_MSG(acl_rule(acl, line, text, sizeof(text)) == 0, "%s", text);
+	}
+	free(copy);
+	return acl;
 }
 
 /* ---- what is said again and again ---- */

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct acl;
+
 /**
  * token_of() - the text of a token
  * @claims: JSON members with ' for ", without exp: "'role':'authenticated','sub':'alice'"
@@ -23,6 +25,10 @@ const char *token_of_user(const char *sub, unsigned serial);
 const char *token_with_header(const char *header, const char *claims, int64_t exp_in_s);
 /* All of it said by the story: the payload, too. */
 const char *token_of_parts(const char *header, const char *payload, const char *signature);
+
+/* Rules, one on a line, as they stand behind `rule =`; behind `identity =` if they begin with
+ * "own". User 1000 is the daemon's. To be freed. */
+struct acl *rules_of(const char *lines);
 
 /* ---- what is said again and again ---- */
 
