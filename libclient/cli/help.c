@@ -68,9 +68,8 @@ const char cli_help_presence[] =
 	"                                Once refused, it is not tried again before a new state\n"
 	"                                comes. SIGKILL of track leaves CMD without presence.\n"
 	"  for all: --private, --token-file, -s, -W, --json as `rtbridge --help` says. JSON Lines\n"
-	"  unless on a terminal. With -W, watch exits by 0 if who is there came in time (with -C: "
-	"N\n"
-	"  changes), else by 27; track is there for that long; a CMD takes no -W.\n"
+	"  unless on a terminal. With -W, watch exits by 0 if who is there came in time\n"
+	"  (with -C: N changes), else by 27; track is there for that long; a CMD takes no -W.\n"
 	"exit: as `rtbridge --help` says; 2 also a bad key, 5 the server's policies do not show\n"
 	"  it, or do not let this be shown, 6 a bad state, or refused by the daemon\n"
 	"  (presence_taken, a limit)\n";
