@@ -86,6 +86,7 @@ PROJECTS = {
     "60": Project(max_channels=3),
     "61": Project(max_joins_per_second=1),
     "61b": Project(max_joins_per_second=1),
+    "63": Project(max_users=1),
 }
 ORDINARY = Project(alone=False)
 
@@ -131,7 +132,7 @@ def mark(steps):
                     limit.append((steps.index(join), True))
             if m.event == "system" and "expired" in m.payload["message"]:
                 step["ended"] = step["t_ms"] - sent[step["conn"], m.topic] > 1000
-        elif step.get("what") == "upgrade_refused" and step["status"] == 429:
+        elif step.get("what") == "upgrade_refused" and "Too many joins" in step["body"]:
             limit.append((i - 1, True))
         elif step.get("opcode") == "close" and step["code"] == 1001:
             limit.append((i + 1, False))
