@@ -88,6 +88,12 @@ static bool may_stay(const struct peer *p, const struct chan *ch, unsigned right
 	return access_topic(p, rights, ch->topic) && (ch->identity || !access_needs_token(p));
 }
 
+static bool may_not_send(struct peer *p, const struct chan *ch, const void *ctx)
+{
+	(void)ctx;
+	return !may_stay(p, ch, ACL_WRITE);
+}
+
 static void apply(struct peer *p)
 {
 	struct tracker *t, *next_tracker;
@@ -102,6 +108,7 @@ static void apply(struct peer *p)
 		else
 			wants_check_access(s);
 	}
+	sends_reject(p, may_not_send, NULL, RTBP_E_FORBIDDEN, changed);
 	for (t = TAILQ_FIRST(&p->trackers); t; t = next_tracker) {
 		next_tracker = TAILQ_NEXT(t, in_peer);
 		if (!may_stay(p, t->chan, ACL_PRESENCE))

@@ -120,24 +120,39 @@ static void answer_error(struct grant *g, enum rtbp_error code, const char *text
 
 /* ---- what hangs on a grant ---- */
 
-/* Subscriptions and presences of the grant's scope, but for those of `keep`, end. The scope is what
- * peer_identity() makes of it at this moment. */
-static void end_scope(struct peer *p, const struct grant *scope, const struct identity *keep,
-		      bool all, const char *code, const char *text)
+struct scope {
+	const struct grant *grant;
+	const struct identity *keep;
+	bool all; /* whoever it is of, `keep` too */
+};
+
+static bool is_in_scope(struct peer *p, const struct chan *ch, const void *ctx)
 {
+	const struct scope *s = ctx;
+
+	return find_for(p, ch->topic) == s->grant && (s->all || ch->identity != s->keep);
+}
+
+/* Subscriptions, presences and queued sends of the grant's scope, but for those of `keep`, end. The
+ * scope is what peer_identity() makes of it at this moment. */
+static void end_scope(struct peer *p, const struct grant *g, const struct identity *keep, bool all,
+		      const char *code, const char *text)
+{
+	struct scope scope = { g, keep, all };
 	struct tracker *t, *next_tracker;
 	struct sub *s, *next;
 
 	for (s = TAILQ_FIRST(&p->subs); s; s = next) {
 		next = TAILQ_NEXT(s, in_peer);
-		if (find_for(p, s->chan->topic) == scope && (all || s->chan->identity != keep))
+		if (is_in_scope(p, s->chan, &scope))
 			sub_reject(s, RTBP_E_BAD_TOKEN, code, text);
 	}
 	for (t = TAILQ_FIRST(&p->trackers); t; t = next_tracker) {
 		next_tracker = TAILQ_NEXT(t, in_peer);
-		if (find_for(p, t->chan->topic) == scope && (all || t->chan->identity != keep))
+		if (is_in_scope(p, t->chan, &scope))
 			tracker_reject(t, RTBP_E_BAD_TOKEN, text);
 	}
+	sends_reject(p, is_in_scope, &scope, RTBP_E_BAD_TOKEN, text);
 }
 
 static void drop_token(struct grant *g)

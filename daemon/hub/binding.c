@@ -237,7 +237,8 @@ const char *binding_state(const struct binding *b, const char **ret_code, const 
 		return "ready";
 	if (j && j->code[0]) {
 		*ret_code = j->code;
-		*ret_text = j->text;
+		/* The server's words name the channel, which may be another client's. */
+		*ret_text = b->feed->chan ? "the channel that carries it is not joined" : j->text;
 	} else if (b->feed && b->feed->code[0]) {
 		*ret_code = b->feed->code;
 		*ret_text = b->feed->text;

@@ -354,6 +354,10 @@ void sends_fail(struct chan *ch, const char *outcome, const char *text);
 /* All of the channel's given sends end as "unknown": no answer can come any more. */
 void sends_lost(struct chan *ch, const char *text);
 void sends_forget_peer(struct peer *p);
+/* What of this peer's is queued for a channel that matches ends with an error. */
+typedef bool (*sends_match_fn)(struct peer *p, const struct chan *ch, const void *ctx);
+void sends_reject(struct peer *p, sends_match_fn match, const void *ctx, enum rtbp_error code,
+		  const char *text);
 
 /* sync.c */
 int sync_id_compare(struct sync *a, struct sync *b);
@@ -412,6 +416,7 @@ bool access_needs_token(const struct peer *p);
 bool access_may_attach(const struct peer *p);
 
 /* report.c */
+bool report_shows_channel(const struct peer *asker, const struct chan *ch);
 void channels_request(struct peer *p, uint32_t id, bool wants_answer);
 void clients_request(struct peer *p, uint32_t id, bool wants_answer);
 void status_request(struct peer *p, uint32_t id, bool wants_answer);

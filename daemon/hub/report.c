@@ -117,39 +117,60 @@ static bool may_know_of_user(const struct peer *asker, uid_t uid)
 	return asker->cred.uid == uid || access_admin(asker);
 }
 
-static bool has_identity(const struct peer *asker, const struct identity *i)
+/* Somebody of the asker's user has something of it. */
+static bool has_channel(const struct peer *asker, const struct chan *ch)
+{
+	const struct tracker *t;
+	const struct spill *sp;
+	const struct sub *s;
+
+	TAILQ_FOREACH(s, &ch->subs, in_chan) {
+		if (s->peer->cred.uid == asker->cred.uid)
+			return true;
+	}
+	TAILQ_FOREACH(t, &ch->slot.trackers, in_slot) {
+		if (t->peer->cred.uid == asker->cred.uid)
+			return true;
+	}
+	TAILQ_FOREACH(sp, &ch->spills, entry) {
+		TAILQ_FOREACH(t, &sp->slot.trackers, in_slot) {
+			if (t->peer->cred.uid == asker->cred.uid)
+				return true;
+		}
+	}
+	return false;
+}
+
+bool report_shows_channel(const struct peer *asker, const struct chan *ch)
+{
+	if (access_admin(asker) || has_channel(asker, ch))
+		return true;
+	return !ch->identity && (access_topic(asker, ACL_READ, ch->topic) ||
+				 access_topic(asker, ACL_WRITE, ch->topic) ||
+				 access_topic(asker, ACL_PRESENCE, ch->topic));
+}
+
+static bool gave_token(const struct peer *p, const struct identity *i)
 {
 	const struct grant *g;
 
-	TAILQ_FOREACH(g, &asker->grants, in_peer) {
+	TAILQ_FOREACH(g, &p->grants, in_peer) {
 		if (g->token && g->token->identity == i)
 			return true;
 	}
-	return !i;
-}
-
-static bool may_know_of_channel(const struct peer *asker, const struct chan *ch)
-{
-	if (access_admin(asker) || sub_find((struct peer *)asker, ch->number))
-		return true;
-	return has_identity(asker, ch->identity) && (access_topic(asker, ACL_READ, ch->topic) ||
-						     access_topic(asker, ACL_WRITE, ch->topic) ||
-						     access_topic(asker, ACL_PRESENCE, ch->topic));
+	return false;
 }
 
 /* Somebody of the asker's user gave a token of it. */
 static bool may_know_of_identity(const struct peer *asker, const struct identity *i)
 {
-	const struct token *t;
-	const struct grant *g;
+	const struct peer *p;
 
 	if (access_admin(asker))
 		return true;
-	TAILQ_FOREACH(t, &i->tokens, in_identity) {
-		TAILQ_FOREACH(g, &t->grants, in_token) {
-			if (g->peer->cred.uid == asker->cred.uid)
-				return true;
-		}
+	TAILQ_FOREACH(p, &i->hub->peers, entry) {
+		if (p->cred.uid == asker->cred.uid && gave_token(p, i))
+			return true;
 	}
 	return false;
 }
@@ -278,7 +299,7 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 /* Not those that are only the name of somebody's database changes. */
 static bool is_shown(const struct peer *asker, const struct chan *ch)
 {
-	return (ch->join || !TAILQ_EMPTY(&ch->spills)) && may_know_of_channel(asker, ch);
+	return (ch->join || !TAILQ_EMPTY(&ch->spills)) && report_shows_channel(asker, ch);
 }
 
 static void pack_channels(const struct peer *asker, struct rtbp_buf *b)
@@ -299,14 +320,15 @@ static void pack_channels(const struct peer *asker, struct rtbp_buf *b)
 
 static void pack_identity(const struct identity *i, struct rtbp_buf *b)
 {
-	const struct token *best = identity_token(i), *t;
+	const struct token *best = identity_token(i);
+	const struct peer *p;
 	struct chan *ch;
 	unsigned n_clients = 0, n_channels = 0;
 
 	if (!best)
 		best = TAILQ_FIRST(&i->tokens);
-	TAILQ_FOREACH(t, &i->tokens, in_identity)
-		n_clients += t->n_grants;
+	TAILQ_FOREACH(p, &i->hub->peers, entry)
+		n_clients += gave_token(p, i);
 	RB_FOREACH(ch, chan_number_tree, &i->hub->chans_by_number)
 		n_channels += ch->identity == i;
 	rtbp_pack_map(b, 6);

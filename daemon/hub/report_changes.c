@@ -37,20 +37,24 @@ static bool shows_feed(const struct peer *asker, const struct feed *f)
 	return own && f->state != FEED_OVER; /* not those that are being left */
 }
 
-static void pack_feed(const struct feed *f, struct rtbp_buf *b)
+static void pack_feed(const struct peer *asker, const struct feed *f, struct rtbp_buf *b)
 {
+	bool shows_chan = f->chan && report_shows_channel(asker, f->chan);
 	const struct join *j = f->join;
 	const char *code = j->code[0] ? j->code : f->code;
 	const char *text = j->code[0] ? j->text : f->text;
 
-	rtbp_pack_map(b, 6 + (f->chan != NULL) + (code[0] ? 2 : 0));
+	/* It may ride on a channel that is none of the asker's business. */
+	if (f->chan && !shows_chan)
+		code = "";
+	rtbp_pack_map(b, 6 + shows_chan + (code[0] ? 2 : 0));
 	rtbp_pack_field_uint(b, RTBP_F_FEED, f->number);
 	rtbp_pack_field_uint(b, RTBP_F_IDENTITY, identity_number(f->identity));
 	rtbp_pack_field_uint(b, RTBP_F_LINK, j->link->number);
 	rtbp_pack_field_text(b, RTBP_F_STATE, feed_state_name(f));
 	rtbp_pack_field_uint(b, RTBP_F_BINDINGS, feed_live(f));
 	rtbp_pack_field_bool(b, RTBP_F_READY, f->state == FEED_READY);
-	if (f->chan)
+	if (shows_chan)
 		rtbp_pack_field_uint(b, RTBP_F_CHAN, f->chan->number);
 	if (code[0]) {
 		rtbp_pack_field_text(b, RTBP_F_CODE, code);
@@ -98,7 +102,7 @@ void report_pack_changes(const struct peer *asker, struct rtbp_buf *b)
 	rtbp_pack_array(b, n);
 	TAILQ_FOREACH(f, &hub->feeds, entry) {
 		if (shows_feed(asker, f))
-			pack_feed(f, b);
+			pack_feed(asker, f, b);
 	}
 	n = 0;
 	RB_FOREACH(bi, binding_id_tree, &hub->bindings_by_id)

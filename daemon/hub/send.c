@@ -92,16 +92,22 @@ static void send_free(struct send *s)
 	free(s);
 }
 
-static void send_end(struct send *s, const char *outcome, const char *text)
+/* Without an answer. */
+static void send_drop(struct send *s)
 {
 	struct chan *ch = s->chan;
 
-	if (s->peer)
-		send_answer_outcome(s->peer, &s->request, outcome, text);
 	send_free(s);
 	if (ch->join)
 		join_owed_less(ch->join);
 	chan_update(ch);
+}
+
+static void send_end(struct send *s, const char *outcome, const char *text)
+{
+	if (s->peer)
+		send_answer_outcome(s->peer, &s->request, outcome, text);
+	send_drop(s);
 }
 
 void sends_fail(struct chan *ch, const char *outcome, const char *text)
@@ -116,6 +122,25 @@ void sends_lost(struct chan *ch, const char *text)
 
 	while ((s = TAILQ_FIRST(&ch->sends)) && s->given)
 		send_end(s, "unknown", text);
+}
+
+void sends_reject(struct peer *p, sends_match_fn match, const void *ctx, enum rtbp_error code,
+		  const char *text)
+{
+	struct request *r, *next, answered;
+	struct send *s;
+
+	for (r = TAILQ_FIRST(&p->requests); r; r = next) {
+		next = TAILQ_NEXT(r, entry);
+		if (r->kind != REQUEST_SEND)
+			continue;
+		s = (struct send *)((char *)r - offsetof(struct send, request));
+		if (s->given || !match(p, s->chan, ctx))
+			continue;
+		answered = *r;
+		send_drop(s);
+		peer_answer_error(p, &answered, RTBP_M_BROADCAST, code, text, -1);
+	}
 }
 
 void sends_forget_peer(struct peer *p)

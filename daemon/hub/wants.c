@@ -206,10 +206,11 @@ static const char *want_state(const struct want *w, const char **ret_code, const
 /* What the rules do not allow any more ends; its peer hears of it with the next news. */
 static void forbid(struct want *w)
 {
-	if (w->answered)
-		binding_news(w->binding);
+	binding_news(w->binding);
 	detach(w);
 	w->binding = NULL;
+	if (!w->answered)
+		w->id = 0; /* as if it had never been there */
 	w->gap = false;
 }
 

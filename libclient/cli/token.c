@@ -203,6 +203,9 @@ void cli_token_ended(struct cli *cli, const struct rtb_token_event *event)
 {
 	if (cli->is_done || !cli->token || take(cli))
 		return;
+	/* What could never be done with it is refused now, which is told, and ends the command. */
+	if (!cli->token_was_good && !cli->is_patient)
+		return;
 	cli_error("the token has ended: %s (%s); waiting for another one in %s", event->text,
 		  event->code, cli->token_file);
 }
