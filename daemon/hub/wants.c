@@ -204,14 +204,23 @@ static const char *want_state(const struct want *w, const char **ret_code, const
 }
 
 /* What the rules do not allow any more ends; its peer hears of it with the next news. */
-static void forbid(struct want *w)
+static void forbid(struct sub *s, unsigned first)
 {
-	binding_news(w->binding);
-	detach(w);
-	w->binding = NULL;
-	if (!w->answered)
-		w->id = 0; /* as if it had never been there */
-	w->gap = false;
+	struct binding *b = s->wants[first].binding;
+
+	binding_news(b);
+	/* The same one said again goes first: with the one that counts the binding may go. */
+	for (unsigned i = s->n_wants; i-- > first;) {
+		struct want *w = &s->wants[i];
+
+		if (w->binding != b)
+			continue;
+		detach(w);
+		w->binding = NULL;
+		if (!w->answered)
+			w->id = 0; /* as if it had never been there */
+		w->gap = false;
+	}
 }
 
 void wants_check_access(struct sub *s)
@@ -220,7 +229,7 @@ void wants_check_access(struct sub *s)
 		struct want *w = &s->wants[i];
 
 		if (w->binding && !access_binding(s->peer, w->binding->text, w->binding->size))
-			forbid(w);
+			forbid(s, i);
 	}
 }
 

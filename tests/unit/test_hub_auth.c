@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static struct fake_peer *a, *b;
 
@@ -113,6 +114,477 @@ START_TEST(expiry)
 }
 END_TEST
 
+/* ---- for one topic ---- */
+
+START_TEST(per_topic)
+{
+	const char *alice = token_of_user("alice", 1), *bob = token_of_user("bob", 1);
+
+	give_for(a, 1, "t", alice, UNPROVEN("1"));
+	peer_joins(a, 2, "t", alice);
+	peer_joins(a, 3, "u", "the-key");
+	/* Private and public of a name are one scope. */
+	peer_ask(a, 4, "subscribe", "{'topic':'t','private':true}");
+	open_link(1);
+	server_reply(expect_join("t", alice), true, "{}");
+	expect(a, "[1,4,null,{'chan':3,*'ready'}]");
+	/* A general one beside it is for the others. */
+	give(a, 5, bob, UNPROVEN("5"));
+	expect(a, "[2,'channel',{'chan':2,'topic':'u',*'rejected','code':'token_replaced',*}]");
+	expect_nothing(a);
+	peer_joins(a, 6, "v", bob);
+	/* By the chan of something that this client has. */
+	peer_ask(a, 7, "auth", "{'chan':1,'token':null}");
+	expect(a, "[1,7,null,{'state':'cleared'}]");
+	expect(a, "[2,'channel',{'chan':1,*'rejected','code':'token_cleared',*}]");
+	expect(a, "[2,'channel',{'chan':3,*'rejected','code':'token_cleared',*}]");
+	expect_nothing(a);
+	/* From there on the general one is in force for it. */
+	peer_ask(a, 8, "subscribe", "{'topic':'t'}");
+	open_link(2);
+	server_reply(expect_join("t", bob), true, "{}");
+	expect(a, "[1,8,null,{'chan':5,*'ready'}]");
+	peer_ask(a, 9, "auth", "{'token':null}");
+	expect(a, "[1,9,null,{'state':'cleared'}]");
+	expect(a, "[2,'channel',{'chan':4,*'code':'token_cleared',*}]");
+	expect(a, "[2,'channel',{'chan':5,*'code':'token_cleared',*}]");
+	expect_nothing(a);
+}
+END_TEST
+
+START_TEST(scopes_that_are_none)
+{
+	const char *alice = token_of_user("alice", 1);
+	char params[2000];
+
+	peer_join(b, "t", "{}");
+	snprintf(params, sizeof(params), "{'chan':1,'token':'%s'}", alice);
+	peer_ask(a, 1, "auth", params); /* another client's */
+	expect(a, "[1,1,[206,'not_subscribed',*");
+	peer_ask(a, 2, "auth", "{'chan':99,'token':null}");
+	expect(a, "[1,2,[206,'not_subscribed',*");
+	give_for(a, 3, "", alice, "[1,3,[201,'bad_topic',*");
+	give_for(a, 4, "rtbridge:x", alice, "[1,4,[201,'bad_topic',*");
+	peer_ask(a, 5, "auth", "{'topic':5,'token':null}");
+	expect(a, "[1,5,[200,'bad_request',*");
+	peer_ask(a, 6, "auth", "{'token':5}");
+	expect(a, "[1,6,[200,'bad_request',*");
+	peer_ask(a, 7, "auth", "{}"); /* forgetting to say it is no clearing */
+	expect(a, "[1,7,[200,'bad_request',*");
+	snprintf(params, sizeof(params), "{'token':'%s','timeout_ms':300001}", alice);
+	peer_ask(a, 8, "auth", params);
+	expect(a, "[1,8,[200,'bad_request',*");
+	peer_ask(a, 9, "auth", "{'topic':'nowhere','token':null}");
+	expect(a, "[1,9,null,{'state':'cleared'}]");
+	/* One general and 63 for topics; replacing is no further one. */
+	give(a, 10, alice, UNPROVEN("10"));
+	for (unsigned i = 1; i < GRANTS_MAX; i++) {
+		snprintf(params, sizeof(params), "t%u", i);
+		give_for(a, 10 + i, params, alice, "[1,*,null,{'state':'unproven',*");
+	}
+	give_for(a, 100, "one-more", alice, "[1,100,[207,'too_many',*");
+	give_for(a, 101, "t5", alice, UNPROVEN("101"));
+	give(a, 102, alice, UNPROVEN("102"));
+	peer_ask(a, 103, "auth", "{'topic':'t7','token':null}");
+	expect(a, "[1,103,null,{'state':'cleared'}]");
+	give_for(a, 104, "one-more", alice, UNPROVEN("104"));
+	expect_nothing(a);
+	expect_nothing(b);
+	expect_no_frame();
+}
+END_TEST
+
+/* ---- another identity ---- */
+
+START_TEST(replaced)
+{
+	const char *alice = token_of_user("alice", 1), *bob = token_of_user("bob", 1);
+	struct line f, row;
+
+	rig.probes = true;
+	give(a, 1, alice, UNPROVEN("1"));
+	peer_joins(a, 2, "t", alice);
+	peer_ask(a, 3, "track", "{'topic':'k','state':{'n':1}}");
+	server_reply(expect_join("k", alice), true, "{}");
+	server_reply(expect_frame("[*'presence',{*'n':1*"), true, "{}");
+	expect(a, "[1,3,null,{'outcome':'acked',*");
+	peer_ask(a, 4, "subscribe", "{'postgres_changes':[{'schema':'public','table':'t'}]}");
+	row = *expect_join("rtbridge:*", alice);
+	server_reply(&row, true, "{'postgres_changes':[{'id':11}]}");
+	server_text("['%u',null,'%s','system',{'message':'ok','status':'ok','extension':"
+		    "'postgres_changes','channel':'x'}]",
+		    (unsigned)row.ref, row.topic);
+	expect(a, "[1,4,null,{'chan':3,*'ready',*");
+	peer_ask(a, 5, "broadcast", "{'chan':1,'event':'e','payload':1}");
+	f = *expect_frame("[3,*'realtime:t','e',1]");
+	peer_ask(a, 6, "subscribe", "{'topic':'slow'}");
+	expect_join("slow", alice);
+	give(a, 7, bob, UNPROVEN("7"));
+	expect(a, "[2,'channel',{'chan':1,*'rejected','code':'token_replaced',*}]");
+	expect(a, "[2,'channel',{'chan':3,'topic':'',*'rejected','code':'token_replaced',*}]");
+	expect(a, "[1,6,[211,'bad_token',*,null],null]");
+	expect(a, "[2,'error',{'method':'track','chan':2,*'error':[211,'bad_token',*]}]");
+	expect_nothing(a);
+	/* The old identity's presence goes at once, its send has its answer. */
+	expect_frame("[*'realtime:k','presence',{*'untrack'*");
+	server_reply(&f, true, "{}");
+	expect(a, "[1,5,null,{'outcome':'acked',*");
+	server_broadcast("t", "e", "2");
+	server_text("['%u',null,'%s','postgres_changes',{'ids':[11],'data':{'type':'INSERT',"
+		    "'schema':'public','table':'t','record':{}}}]",
+		    (unsigned)row.ref, row.topic);
+	expect_nothing(a);
+}
+END_TEST
+
+/* What waits for its channel was asked for with the token that has gone. */
+START_TEST(sends_of_a_token_that_was_replaced)
+{
+	const char *alice = token_of_user("alice", 1), *bob = token_of_user("bob", 1);
+	struct line f;
+
+	give(a, 1, alice, UNPROVEN("1"));
+	peer_ask(a, 2, "broadcast", "{'topic':'t','event':'e','payload':'of alice'}");
+	f = *expect_join("t", alice);
+	give(a, 3, bob, UNPROVEN("3"));
+	expect(a, "[1,2,[211,'bad_token',*,null],null]");
+	server_reply(&f, true, "{}");
+	expect_no_frame();
+	ck_assert_uint_eq(frames_with("of alice"), 0);
+}
+END_TEST
+
+/* ---- the same identity ---- */
+
+START_TEST(replaced_by_its_like)
+{
+	const char *first = token_of_user("alice", 1), *longer, *shorter;
+
+	give(a, 1, first, UNPROVEN("1"));
+	peer_joins(a, 2, "t", first);
+	peer_joins(a, 3, "u", first);
+	peer_join(b, "of-the-daemon", "{}");
+	advance(1000);
+	longer = token_of_user("alice", 2);
+	give(a, 4, longer, NULL);
+	open_link(1);
+	server_tries(1, longer, true, "{}");
+	/* Each join of the identity is told once. */
+	expect_push("t", 0, longer);
+	expect_push("u", 0, longer);
+	trial_left();
+	expect(a, ACCEPTED("4"));
+	expect_nothing(a);
+	/* Accepted before: at once, and no news. */
+	give(a, 5, longer, ACCEPTED("5"));
+	expect_no_frame();
+	shorter = token_of("'role':'authenticated','sub':'alice'", 1800, 3);
+	give(a, 6, shorter, NULL);
+	server_tries(1, shorter, true, "{}");
+	/* Worse than what they have: nothing is pushed. But what is the client's now counts. */
+	trial_left();
+	expect(a, ACCEPTED("6"));
+	expect_no_frame();
+	peer_joins(a, 7, "v", shorter);
+	advance(1801000);
+	expect(a, "[2,'error',{'method':'auth',*");
+	expect(a, "[2,'channel',{'chan':1,*'token_expired',*");
+	expect(a, "[2,'channel',{'chan':2,*'token_expired',*");
+	expect(a, "[2,'channel',{'chan':4,*'token_expired',*");
+	expect_nothing(a);
+	expect_nothing(b);
+}
+END_TEST
+
+/* Refused: what was in force stays, and nothing of it was ever pushed. */
+START_TEST(replaced_by_a_forged_like)
+{
+	const char *first = token_of_user("alice", 1), *forged;
+
+	give(a, 1, first, UNPROVEN("1"));
+	peer_joins(a, 2, "t", first);
+	forged = token_of("'role':'authenticated','sub':'alice'", 7200, 2);
+	give(a, 3, forged, NULL);
+	open_link(1);
+	server_tries(1, forged, false, REFUSED_TOKEN);
+	expect(a, "[1,3,[211,'bad_token','" SIGNATURE_WORDS "',null],null]");
+	expect_nothing(a);
+	expect_no_frame();
+	peer_joins(a, 4, "u", first);
+	ck_assert_uint_eq(frames_with(forged), 1);
+}
+END_TEST
+
+/* Sixteen clients of one identity bring a new one each, one after the other. */
+START_TEST(sixteen_refresh)
+{
+	const char *first = token_of_user("alice", 0), *next;
+	struct fake_peer *p[16];
+
+	for (unsigned i = 0; i < 16; i++) {
+		p[i] = i ? peer_ready() : a;
+		give(p[i], 1, first, i ? ACCEPTED("1") : UNPROVEN("1"));
+		if (i)
+			peer_shares(p[i], 2, "t");
+		else
+			peer_joins(p[i], 2, "t", first);
+	}
+	for (unsigned i = 0; i < 16; i++) {
+		advance(1000);
+		next = token_of_user("alice", i + 1);
+		give(p[i], 3, next, NULL);
+		if (i == 0)
+			open_link(1);
+		server_tries(1, next, true, "{}");
+		expect_push("t", 0, next);
+		trial_left();
+		expect(p[i], ACCEPTED("3"));
+	}
+	for (unsigned i = 0; i < 16; i++)
+		expect_nothing(p[i]);
+	expect_no_frame();
+	ck_assert_uint_eq(frames_with("'realtime:t','phx_join'"), 0);
+	ck_assert_uint_eq(frames_with("\"realtime:t\",\"phx_join\""), 1);
+	ck_assert_uint_eq(frames_with("\"access_token\",{"), 16);
+	/* The link of the trials goes; the channel knows nothing of it. */
+	advance(31000);
+	ck_assert(!rig.links[1].is_open);
+	server_broadcast("t", "e", "1");
+	for (unsigned i = 0; i < 16; i++)
+		expect(p[i], "[2,'broadcast',{'chan':1,*");
+}
+END_TEST
+
+/* ---- claims of another's identity ---- */
+
+/* Two that claim the same, and none is believed yet: the first is asked about first. */
+START_TEST(two_unproven)
+{
+	const char *first = token_of_user("alice", 1), *second;
+
+	give(a, 1, first, UNPROVEN("1"));
+	advance(1000);
+	second = token_of_user("alice", 2);
+	give(b, 1, second, NULL);
+	open_link(1);
+	server_tries(1, first, true, "{}");
+	trial_left();
+	server_tries(1, second, true, "{}");
+	trial_left();
+	expect(b, ACCEPTED("1"));
+	peer_joins(a, 2, "t", second); /* the one that lives longest */
+	peer_shares(b, 2, "t");
+}
+END_TEST
+
+/* The word about the second comes first, because users take turns: still one in the end. */
+START_TEST(two_unproven_of_two_users)
+{
+	const char *first = token_of_user("alice", 1), *second = token_of_user("alice", 2);
+	struct fake_peer *c, *d;
+
+	rig.uid = 2000;
+	c = peer_ready();
+	rig.uid = 1500;
+	d = peer_ready();
+	give(c, 1, first, UNPROVEN("1"));
+	give(d, 1, second, NULL);
+	open_link(1);
+	for (unsigned i = 0; i < 2; i++) {
+		server_reply(expect_frame("[*'realtime:rtbridge:*','phx_join',*"), true, "{}");
+		trial_left();
+	}
+	expect(d, ACCEPTED("1"));
+	give(c, 3, first, ACCEPTED("3"));
+	peer_ask(c, 4, "subscribe", "{'topic':'t'}");
+	server_reply(expect_frame("[*'realtime:t','phx_join',*"), true, "{}");
+	expect(c, "[1,4,null,{'chan':1,*");
+	peer_shares(d, 4, "t");
+	ck_assert_uint_eq(messages_with(d, "\"chan\":1"), 1);
+}
+END_TEST
+
+/* One is taken while its like is refused: the bearer of the good one gets an identity. */
+START_TEST(accepted_while_its_like_is_refused)
+{
+	const char *forged = token_of_user("alice", 1), *true_one = token_of_user("alice", 2);
+
+	give(a, 1, forged, UNPROVEN("1"));
+	give(b, 1, true_one, NULL);
+	peer_ask(b, 2, "subscribe", "{'topic':'t'}");
+	open_link(1);
+	server_tries(1, forged, false, REFUSED_TOKEN);
+	expect(a, "[2,'error',{'method':'auth','error':[211,*]}]");
+	expect_nothing(a);
+	server_tries(1, true_one, true, "{}");
+	trial_left();
+	expect(b, ACCEPTED("1"));
+	server_reply(expect_join("t", true_one), true, "{}");
+	expect(b, "[1,2,null,{*'ready'}]");
+	/* Said again it is refused without asking. */
+	give(a, 2, forged, "[1,2,[211,'bad_token','" SIGNATURE_WORDS "',null],null]");
+	expect_no_frame();
+}
+END_TEST
+
+/* Whatever the bearer of a forged token tries: nothing of those whose claims it copied. */
+START_TEST(forged)
+{
+	const char *alice = token_of_user("alice", 1), *copy;
+	struct fake_peer *m;
+
+	give(a, 1, alice, UNPROVEN("1"));
+	peer_ask(a, 2, "subscribe", "{'topic':'secret-topic'}");
+	server_reply(expect_join("secret-topic", alice), true, "{}");
+	expect(a, "[1,2,null,{'chan':1,*");
+	rig.uid = 1001;
+	copy = token_of_user("alice", 666);
+	m = peer_with(copy, "[1,0,null,{*'token':{'state':'pending','expires':*}}]");
+	peer_ask(m, 1, "subscribe", "{'topic':'secret-topic'}");
+	peer_ask(m, 2, "subscribe", "{'topic':'secret-topic','presence':{}}");
+	peer_ask(m, 3, "broadcast", "{'topic':'secret-topic','event':'e','payload':'evil'}");
+	peer_ask(m, 4, "track", "{'topic':'secret-topic','state':{'evil':1}}");
+	peer_ask(m, 5, "subscribe", "{'postgres_changes':[{'schema':'public','table':'t'}]}");
+	peer_ask(m, 6, "broadcast", "{'chan':1,'event':'e','payload':'evil'}");
+	server_broadcast("secret-topic", "e", "'secret'");
+	expect(a, "[2,'broadcast',*");
+	open_link(1);
+	server_tries(1, copy, false, REFUSED_TOKEN);
+	expect(m, "[2,'error',{'method':'auth','error':[211,*]}]");
+	for (unsigned id = 1; id < 6; id++)
+		expect(m, "[1,*,[211,'bad_token','" SIGNATURE_WORDS "',null],null]");
+	expect(m, "[1,6,[206,'not_subscribed',*");
+	server_broadcast("secret-topic", "e", "'secret'");
+	expect(a, "[2,'broadcast',*");
+	expect_nothing(m);
+	expect_nothing(a);
+	expect_no_frame();
+	ck_assert_uint_eq(frames_with("evil"), 0);
+	ck_assert_uint_eq(messages_with(m, "secret"), 0);
+	ck_assert_uint_eq(messages_with(m, "\"chan\""), 0);
+}
+END_TEST
+
+/* ---- what is never sent ---- */
+
+START_TEST(never_sent)
+{
+	static char large[9000];
+	char mark[40], params[20000];
+	const char *bad[16], *good = token_of_user("alice", 1);
+	unsigned n = 0;
+
+	memset(large, 'x', sizeof(large) - 1);
+	bad[n++] = "sb_secret_0123456789abcdef";
+	bad[n++] = "";
+	bad[n++] = "two.parts";
+	bad[n++] = "no!base64.no!base64.no!base64";
+	bad[n++] = "eyJhbGciOiJIUzI1NiJ9.e30.AAAA";
+	bad[n++] = token_of("'role':'authenticated'", 0, 1);
+	bad[n++] = token_of("'role':'authenticated'", -3600, 1);
+	bad[n++] = token_with_header("{'alg':'none'}", "'role':'authenticated'", 3600);
+	bad[n++] = token_with_header("{'alg':'NONE'}", "'role':'authenticated'", 3600);
+	bad[n++] = token_with_header("{'typ':'JWT'}", "'role':'authenticated'", 3600);
+	bad[n++] = token_of("'sub':'x'", 3600, 1);
+	bad[n++] = token_of("'role':''", 3600, 1);
+	bad[n++] = token_of_parts("{'alg':'HS256'}", "{'role':'authenticated'}", "s");
+	bad[n++] = token_of_parts("{'alg':'HS256'}", "{'role':'a','exp':'9999999999'}", "s");
+	bad[n++] = token_of_parts("{'alg':'HS256'}", "{'role':'a','exp':9999999999}", "");
+	bad[n++] = large;
+	for (unsigned i = 0; i < n; i++) {
+		give(a, 1 + i, bad[i], "[1,*,[211,'bad_token','the token *',null],null]");
+		give_for(a, 100 + i, "t", bad[i],
+			 "[1,*,[211,'bad_token','the token *',null],null]");
+	}
+	peer_call(a, "auth", "{'token':'sb_secret_0123456789abcdef'}");
+	expect(a, "[2,'error',{'method':'auth','error':[211,*");
+	expect_nothing(a);
+	/* None of them was put in force: the daemon's identity still is. */
+	peer_joins(a, 200, "t", "the-key");
+	give(a, 201, good, UNPROVEN("201"));
+	expect(a, "[2,'channel',*'token_replaced',*");
+	for (unsigned i = 0; i < n; i++)
+		give(a, 210 + i, bad[i], "[1,*,[211,*");
+	peer_joins(a, 202, "u", good); /* what was in force stays */
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(mark, sizeof(mark), "%.30s", bad[i]);
+		snprintf(params, sizeof(params), "%s", bad[i]);
+		if (bad[i][0])
+			ck_assert_uint_eq(frames_with(params), 0);
+	}
+	ck_assert_uint_eq(frames_with("sb_"), 0);
+}
+END_TEST
+
+/* ---- hello ---- */
+
+START_TEST(hello)
+{
+	const char *alice = token_of_user("alice", 1);
+	struct fake_peer *p = peer_with("sb_x", "[1,0,[211,'bad_token','the token *',null],null]");
+	char params[2000];
+
+	/* Again, without and with something wrong. */
+	peer_ask(p, 1, "subscribe", "{'topic':'t'}");
+	expect(p, "[1,1,[208,'hello_first',*");
+	peer_ask(p, 2, "hello", "{'protocol':1,'token':5}");
+	expect(p, "[1,2,[200,'bad_request',*");
+	snprintf(params, sizeof(params), "{'protocol':1,'token':'%s'}", alice);
+	peer_ask(p, 3, "hello", params);
+	expect(p, "[1,3,null,{'protocol':1,*'token':{'state':'unproven','expires':*}}]");
+	peer_joins(p, 4, "t", alice);
+	p = peer_with(alice, "[1,0,null,{*'token':{'state':'accepted','expires':1700004600}}]");
+	peer_shares(p, 1, "t");
+	/* As if absent. */
+	p = peer_attach();
+	peer_ask(p, 1, "hello", "{'protocol':1,'token':null}");
+	expect(p, "[1,1,null,{'protocol':1,*'connection':{'state':'online','since':*}}]");
+	peer_joins(p, 2, "u", "the-key");
+}
+END_TEST
+
+/* Who said hello with a bad token has as little time as others. */
+START_TEST(hello_has_its_time)
+{
+	struct fake_peer *p = peer_with("sb_x", "[1,0,[211,*");
+
+	advance(1500);
+	peer_ask(p, 1, "hello", "{'protocol':1,'token':'sb_y'}");
+	expect(p, "[1,1,[211,*");
+	advance(500);
+	expect_farewell(p, "hello_timeout", false);
+}
+END_TEST
+
+/* Refused later: never on with the daemon's own identity. */
+START_TEST(hello_refused_later)
+{
+	const char *alice = token_of_user("alice", 1);
+	struct fake_peer *p = peer_with(alice, "[1,0,null,{*'token':{'state':'unproven',*");
+
+	peer_ask(p, 1, "subscribe", "{'topic':'t'}");
+	server_reply(expect_join("t", alice), false, REFUSED_TOKEN);
+	expect(p, "[1,1,[211,'bad_token','" SIGNATURE_WORDS "',null],null]");
+	expect(p, "[2,'error',{'method':'auth','error':[211,'bad_token','" SIGNATURE_WORDS
+		  "',null]}]");
+	peer_ask(p, 2, "subscribe", "{'topic':'t'}");
+	expect(p, "[1,2,[211,*");
+	peer_ask(p, 3, "broadcast", "{'topic':'t','event':'e','payload':1}");
+	expect(p, "[1,3,[211,*");
+	peer_ask(p, 4, "track", "{'topic':'t','state':{}}");
+	expect(p, "[1,4,[211,*");
+	peer_ask(p, 5, "subscribe", "{'postgres_changes':[{'schema':'public','table':'t'}]}");
+	expect(p, "[1,5,[211,*");
+	peer_call(p, "broadcast", "{'topic':'t','event':'e','payload':1}");
+	expect(p, "[2,'error',{'method':'broadcast','error':[211,*");
+	advance(400000);
+	expect_no_frame();
+	peer_ask(p, 6, "subscribe", "{'topic':'t'}");
+	expect(p, "[1,6,[211,*");
+	expect_no_frame();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_auth");
@@ -123,6 +595,21 @@ int main(void)
 	tcase_add_test(t, refreshed_by_each);
 	tcase_add_test(t, refused_first_join);
 	tcase_add_test(t, expiry);
+	tcase_add_test(t, per_topic);
+	tcase_add_test(t, scopes_that_are_none);
+	tcase_add_test(t, replaced);
+	tcase_add_test(t, sends_of_a_token_that_was_replaced);
+	tcase_add_test(t, replaced_by_its_like);
+	tcase_add_test(t, replaced_by_a_forged_like);
+	tcase_add_test(t, sixteen_refresh);
+	tcase_add_test(t, two_unproven);
+	tcase_add_test(t, two_unproven_of_two_users);
+	tcase_add_test(t, accepted_while_its_like_is_refused);
+	tcase_add_test(t, forged);
+	tcase_add_test(t, never_sent);
+	tcase_add_test(t, hello);
+	tcase_add_test(t, hello_has_its_time);
+	tcase_add_test(t, hello_refused_later);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }
