@@ -221,7 +221,7 @@ static void chan_changed(struct join *j)
 		if (strcmp(j->code, "private_only") == 0)
 			feeds_go_private(ch->hub);
 		sends_fail(ch, "not_joined", j->text);
-		trackers_refused(&ch->slot, RTBP_E_REJECTED, NULL, j->text);
+		trackers_refused(&ch->slot, join_refusal_error(j), NULL, j->text);
 		subs_on_chan_state(ch);
 		break;
 	default:

@@ -151,28 +151,6 @@ static struct identity *find_same(struct token *t, bool accepted)
 
 /* ---- tokens ---- */
 
-static void token_free(struct token *t)
-{
-	if (t->trial)
-		trial_drop(t->trial);
-	if (t->has_news)
-		TAILQ_REMOVE(&t->hub->tokens_with_news, t, in_news);
-	leave_identity(t);
-	t->hub->n_tokens--;
-	secret_free(t->bytes);
-	jwt_done(&t->jwt);
-	free(t);
-}
-
-void token_check(struct token *t)
-{
-	if (t->n_grants)
-		return;
-	if (t->state != TOKEN_REFUSED)
-		TAILQ_REMOVE(&t->hub->tokens, t, entry);
-	token_free(t);
-}
-
 static void token_news(struct token *t)
 {
 	if (!t->has_news) {
@@ -290,29 +268,71 @@ int token_get(struct hub *hub, struct rtbp_str bytes, uid_t uid, struct token **
 	return r;
 }
 
-void token_accepted(struct token *t)
+/* Those that the server takes, and that waited for others with the same claims to be tried, become
+ * one identity with them, or one of their own. */
+static void settle_believed(struct hub *hub)
 {
+	struct token *t, *next;
 	struct identity *i;
 
-	if (t->trial)
-		trial_drop(t->trial);
-	if (t->state == TOKEN_WAITING) {
+	for (t = TAILQ_FIRST(&hub->tokens); t; t = next) {
+		next = TAILQ_NEXT(t, entry);
+		if (!t->is_believed || t->state != TOKEN_WAITING)
+			continue;
 		i = find_same(t, true);
-		if (!i)
-			i = identity_new(t->hub);
-		if (!i) {
-			token_refused(t, "no_memory", "the daemon is out of memory");
-			return;
-		}
+		if (!i && find_same(t, false))
+			continue;
+		if (!i && !(i = identity_new(hub)))
+			continue; /* no memory: with the next news of a token */
 		set_identity(t, i);
 		t->state = TOKEN_ACCEPTED;
 		identity_push(i);
 		token_news(t);
+	}
+}
+
+void token_accepted(struct token *t)
+{
+	struct hub *hub = t->hub;
+
+	if (t->trial)
+		trial_drop(t->trial);
+	if (t->state == TOKEN_WAITING) {
+		t->is_believed = true;
 	} else if (t->state == TOKEN_UNPROVEN) {
 		t->state = TOKEN_ACCEPTED;
 		identity_push(t->identity);
-		joins_run(t->hub);
+	} else {
+		return;
 	}
+	settle_believed(hub);
+	joins_run(hub);
+}
+
+static void token_free(struct token *t)
+{
+	struct hub *hub = t->hub;
+
+	if (t->trial)
+		trial_drop(t->trial);
+	if (t->has_news)
+		TAILQ_REMOVE(&hub->tokens_with_news, t, in_news);
+	leave_identity(t);
+	if (!hub->dying)
+		settle_believed(hub);
+	hub->n_tokens--;
+	secret_free(t->bytes);
+	jwt_done(&t->jwt);
+	free(t);
+}
+
+void token_check(struct token *t)
+{
+	if (t->n_grants)
+		return;
+	if (t->state != TOKEN_REFUSED)
+		TAILQ_REMOVE(&t->hub->tokens, t, entry);
+	token_free(t);
 }
 
 void token_refused(struct token *t, const char *code, const char *text)
@@ -335,4 +355,5 @@ void token_refused(struct token *t, const char *code, const char *text)
 	snprintf(t->code, sizeof(t->code), "%s", code);
 	snprintf(t->text, sizeof(t->text), "%s", text);
 	token_news(t);
+	settle_believed(t->hub);
 }

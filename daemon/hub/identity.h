@@ -63,7 +63,9 @@ struct token {
 	struct jwt jwt;
 	struct identity *identity; /* NULL while waiting, and when refused */
 	enum token_state state;
-	bool has_news; /* in hub->tokens_with_news: its grants are to be told */
+	bool is_believed; /* WAITING: the server takes it; another one that claims the same is still
+			   * being tried */
+	bool has_news;    /* in hub->tokens_with_news: its grants are to be told */
 	char code[AUTH_CODE_MAX], text[AUTH_TEXT_MAX]; /* why it was refused */
 	uid_t uid;                                     /* who brought it first */
 	TAILQ_HEAD(, grant) grants;

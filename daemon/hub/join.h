@@ -24,6 +24,7 @@
 #include "base/timers.h"
 #include "hub/hub.h"
 #include "hub/probation.h"
+#include "proto/rtbp_table.h"
 
 enum {
 	LINKS_MAX = 8,
@@ -195,6 +196,9 @@ bool join_is_open(const struct join *j);
 void join_retry(struct join *j);
 /* The server will not have it, by its own answer or by that to a trial in its stead. */
 void join_refused(struct join *j, const char *text, bool by_trial);
+/* What those who asked for it are told: the server's word about a client's own token is one about
+ * what that client gave. */
+enum rtbp_error join_refusal_error(const struct join *j);
 /* It would be refused: without asking the server. */
 void join_refuse_here(struct join *j, const char *code, const char *text);
 /* Too many have failed: not before `at_ms`. */

@@ -18,6 +18,12 @@ static void join_reject(struct join *j)
 	j->rejected_at_ms = hub_now(j->hub);
 }
 
+enum rtbp_error join_refusal_error(const struct join *j)
+{
+	return j->identity && strncmp(j->code, "token_", 6) == 0 ? RTBP_E_BAD_TOKEN
+								 : RTBP_E_REJECTED;
+}
+
 static uint64_t next_pause(struct join *j, const struct reason *reason)
 {
 	uint64_t ceiling = JOIN_BACKOFF_MIN_MS;

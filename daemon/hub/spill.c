@@ -59,7 +59,7 @@ static void spill_changed(struct join *j)
 	if (j->state == JOIN_JOINED)
 		slot_joined(&sp->slot);
 	else if (j->state == JOIN_REJECTED)
-		trackers_refused(&sp->slot, RTBP_E_REJECTED, NULL, j->text);
+		trackers_refused(&sp->slot, join_refusal_error(j), NULL, j->text);
 }
 
 static void spill_opened(struct join *j)

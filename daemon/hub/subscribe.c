@@ -240,14 +240,6 @@ void sub_reject(struct sub *s, enum rtbp_error error, const char *code, const ch
 	sub_free(s);
 }
 
-/* The server's word about this client's own token is one about what it gave. */
-static enum rtbp_error refusal_error(const struct sub *s)
-{
-	return s->chan->identity && strncmp(s->chan->join->code, "token_", 6) == 0
-		       ? RTBP_E_BAD_TOKEN
-		       : RTBP_E_REJECTED;
-}
-
 /* Too many have failed, and each makes all wait: who is new is told when to come again. */
 static bool sub_has_no_budget(const struct sub *s)
 {
@@ -273,7 +265,7 @@ static void sub_refused(struct sub *s)
 	struct request r = s->request;
 
 	if (s->waiting)
-		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, refusal_error(s),
+		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, join_refusal_error(s->chan->join),
 				  s->chan->join->text, -1);
 	if (s->answered)
 		sub_stop_waiting(s);

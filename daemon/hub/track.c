@@ -517,7 +517,7 @@ void track_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_v
 	}
 	/* Who is shown on a further link stays so, whatever became of the shared one. */
 	if (ch && r == 0 && !t && ch->join && ch->join->state == JOIN_REJECTED)
-		r = refuse(&f, RTBP_E_REJECTED, ch->join->text);
+		r = refuse(&f, join_refusal_error(ch->join), ch->join->text);
 	if (t)
 		r = tracker_change(t, &a, &f);
 	else if (r == 0)

@@ -334,7 +334,7 @@ static void check_identities(struct hub *hub)
 		MUST(n_grants && n_grants == t->n_grants);
 		MUST(t->state != TOKEN_REFUSED);
 		MUST((t->state == TOKEN_WAITING) == (t->identity == NULL));
-		MUST(t->state != TOKEN_WAITING || t->trial);
+		MUST(t->state != TOKEN_WAITING || t->trial || t->is_believed);
 		MUST(!t->trial || t->trial->token == t);
 		n++;
 	}
