@@ -222,7 +222,7 @@ static struct token *find_bytes(struct hub *hub, struct rtbp_str bytes)
 }
 
 /* One user must not take the places of all. */
-static bool has_room(const struct hub *hub, uid_t uid)
+static bool has_room(struct hub *hub, uid_t uid)
 {
 	const struct token *t;
 	unsigned n = 0;
@@ -231,7 +231,7 @@ static bool has_room(const struct hub *hub, uid_t uid)
 		return false;
 	TAILQ_FOREACH(t, &hub->tokens, entry)
 		n += t->uid == uid;
-	return n < TOKENS_MAX / 2 || user_is_owner(hub, uid);
+	return user_may_have(hub, user_get(hub, uid), n + 1, TOKENS_MAX);
 }
 
 int token_get(struct hub *hub, struct rtbp_str bytes, uid_t uid, struct token **ret, char *text,

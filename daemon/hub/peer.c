@@ -385,6 +385,12 @@ int hub_attach(struct hub *hub, const struct peer_cred *cred, const struct peer_
 		snprintf(text, sizeof(text), "%u clients are attached, the limit is %u",
 			 hub->n_peers - 1, hub->conf.max_peers);
 		peer_end(p, RTBP_E_FULL, text, false);
+	} else if (!user_may_have(hub, p->user, p->user ? p->user->n_peers : 0,
+				  hub->conf.max_peers)) {
+		peer_end(p, RTBP_E_FULL,
+			 "this user has as many clients attached as one may: half of [limits] "
+			 "clients",
+			 false);
 	}
 	return 0;
 }

@@ -98,7 +98,8 @@ struct verdict_key verdict_key_of_token(const struct hub *hub, struct rtbp_str b
 struct user {
 	RB_ENTRY(user) by_uid;
 	uid_t uid;
-	unsigned n_peers;
+	unsigned n_peers, n_bindings; /* of all its clients, as the two that follow */
+	size_t send_bytes;
 	uint64_t record_until_ms; /* a join of it failed: its unproven ones are tried apart */
 	uint64_t failed_at_ms[BUDGET_OF_USER]; /* the latest ones; 0: none */
 	uint64_t last_turn; /* when it got a join, as a number that grows with each */
@@ -111,6 +112,8 @@ RB_PROTOTYPE(user_tree, user, by_uid, user_uid_compare)
 /* Finds or makes it; without memory NULL, which the functions below take. */
 struct user *user_get(struct hub *hub, uid_t uid);
 bool user_is_owner(const struct hub *hub, uid_t uid);
+/* One user may have half of what there is for all, so that there is something left for others. */
+bool user_may_have(const struct hub *hub, const struct user *u, size_t has, size_t all);
 bool user_has_record(const struct user *u, uint64_t now);
 /* One of its joins was refused, for its own fault. */
 void user_failed(struct hub *hub, struct user *u, bool stalls_others);

@@ -60,6 +60,8 @@ static void count_send(struct peer *p, const struct send *s, bool add)
 {
 	struct send_sum *sum = s->given ? &p->given : &p->queued;
 
+	if (p->user)
+		p->user->send_bytes += add ? s->notice->size : -s->notice->size;
 	if (add) {
 		sum->n++;
 		sum->bytes += s->notice->size;
@@ -415,6 +417,9 @@ static const char *send_room(struct peer *p, const struct chan *ch, size_t size)
 {
 	if (p->hub->send_bytes + size > p->hub->conf.send_bytes)
 		return "the daemon holds as many unsent bytes as it may";
+	if (p->user &&
+	    !user_may_have(p->hub, p->user, p->user->send_bytes + size, p->hub->conf.send_bytes))
+		return "this user has as many unsent bytes as one may: half of [limits] unsent";
 	if (ch->n_sends >= CHAN_SENDS_MAX)
 		return "the channel has as many unsent messages as it may";
 	if (p->queued.n >= PEER_SENDS_MAX || p->queued.bytes >= PEER_SEND_BYTES_MAX)

@@ -462,6 +462,10 @@ static const char *over_limits(const struct peer *p, const struct sub *s, const 
 		return "this client has as many subscriptions as it may";
 	if (p->n_bindings - (s ? s->n_wants : 0) + w->changes.n > conf->max_bindings)
 		return "this client has as many bindings as it may ([limits] bindings)";
+	if (p->user && w->changes.n &&
+	    !user_may_have(p->hub, p->user,
+			   p->user->n_bindings - (s ? s->n_wants : 0) + w->changes.n, BINDINGS_MAX))
+		return "this user has as many bindings as one may: half of those of all";
 	return NULL;
 }
 

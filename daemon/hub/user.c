@@ -33,6 +33,11 @@ bool user_is_owner(const struct hub *hub, uid_t uid)
 	return uid == 0 || uid == hub->conf.owner;
 }
 
+bool user_may_have(const struct hub *hub, const struct user *u, size_t has, size_t all)
+{
+	return !u || user_is_owner(hub, u->uid) || has <= (all + 1) / 2;
+}
+
 bool user_has_record(const struct user *u, uint64_t now)
 {
 	return u && now < u->record_until_ms;

@@ -145,6 +145,13 @@ static struct binding **get_all(const struct sub *s, struct changes_wish *w)
 	return got;
 }
 
+static void count_bindings(struct peer *p, unsigned more, unsigned less)
+{
+	p->n_bindings += more - less;
+	if (p->user)
+		p->user->n_bindings += more - less;
+}
+
 int wants_put(struct sub *s, struct changes_wish *w)
 {
 	struct binding_list list = TAILQ_HEAD_INITIALIZER(list);
@@ -168,8 +175,7 @@ int wants_put(struct sub *s, struct changes_wish *w)
 			TAILQ_INSERT_TAIL(&list, got[i], entry);
 	}
 	free(got);
-	s->peer->n_bindings += w->n;
-	s->peer->n_bindings -= n_old;
+	count_bindings(s->peer, w->n, n_old);
 	s->wants = wants;
 	s->n_wants = w->n;
 	detach_all(old, n_old);
@@ -184,7 +190,7 @@ void wants_free(struct sub *s)
 
 	s->wants = NULL;
 	s->n_wants = 0;
-	s->peer->n_bindings -= n_old;
+	count_bindings(s->peer, 0, n_old);
 	detach_all(old, n_old);
 	if (s->has_news)
 		TAILQ_REMOVE(&s->peer->hub->subs_with_news, s, in_news);

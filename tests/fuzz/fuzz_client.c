@@ -6,8 +6,10 @@
  *     wA, wAt               watch table A, without a topic or in "t"
  *     u3                    end the fourth watch
  *     s3, x                 subscribe to "t" with presence, end that
+ *     kA, kAt, Kt           set token A for all topics or for "t", clear it
  *     aLINE                 one of these in the next callback
  *     d                     the daemon hangs up, the next one answers hello
+ *     b                     the same, but it refuses the token
  *
  * Whatever comes: no callback of what has ended, all strings end, what is sent is a message, and
  * the bindings asked for add up.
@@ -149,6 +151,26 @@ static void on_sub_gap(struct rtb_sub *sub, const struct rtb_gap *gap, void *use
 	in_callback();
 }
 
+static void on_token(struct rtb_client *c, const char *topic, const struct rtb_token_result *result,
+		     void *user)
+{
+	(void)user;
+	FUZZ_CHECK(c == world.c && result->error <= 0);
+	use(topic ? topic : "");
+	use(result->text);
+	in_callback();
+}
+
+static void on_token_end(struct rtb_client *c, const struct rtb_token_event *event, void *user)
+{
+	(void)c;
+	(void)user;
+	use(event->topic ? event->topic : "");
+	use(event->code);
+	use(event->text);
+	in_callback();
+}
+
 /* ---- what the program does ---- */
 
 static void watch(const char *line, size_t size)
@@ -193,6 +215,15 @@ static void subscribe(void)
 	FUZZ_CHECK(r == 0 || r == RTB_E_FAILED);
 }
 
+static void set_token(const char *line, size_t size)
+{
+	char token[] = { 'e', size > 1 ? line[1] : 'a', '\0' };
+	const char *topic = size > 1 && line[size - 1] == 't' ? "t" : NULL;
+	int r = rtb_set_token(world.c, topic, line[0] == 'k' ? token : NULL, on_token, NULL);
+
+	FUZZ_CHECK(r == 0 || r == RTB_E_TOKEN || r == RTB_E_FAILED);
+}
+
 static void act(const char *line, size_t size)
 {
 	size_t i = size > 1 ? (unsigned char)line[1] % N_HANDLES : 0;
@@ -209,6 +240,10 @@ static void act(const char *line, size_t size)
 		break;
 	case 's':
 		subscribe();
+		break;
+	case 'k':
+	case 'K':
+		set_token(line, size);
 		break;
 	case 'x':
 		gone = world.subs[i];
@@ -231,6 +266,20 @@ static void check_asked(void)
 		n += t->n_asked;
 	FUZZ_CHECK(n == world.c->n_asked);
 	FUZZ_CHECK(n <= 8 || world.c->phase != RTBC_ATTACHED);
+}
+
+static void check_tokens(void)
+{
+	bool is_attached = world.c->phase == RTBC_ATTACHED;
+	const struct rtbc_token *token;
+
+	TAILQ_FOREACH(token, &world.c->tokens, link) {
+		FUZZ_CHECK(!token->holds || token->holds->size > 0);
+		FUZZ_CHECK(!token->refused || (token->refused->size > 0 && !token->holds));
+		FUZZ_CHECK(is_attached || (!token->holds && !token->refused));
+	}
+	FUZZ_CHECK(!world.c->waits_for_token || world.c->phase == RTBC_WAITING);
+	FUZZ_CHECK(TAILQ_EMPTY(&world.c->tokens_told) || world.c->kick_at >= 0);
 }
 
 static void read_client(void)
@@ -258,6 +307,7 @@ static void turn(void)
 {
 	FUZZ_CHECK(rtb_client_process(world.c) != -ENOMEM);
 	check_asked();
+	check_tokens();
 	if (world.c->phase == RTBC_WAITING)
 		world.c->attach_at = INT64_MAX / 2; /* only when the input says so */
 	read_client();
@@ -277,12 +327,15 @@ static void say(const char *json, size_t size)
 	turn();
 }
 
+static const char hello[] =
+	"[1,0,null,{\"protocol\":1,\"limits\":{\"bindings\":8},\"features\":[\"postgres_changes\","
+	"\"auth\"],"
+	"\"connection\":{\"state\":\"online\",\"since\":1},\"token\":{\"state\":\"pending\"}}]";
+static const char refusal[] = "[1,0,[211,\"bad_token\",\"no\",null],null]";
+
 /* As rtbc_connect() leaves it. */
-static void attach(void)
+static void attach(const char *answer)
 {
-	static const char hello[] =
-		"[1,0,null,{\"protocol\":1,\"limits\":{\"bindings\":8},\"features\":"
-		"[\"postgres_changes\"],\"connection\":{\"state\":\"online\",\"since\":1}}]";
 	struct epoll_event ev = { .events = EPOLLIN };
 	int fds[2];
 
@@ -298,7 +351,9 @@ static void attach(void)
 	world.c->wants_write = world.c->is_write_dead = false;
 	world.c->phase = RTBC_HELLO;
 	world.c->hello_by = INT64_MAX / 2;
-	say(hello, sizeof(hello) - 1);
+	world.c->waits_for_token = false;
+	rtbc_token_hello_sent(world.c);
+	say(answer, strlen(answer));
 }
 
 static void line(const char *p, size_t size)
@@ -312,9 +367,10 @@ static void line(const char *p, size_t size)
 		world.armed_size = size - 1;
 		return;
 	case 'd':
+	case 'b':
 		(void)shutdown(world.fd, SHUT_RDWR);
 		turn();
-		attach();
+		attach(p[0] == 'd' ? hello : refusal);
 		return;
 	default:
 		act(p, size);
@@ -332,8 +388,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	rtbp_reader_init(&world.reader, RTBP_FRAME_MAX_UP);
 	o.socket_path = "/nonexistent/s";
 	o.name = "fuzz";
+	o.handlers.token = on_token_end;
 	FUZZ_CHECK(rtb_client_new(&o, &world.c) == 0);
-	attach();
+	attach(hello);
 	for (; p < end; p = nl + 1) {
 		nl = memchr(p, '\n', (size_t)(end - p));
 		nl = nl ? nl : end;

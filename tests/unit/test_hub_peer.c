@@ -225,6 +225,42 @@ START_TEST(status)
 }
 END_TEST
 
+static void with_four_peers(struct hub_conf *conf)
+{
+	conf->max_peers = 4;
+	conf->send_bytes = 2000;
+}
+
+/* What there is for all one user has half of; the daemon's own may have all. */
+START_TEST(shares_of_users)
+{
+	struct fake_peer *a, *b, *c;
+
+	rig_start(with_four_peers);
+	server_open();
+	rig.uid = 2000;
+	a = peer_ready();
+	(void)peer_ready();
+	c = peer_attach();
+	expect_farewell(c, "full", false);
+	peer_close(c);
+	rig.uid = 2001;
+	b = peer_ready();
+	for (unsigned i = 1; i < 40; i++) {
+		peer_ask(a, i, "broadcast", "{'topic':'t','event':'e','payload':1}");
+		if (a->n_asked < i)
+			break;
+	}
+	expect(a, "[1,*,null,{'outcome':'busy','via':'ws','text':'this user*half*'}]");
+	peer_ask(b, 1, "broadcast", "{'topic':'t','event':'e','payload':1}");
+	expect_nothing(b);
+	peer_close(b);
+	rig.uid = 1000;
+	(void)peer_ready();
+	rig_teardown();
+}
+END_TEST
+
 static void with_two_peers(struct hub_conf *conf)
 {
 	conf->max_peers = 2;
@@ -392,6 +428,7 @@ int main(void)
 	tcase_add_test(t, each_request_wakes);
 	tcase_add_test(t, freed_while_a_join_is_due);
 	suite_add_tcase(s, t);
+	tcase_add_test(own, shares_of_users);
 	tcase_add_test(own, max_clients);
 	suite_add_tcase(s, own);
 	return suite_run(s);
