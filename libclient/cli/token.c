@@ -172,8 +172,8 @@ static bool take(struct cli *cli)
 		(void)snprintf(error, sizeof(error), "%s: %s", cli->token_file, rtb_strerror(r));
 	}
 	if (r == -ENOMEM)
-		t->said[0] = '\0'; /* the next look finds it again */
-	else if (r < 0)
+		t->said[0] = '\0';      /* the next look finds it again */
+	else if (r < 0 && r != -ENOENT) /* gone for a moment is how some replace it */
 		cli_error("cannot use the new token: %s", error);
 	return r == 0;
 }
@@ -193,7 +193,6 @@ void cli_token_look(struct cli *cli)
 	if (!cli->token || !cli->client || cli->is_done || cli_now_ms() < cli->token_look_ms)
 		return;
 	cli->token_look_ms = cli_now_ms() + LOOK_MS;
-	/* Gone for a moment is how some replace it. */
 	if (rtb_client_state(cli->client) != RTB_FAILED && stat(cli->token_file, &now) == 0 &&
 	    is_other(&now, &cli->token->seen))
 		(void)take(cli);

@@ -121,6 +121,17 @@ class File(Token):
             with self.subTest(args):
                 self.refused(5, "cannot attach: .*the token has expired; see .*/token$", *args)
 
+    def test_never_good(self):
+        """Then there is nothing to wait for."""
+
+        def subscribe(connection, id, params):
+            self.say_error(connection, "it is forged", method="auth")
+            raise Error(211, "bad_token", "it is forged")
+
+        self.daemon.on["subscribe"] = subscribe
+        code, _, errors = self.run_with("sub", "t").end()
+        self.assertEqual((code, errors), (5, "rtbridge: cannot join t: it is forged (bad_token); see --token-file"))
+
     def test_a_command_runs_all_the_same(self):
         def hello(connection, id, params):
             raise Error(211, "bad_token", "the token has expired")

@@ -342,6 +342,13 @@ START_TEST(what_is_no_token)
 }
 END_TEST
 
+START_TEST(words)
+{
+	ck_assert_ptr_nonnull(strstr(rtb_strerror(RTB_E_TOKEN), "bad token"));
+	ck_assert_ptr_nonnull(strstr(rtb_strerror(RTB_E_FORBIDDEN), "access rules"));
+}
+END_TEST
+
 START_TEST(it_has_ended)
 {
 	struct rtb_client *c;
@@ -440,6 +447,7 @@ int main(void)
 	tcase_add_test(t, a_daemon_from_before_tokens);
 	tcase_add_test(t, pending_at_hello);
 	tcase_add_test(t, what_is_no_token);
+	tcase_add_test(t, words);
 	tcase_add_test(t, it_has_ended);
 	tcase_add_test(t, ended_without_a_handler);
 	tcase_add_test(t, waiting_for_it);

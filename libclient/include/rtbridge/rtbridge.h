@@ -658,7 +658,8 @@ typedef void (*rtb_reply_fn)(struct rtb_client *c, int error, const char *error_
 			     const void *value, size_t value_size, void *user);
 
 /* Asks for the daemon's state: PROTOCOL.md names the fields. Return: request id (> 0);
- * RTB_E_DETACHED, RTB_E_BUSY, RTB_E_FAILED, -ENOMEM. */
+ * RTB_E_DETACHED, RTB_E_TOKEN (the client is not attached for want of a better token), RTB_E_BUSY,
+ * RTB_E_FAILED, -ENOMEM. */
 RTB_API int64_t rtb_status(struct rtb_client *c, rtb_reply_fn fn, void *user) RTB_MUST_CHECK;
 
 /* Barrier: answered after everything asked before is answered and delivered; with `upstream` also
