@@ -190,33 +190,52 @@ static void grant_end(struct grant *g, const char *code, const char *text)
 }
 
 /* The end of a token is a moment of the wall clock, which may be set. */
-static void watch_expiry(struct grant *g)
+static void watch(struct grant *g)
 {
 	struct hub *hub = g->peer->hub;
 	int64_t left_s = g->token->jwt.exp_s - hub_wall_s(hub);
-	uint64_t ms = left_s <= 0 ? 0 : (uint64_t)left_s * 1000;
+	uint64_t ms = left_s <= 0 ? 0 : (uint64_t)left_s * 1000, at;
 
-	timer_arm(&hub->timers, &g->timer,
-		  hub_now(hub) + (ms < EXPIRY_LOOK_MS ? ms : EXPIRY_LOOK_MS));
+	at = hub_now(hub) + (ms < EXPIRY_LOOK_MS ? ms : EXPIRY_LOOK_MS);
+	if (g->waiting && g->deadline_ms < at)
+		at = g->deadline_ms;
+	timer_arm(&hub->timers, &g->timer, at);
+}
+
+static const char expired[] = "the token that this client gave has expired";
+
+/* A pending one will not be decided any more: what was in force stays, if anything was. */
+static void give_up(struct grant *g, enum rtbp_error error, const char *code, const char *text)
+{
+	struct peer *p = g->peer;
+
+	p->pending = NULL;
+	if (g->waiting) {
+		answer_error(g, error, text);
+		grant_free(g);
+	} else {
+		TAILQ_INSERT_HEAD(&p->grants, g, in_peer);
+		p->n_grants++;
+		grant_end(g, code, text);
+	}
+	held_release(p);
 }
 
 static void grant_timer_due(void *ctx)
 {
 	struct grant *g = ctx;
 	struct hub *hub = g->peer->hub;
+	bool is_pending = g->peer->pending == g, is_over = g->token->jwt.exp_s <= hub_wall_s(hub);
 
-	if (g->peer->pending == g) {
-		/* An `auth` that found no server to ask. A hello's waits on. */
-		answer_error(g, RTBP_E_TIMEOUT,
-			     "the server did not say in time whether it takes the token");
-		g->peer->pending = NULL;
-		held_release(g->peer);
-		grant_free(g);
-	} else if (g->token->jwt.exp_s <= hub_wall_s(hub)) {
-		grant_end(g, "token_expired", "the token that this client gave has expired");
-	} else {
-		watch_expiry(g);
-	}
+	if (is_pending && is_over)
+		give_up(g, RTBP_E_BAD_TOKEN, "token_expired", expired);
+	else if (is_pending && g->waiting && hub_now(hub) >= g->deadline_ms)
+		give_up(g, RTBP_E_TIMEOUT, "",
+			"the server did not say in time whether it takes the token");
+	else if (is_over)
+		grant_end(g, "token_expired", expired);
+	else
+		watch(g);
 	hub_wake(hub);
 }
 
@@ -234,9 +253,9 @@ static void put_in_force(struct grant *g)
 		TAILQ_REMOVE(&p->grants, old, in_peer);
 		p->n_grants--;
 	}
-	watch_expiry(g);
 	if (g->waiting)
 		answer(g);
+	watch(g);
 	/* Behind the answer: so it is clear what the end of these comes from. */
 	end_scope(p, g, g->token->identity, false, "token_replaced",
 		  "this client's token was replaced by one of another identity");
@@ -268,17 +287,12 @@ static void decide(struct grant *g)
 	struct token *t = g->token;
 	struct peer *p = g->peer;
 
-	p->pending = NULL;
-	if (t->state != TOKEN_REFUSED) {
-		put_in_force(g);
-	} else if (g->waiting) {
-		answer_error(g, RTBP_E_BAD_TOKEN, t->text);
-		grant_free(g);
-	} else {
-		TAILQ_INSERT_HEAD(&p->grants, g, in_peer);
-		p->n_grants++;
-		grant_end(g, t->code, t->text);
+	if (t->state == TOKEN_REFUSED) {
+		give_up(g, RTBP_E_BAD_TOKEN, t->code, t->text);
+		return;
 	}
+	p->pending = NULL;
+	put_in_force(g);
 	held_release(p);
 }
 
@@ -362,10 +376,12 @@ bool auth_hello(struct peer *p, uint32_t id, struct rtbp_val token, struct grant
 		peer_answer_error(p, &now, RTBP_M_HELLO, code, text, -1);
 		return false;
 	}
-	if ((*ret)->token->state == TOKEN_WAITING)
+	if ((*ret)->token->state == TOKEN_WAITING) {
 		p->pending = *ret;
-	else
+		watch(*ret);
+	} else {
 		put_in_force(*ret);
+	}
 	return true;
 }
 
@@ -428,7 +444,8 @@ static void auth_wait(struct grant *g, const struct request *r, uint64_t timeout
 		return;
 	}
 	p->pending = g;
-	timer_arm(&p->hub->timers, &g->timer, hub_now(p->hub) + timeout_ms);
+	g->deadline_ms = hub_now(p->hub) + peer_time_left(p, timeout_ms);
+	watch(g);
 }
 
 void auth_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params)

@@ -237,7 +237,8 @@ static bool has_room(struct hub *hub, uid_t uid)
 int token_get(struct hub *hub, struct rtbp_str bytes, uid_t uid, struct token **ret, char *text,
 	      size_t size)
 {
-	struct verdict_key key = verdict_key_of_token(hub, bytes, uid);
+	char name[48];
+	struct verdict_key key = verdict_key_of_token(hub, bytes, uid, name);
 	const struct verdict *refusal;
 	const char *wrong = NULL;
 	struct jwt jwt = { 0 };
@@ -338,6 +339,7 @@ void token_check(struct token *t)
 void token_refused(struct token *t, const char *code, const char *text)
 {
 	struct verdict_key key;
+	char name[48];
 
 	if (t->state == TOKEN_REFUSED)
 		return;
@@ -347,7 +349,8 @@ void token_refused(struct token *t, const char *code, const char *text)
 		log_notice("a token of uid %u (role %s) was refused: %s", t->uid, t->jwt.role,
 			   text);
 	key = verdict_key_of_token(
-		t->hub, (struct rtbp_str){ secret_bytes(t->bytes), secret_size(t->bytes) }, t->uid);
+		t->hub, (struct rtbp_str){ secret_bytes(t->bytes), secret_size(t->bytes) }, t->uid,
+		name);
 	verdicts_put(&t->hub->refused, &key, hub_now(t->hub), code, text);
 	TAILQ_REMOVE(&t->hub->tokens, t, entry);
 	t->state = TOKEN_REFUSED;

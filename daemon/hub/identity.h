@@ -118,7 +118,8 @@ struct grant {
 	struct token *token; /* NULL: it has ended, for the reason below; there is no way back to
 			      * the daemon's identity but by the peer's own word */
 	char code[AUTH_CODE_MAX], text[AUTH_TEXT_MAX];
-	struct timer timer;     /* in force: its end. An `auth` that waits: its timeout */
+	struct timer timer; /* its end; of an `auth` that waits its deadline, too */
+	uint64_t deadline_ms;
 	struct request request; /* an `auth` that waits */
 	bool waiting;           /* request is in the peer's list */
 };

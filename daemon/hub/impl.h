@@ -307,6 +307,8 @@ void peer_send_scratch(struct peer *p);
 void peer_end(struct peer *p, enum rtbp_error code, const char *text, bool drop);
 void peer_request_add(struct peer *p, struct request *r, enum request_kind kind, uint32_t id,
 		      bool wants_answer);
+/* How much is left of the time that a request gives, which may have been held for a while. */
+uint64_t peer_time_left(const struct peer *p, uint64_t ms);
 /* Takes it off the list; what waited behind it may be answered now. */
 void peer_request_done(struct peer *p, struct request *r);
 void peer_update_pause(struct peer *p);

@@ -265,7 +265,7 @@ bool join_is_open(const struct join *j)
 
 bool join_is_own(const struct join *j)
 {
-	return !j->identity && !j->trial_token;
+	return !j->identity && !j->tries_token;
 }
 
 void join_set_reason(struct join *j, const char *code, const char *text)

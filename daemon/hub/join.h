@@ -134,8 +134,9 @@ struct join {
 	uint64_t id;               /* the cookie of its pushes */
 	uid_t uid;                 /* whose wish it was */
 	struct identity *identity; /* whose token it carries; NULL: the daemon's own */
-	struct token *trial_token; /* this one instead, to try it out */
-	uint64_t token_number;     /* that the server's channel has; 0: the daemon's own */
+	struct token *trial_token; /* this one instead, to try it out; NULL: it is gone */
+	bool tries_token;
+	uint64_t token_number; /* that the server's channel has; 0: the daemon's own */
 	int64_t token_exp_s;
 	bool token_due;         /* a better one did not fit into the mailbox */
 	bool is_trial;          /* it is itself a trial */

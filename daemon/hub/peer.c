@@ -132,10 +132,25 @@ void peer_answer_empty(struct peer *p, uint32_t id, bool wants_answer)
 void peer_request_add(struct peer *p, struct request *r, enum request_kind kind, uint32_t id,
 		      bool wants_answer)
 {
+	struct request *held;
+
 	r->kind = kind;
 	r->id = id;
 	r->wants_answer = wants_answer;
-	TAILQ_INSERT_TAIL(&p->requests, r, entry);
+	/* What is being carried out came before what is still held. */
+	TAILQ_FOREACH(held, &p->requests, entry) {
+		if (p->releasing && held->kind == REQUEST_HELD)
+			break;
+	}
+	if (held)
+		TAILQ_INSERT_BEFORE(held, r, entry);
+	else
+		TAILQ_INSERT_TAIL(&p->requests, r, entry);
+}
+
+uint64_t peer_time_left(const struct peer *p, uint64_t ms)
+{
+	return ms > p->late_ms ? ms - p->late_ms : 0;
 }
 
 void peer_request_done(struct peer *p, struct request *r)

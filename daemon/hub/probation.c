@@ -10,7 +10,7 @@
 #include "hub/impl.h"
 #include "realtime/reasons.h"
 
-static struct verdict_key key_of(const struct join *j, uid_t uid)
+struct verdict_key join_verdict_key(const struct join *j, uid_t uid)
 {
 	return (struct verdict_key){
 		.uid = uid,
@@ -22,7 +22,7 @@ static struct verdict_key key_of(const struct join *j, uid_t uid)
 
 bool join_is_proven(const struct join *j)
 {
-	struct verdict_key key = key_of(j, 0);
+	struct verdict_key key = join_verdict_key(j, 0);
 
 	if (!identity_is_accepted(j->identity))
 		return false;
@@ -31,7 +31,7 @@ bool join_is_proven(const struct join *j)
 
 void join_remember_success(struct join *j)
 {
-	struct verdict_key key = key_of(j, 0);
+	struct verdict_key key = join_verdict_key(j, 0);
 
 	if (j->is_private && !j->is_trial)
 		verdicts_put(&j->hub->proven, &key, hub_now(j->hub), "", "");
@@ -41,7 +41,7 @@ void join_remember_success(struct join *j)
 
 void join_forget_success(struct join *j)
 {
-	struct verdict_key key = key_of(j, 0);
+	struct verdict_key key = join_verdict_key(j, 0);
 
 	verdicts_forget(&j->hub->proven, &key);
 }
@@ -73,7 +73,7 @@ static struct link *get_link(struct hub *hub)
 	return pr->link;
 }
 
-static void trial_free(struct trial *t)
+void trial_free(struct trial *t)
 {
 	struct probation *pr = &t->hub->probation;
 
@@ -88,10 +88,22 @@ static void trial_free(struct trial *t)
 	hub_wake(pr->hub); /* the next one */
 }
 
+/* If its join is out already its answer still counts, and nothing else is tried before: who goes
+ * away in between has made all others wait just the same. */
 void trial_drop(struct trial *t)
 {
 	struct join *j = t->join;
 
+	if (t->real)
+		t->real->trial = NULL;
+	if (t->token)
+		t->token->trial = NULL;
+	t->real = NULL;
+	t->token = NULL;
+	if (j)
+		j->trial_token = NULL;
+	if (j && j->state == JOIN_JOINING)
+		return;
 	trial_free(t);
 	if (j) {
 		j->owner = NULL;
@@ -117,10 +129,11 @@ void trial_token(struct token *t)
 {
 	struct trial *trial = trial_new(t->hub, t->uid);
 
-	if (trial) {
-		trial->token = t;
-		t->trial = trial;
-	}
+	if (!trial)
+		return;
+	verdict_name_token(t->hub, t, trial->token_name);
+	trial->token = t;
+	t->trial = trial;
 }
 
 static bool trial_join(struct join *j)
@@ -177,7 +190,7 @@ static void idle_over(void *ctx)
 }
 
 /* No connection more is to be had. */
-static void give_up_link(struct hub *hub)
+void probation_give_up_link(struct hub *hub)
 {
 	struct trial *t = hub->probation.current;
 	struct join *j = t->join;
@@ -191,153 +204,11 @@ static void give_up_link(struct hub *hub)
 		j->owner = NULL;
 		join_kill(j);
 	}
+	if (!t->real && !t->token)
+		trial_free(t);
 	close_link(hub);
 	hub_wake(hub);
 }
-
-/* ---- the trial's own join ---- */
-
-static bool is_wanted(const struct join *j)
-{
-	return j->owner != NULL;
-}
-
-static uint32_t linger_ms(const struct join *j)
-{
-	(void)j;
-	return 0;
-}
-
-static void config(const struct join *j, struct join_config *ret)
-{
-	(void)j;
-	(void)ret;
-}
-
-static void ignore(struct join *j)
-{
-	(void)j;
-}
-
-static const char *misfit(const struct join *j)
-{
-	(void)j;
-	return NULL;
-}
-
-static void lost(struct join *j, const char *code, const char *text)
-{
-	(void)j;
-	(void)code;
-	(void)text;
-}
-
-static void message(struct join *j, const struct phx_msg *msg)
-{
-	(void)j;
-	(void)msg;
-}
-
-static void dead(struct join *j)
-{
-	struct trial *t = j->owner;
-
-	if (t)
-		t->join = NULL;
-	hub_wake(j->hub); /* its topic may be tried again */
-}
-
-static void succeeded(struct trial *t)
-{
-	struct join *real = t->real, *j = t->join;
-	struct token *token = t->token;
-	struct hub *hub = t->hub;
-
-	if (real)
-		join_remember_success(real);
-	trial_free(t);
-	j->owner = NULL;
-	if (token)
-		token_accepted(token);
-	if (real)
-		joins_run(hub);
-}
-
-/* In a project of private channels, where nobody may read what was invented, "no right" comes after
- * the token was looked at. */
-static bool shows_token(const struct join *j, const struct reason *reason)
-{
-	return j->is_private && strcmp(reason->code, "unauthorized") == 0;
-}
-
-static void token_failed(struct trial *t, const struct reason *reason, const char *text)
-{
-	struct join *j = t->join;
-	struct token *token = t->token;
-
-	if (reason->class == REASON_AUTH) {
-		user_failed(t->hub, t->user, !j->link->is_probation);
-		trial_free(t);
-		j->owner = NULL;
-		token_refused(token, reason->code, text);
-	} else if (shows_token(j, reason)) {
-		succeeded(t);
-	} else {
-		/* It says nothing of the token: once more, behind the others. */
-		t->join = NULL;
-		j->owner = NULL;
-		t->hub->probation.current = NULL;
-		t->not_before_ms = hub_now(t->hub) + TRIAL_AGAIN_MS;
-		TAILQ_REMOVE(&t->user->trials, t, entry);
-		TAILQ_INSERT_TAIL(&t->user->trials, t, entry);
-		timer_arm(&t->hub->timers, &t->hub->probation.timer, t->not_before_ms);
-		if (reason->class == REASON_PRIVATE_ONLY)
-			t->not_before_ms = 0;
-		hub_wake(t->hub);
-	}
-}
-
-static void changed(struct join *j)
-{
-	struct trial *t = j->owner;
-	struct join *real;
-	char text[sizeof(j->text)];
-
-	if (!t)
-		return;
-	if (j->state == JOIN_JOINED) {
-		succeeded(t);
-	} else if (j->refused && (j->state == JOIN_REJECTED || j->state == JOIN_WAITING)) {
-		memcpy(text, j->text, sizeof(text));
-		if (reason_find(text, strlen(text))->class == REASON_TOO_MANY_USERS &&
-		    j->link->is_probation) {
-			give_up_link(t->hub);
-			return;
-		}
-		if (t->token) {
-			token_failed(t, reason_find(text, strlen(text)), text);
-			return;
-		}
-		real = t->real;
-		trial_free(t);
-		j->owner = NULL;
-		join_refused(real, text, true);
-	}
-}
-
-static const struct join_ops trial_ops = {
-	.wanted = is_wanted,
-	.linger_ms = linger_ms,
-	.config = config,
-	.joining = ignore,
-	.misfit = misfit,
-	.owed = is_wanted, /* not asked: it never fits badly */
-	.changed = changed,
-	.opened = ignore,
-	.lost = lost,
-	.message = message,
-	.dead = dead,
-};
 
 /* ---- one after the other ---- */
 
@@ -347,30 +218,6 @@ static bool is_needed(const struct trial *t)
 		return t->real->state == JOIN_WAITING && t->real->ops->wanted(t->real) &&
 		       !join_is_proven(t->real);
 	return t->token->state == TOKEN_WAITING || t->token->state == TOKEN_UNPROVEN;
-}
-
-static bool make_join(struct trial *t, struct link *link)
-{
-	struct hub *hub = t->hub;
-	char name[80];
-	int n;
-
-	if (t->real) {
-		t->join = join_new(link, t->real->topic, t->real->is_private, t->real->identity,
-				   &trial_ops, t);
-	} else {
-		n = snprintf(name, sizeof(name), "rtbridge:%s:t%" PRIu64, hub->feed_prefix,
-			     t->token->number);
-		t->join = join_new(link, (struct rtbp_str){ name, (size_t)n },
-				   hub->private_only || hub->park_public.until_ms, NULL, &trial_ops,
-				   t);
-	}
-	if (!t->join)
-		return false;
-	t->join->is_trial = true;
-	t->join->trial_token = t->token;
-	join_set_cause(t->join, t->user->uid, "trying out joins that may fail");
-	return true;
 }
 
 /* Where failing makes all others wait. Return: false: it may not be borne now. */
@@ -405,7 +252,7 @@ static void start(struct trial *t)
 	if (!link && t->real) {
 		t->in_place = true;
 		join_set_reason(t->real, "", "");
-	} else if (!make_join(t, link ? link : link_shared(t->hub))) {
+	} else if (!trial_make_join(t, link ? link : link_shared(t->hub))) {
 		trial_free(t);
 		return;
 	} else {
@@ -474,7 +321,7 @@ static void timer_due(void *ctx)
 
 	if (pr->current && pr->link && !pr->current->in_place && !link_is_online(pr->link) &&
 	    link_is_online(&hub->links[0]))
-		give_up_link(hub);
+		probation_give_up_link(hub);
 	hub_wake(hub);
 }
 
@@ -499,7 +346,7 @@ bool probation_give_link(struct hub *hub)
 
 /* ---- what the server says of joins in their place ---- */
 
-static bool is_its_own_fault(const struct join *j, const struct reason *reason)
+bool join_is_at_fault(const struct join *j, const struct reason *reason)
 {
 	switch (reason->class) {
 	case REASON_PERMANENT:
@@ -551,7 +398,7 @@ void probation_refused(struct join *j, const struct reason *reason, const char *
 
 	if (j->is_trial)
 		return;
-	if (is_its_own_fault(j, reason)) {
+	if (join_is_at_fault(j, reason)) {
 		user_failed(j->hub, user_get(j->hub, j->uid), stalls_others);
 		join_forget_success(j);
 	}

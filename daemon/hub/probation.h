@@ -90,8 +90,10 @@ void verdicts_put(struct verdicts *v, const struct verdict_key *key, uint64_t no
 const struct verdict *verdicts_find(const struct verdicts *v, const struct verdict_key *key,
 				    uint64_t now);
 void verdicts_forget(struct verdicts *v, const struct verdict_key *key);
-/* A token has no topic: its bytes are hashed into one that no client can name. */
-struct verdict_key verdict_key_of_token(const struct hub *hub, struct rtbp_str bytes, uid_t uid);
+/* A token has no topic: its bytes are hashed into one that no client can name. @room: for that. */
+struct verdict_key verdict_key_of_token(const struct hub *hub, struct rtbp_str bytes, uid_t uid,
+					char room[48]);
+void verdict_name_token(const struct hub *hub, const struct token *t, char ret[48]);
 
 /* ---- user.c: what is known of a local user ---- */
 
@@ -130,8 +132,10 @@ struct trial {
 	struct hub *hub;
 	struct user *user;
 	struct join *real;   /* whose place is being tried out, or */
-	struct token *token; /* what is being tried out */
-	struct join *join;   /* the trial's own; NULL: it waits for its turn, or is dropped */
+	struct token *token; /* what is being tried out; neither: it was dropped, and its answer
+			      * is still to come */
+	struct join *join;   /* the trial's own; NULL: it waits for its turn */
+	char token_name[48]; /* of the verdict about the token */
 	uint64_t not_before_ms;
 	bool in_place; /* the real one goes itself: there is no connection apart */
 };
@@ -165,9 +169,16 @@ void join_remember_success(struct join *j);
 void join_forget_success(struct join *j);
 /* It ends, is left, or waits no longer. */
 void probation_forget_join(struct join *j);
+/* The token is to be tried. */
 void trial_token(struct token *t);
-/* What it was for is gone, or known. */
+/* No connection apart is to be had: what is being tried goes in its place. */
+void probation_give_up_link(struct hub *hub);
+struct verdict_key join_verdict_key(const struct join *j, uid_t uid);
+/* Whether the refusal says something about the join, not about the project. */
+bool join_is_at_fault(const struct join *j, const struct reason *reason);
+/* What it was for is gone, or known: forgotten, but not before the server's answer. */
 void trial_drop(struct trial *t);
+void trial_free(struct trial *t);
 void probation_on_link(struct link *link); /* online, or not any more */
 /* Next one. */
 void probation_run(struct hub *hub);
@@ -175,6 +186,11 @@ void probation_run(struct hub *hub);
 bool probation_has_link(struct hub *hub);
 /* A link is needed: the one of the trials may be had, if none is running. */
 bool probation_give_link(struct hub *hub);
+
+/* ---- trial.c ---- */
+
+/* Makes its join. Return: false: no memory. */
+bool trial_make_join(struct trial *t, struct link *link);
 
 /* ---- park.c: reasons that concern many joins ---- */
 

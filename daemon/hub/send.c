@@ -397,8 +397,7 @@ static struct send *send_new(struct peer *p, const struct ask *a, const struct r
 	s->event = (struct rtbp_str){ (const char *)s->notice->data + event, a->event.size };
 	s->payload = (struct rtbp_val){ s->notice->data + payload, a->payload.size };
 	timer_init(&s->ttl_timer, send_expired, s);
-	timer_arm(&hub->timers, &s->ttl_timer,
-		  hub_now(hub) + (a->ttl_ms > p->late_ms ? a->ttl_ms - p->late_ms : 0));
+	timer_arm(&hub->timers, &s->ttl_timer, hub_now(hub) + peer_time_left(p, a->ttl_ms));
 	peer_request_add(p, &s->request, REQUEST_SEND, r->id, r->wants_answer);
 	count_send(p, s, true);
 	hub->send_bytes += s->notice->size;

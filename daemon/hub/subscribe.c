@@ -446,8 +446,7 @@ static void subscribe_apply(struct peer *p, struct sub *s, const struct request 
 		sub_no_budget(s);
 	} else {
 		timer_arm(&p->hub->timers, &s->timer,
-			  hub_now(p->hub) +
-				  (w->timeout_ms > p->late_ms ? w->timeout_ms - p->late_ms : 0));
+			  hub_now(p->hub) + peer_time_left(p, w->timeout_ms));
 		if (s->chan->join)
 			join_update(s->chan->join);
 	}

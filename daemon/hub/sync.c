@@ -164,7 +164,7 @@ void sync_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_va
 	(void)rtbp_get_bool(rtbp_field(params, RTBP_F_UPSTREAM), &upstream);
 	s->wanted = upstream ? links_of(p) : 0;
 	timer_init(&s->timer, sync_timeout, s);
-	timer_arm(&hub->timers, &s->timer, hub_now(hub) + timeout_ms);
+	timer_arm(&hub->timers, &s->timer, hub_now(hub) + peer_time_left(p, timeout_ms));
 	RB_INSERT(sync_tree, &hub->syncs, s);
 	peer_request_add(p, &s->request, REQUEST_SYNC, id, wants_answer);
 	sync_probe(s);

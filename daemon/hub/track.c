@@ -490,8 +490,7 @@ static void tracker_wait(struct tracker *t, const struct request *now, uint64_t 
 		return;
 	}
 	timer_arm(&t->peer->hub->timers, &t->timer,
-		  hub_now(t->peer->hub) +
-			  (timeout_ms > t->peer->late_ms ? timeout_ms - t->peer->late_ms : 0));
+		  hub_now(t->peer->hub) + peer_time_left(t->peer, timeout_ms));
 	if (t->version > slot->version)
 		slot_changed(slot);
 	else

@@ -131,13 +131,20 @@ void verdicts_forget(struct verdicts *v, const struct verdict_key *key)
 		drop(v, e);
 }
 
-struct verdict_key verdict_key_of_token(const struct hub *hub, struct rtbp_str bytes, uid_t uid)
+struct verdict_key verdict_key_of_token(const struct hub *hub, struct rtbp_str bytes, uid_t uid,
+					char room[48])
 {
-	static char name[48]; /* the key is used at once */
 	uint64_t a = mix_bytes(hub->row_seed, bytes.p, bytes.size);
 
 	/* Topics of clients have no control characters. */
-	snprintf(name, sizeof(name), "\x01%016" PRIx64 "%016" PRIx64, a,
+	snprintf(room, 48, "\x01%016" PRIx64 "%016" PRIx64, a,
 		 mix_bytes(~hub->row_seed, bytes.p, bytes.size));
-	return (struct verdict_key){ .uid = uid, .topic = { name, strlen(name) } };
+	return (struct verdict_key){ .uid = uid, .topic = { room, strlen(room) } };
+}
+
+void verdict_name_token(const struct hub *hub, const struct token *t, char ret[48])
+{
+	(void)verdict_key_of_token(
+		hub, (struct rtbp_str){ secret_bytes(t->bytes), secret_size(t->bytes) }, t->uid,
+		ret);
 }

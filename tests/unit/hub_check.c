@@ -119,6 +119,7 @@ static void check_join(struct hub *hub, struct join *j)
 	MUST(!j->trial || (j->trial->real == j && j->state != JOIN_JOINED));
 	MUST(!j->sent_unproven || j->state == JOIN_JOINING);
 	MUST(j->is_trial == j->link->is_probation || j->link->number == 0);
+	MUST(!j->trial_token || (j->tries_token && j->owner));
 	if (wanted && j->state == JOIN_JOINED)
 		MUST((j->ops->misfit(j) != NULL) == j->rejoin_timer.armed);
 	else
@@ -267,7 +268,7 @@ static void check_grant(const struct peer *p, const struct grant *g)
 	MUST(!g->token == (g->text[0] != '\0') || p->pending == g);
 	if (!g->token)
 		return;
-	MUST(g->timer.armed || (p->pending == g && !g->waiting));
+	MUST(g->timer.armed);
 	TAILQ_FOREACH(other, &g->token->grants, in_token)
 		found |= other == g;
 	MUST(found);
