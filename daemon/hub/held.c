@@ -71,6 +71,10 @@ static uint64_t limit_of(enum rtbp_method m, struct rtbp_val params)
 	bool is_send = m == RTBP_M_BROADCAST, keep = false;
 	uint64_t ms = is_send ? SEND_TTL_MS : SUBSCRIBE_TIMEOUT_MS;
 
+	/* What takes a wish back is carried out however late. */
+	if (m == RTBP_M_UNSUBSCRIBE || m == RTBP_M_UNTRACK || m == RTBP_M_PRESENCE)
+		return UINT64_MAX;
+
 	(void)rtbp_get_uint(rtbp_field(params, is_send ? RTBP_F_TTL_MS : RTBP_F_TIMEOUT_MS), &ms);
 	(void)rtbp_get_bool(rtbp_field(params, RTBP_F_KEEP), &keep);
 	if (m == RTBP_M_SUBSCRIBE && keep)

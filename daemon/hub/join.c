@@ -146,7 +146,8 @@ int join_push_event(struct join *j, const char *event, const char *payload, size
 	return link_push(j->link, push);
 }
 
-static void push_leave(struct join *j, bool wants_reply)
+/* Return: as link_push(). */
+static int push_leave(struct join *j, bool wants_reply)
 {
 	struct hub *hub = j->hub;
 	struct session_push push = {
@@ -156,16 +157,37 @@ static void push_leave(struct join *j, bool wants_reply)
 		.cookie = j->id,
 	};
 
+	return join_push_event(j, "phx_leave", "{}", 2, &push);
+}
+
+static const char left_text[] = "the channel was left before the answer";
+
+static void join_leave(struct join *j)
+{
 	/* A full mailbox, or no memory: try again in a moment. */
-	if (join_push_event(j, "phx_leave", "{}", 2, &push) != 0 && wants_reply) {
-		timer_arm(&hub->timers, &j->linger_timer, hub_now(hub) + LINK_BUSY_RETRY_MS);
-	} else if (wants_reply) {
-		j->live = false;
-		j->ops->lost(j, "", "the channel was left before the answer");
-		join_unqueue(j);
-		j->gap_from_wall_ms = 0;
-		j->state = JOIN_LEAVING;
+	if (push_leave(j, true) != 0) {
+		timer_arm(&j->hub->timers, &j->linger_timer, hub_now(j->hub) + LINK_BUSY_RETRY_MS);
+		return;
 	}
+	j->live = false;
+	j->ops->lost(j, "", left_text);
+	join_unqueue(j);
+	j->gap_from_wall_ms = 0;
+	j->state = JOIN_LEAVING;
+}
+
+bool join_leave_now(struct join *j)
+{
+	if (j->state == JOIN_JOINING)
+		return false;
+	if (j->state == JOIN_JOINED || (j->state == JOIN_WAITING && j->live)) {
+		if (push_leave(j, false) != 0)
+			return false;
+		j->live = false;
+		j->ops->lost(j, "", left_text);
+	}
+	join_kill(j);
+	return true;
 }
 
 static void join_linger_over(void *ctx)
@@ -176,7 +198,7 @@ static void join_linger_over(void *ctx)
 		return;
 	if (j->state == JOIN_JOINED || (j->state == JOIN_WAITING && j->live)) {
 		log_info("leaving %s: nobody wants it any more", j->wire_topic);
-		push_leave(j, true);
+		join_leave(j);
 	} else if (j->state == JOIN_REJECTED) {
 		join_kill(j);
 	}
@@ -319,7 +341,7 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 			break;
 		case SESSION_TIMEOUT:
 			/* The server may still answer; a leave undoes a join that succeeds late. */
-			push_leave(j, false);
+			(void)push_leave(j, false);
 			join_backoff(j, "the server did not answer the join", NULL);
 			break;
 		case SESSION_LOST:
@@ -385,6 +407,7 @@ static void rejoin_go(struct join *j)
 	const char *code = j->ops->misfit(j);
 
 	rejoin_note(j);
+	join_remember_success(j);
 	log_info("joining %s anew: what it was joined with serves no longer", j->wire_topic);
 	join_gap_begins(j, code);
 	j->live = true;

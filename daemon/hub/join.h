@@ -202,6 +202,8 @@ void join_refused(struct join *j, const char *text, bool by_trial);
 enum rtbp_error join_refusal_error(const struct join *j);
 /* It would be refused: without asking the server. */
 void join_refuse_here(struct join *j, const char *code, const char *text);
+/* With others: it is known why, and until when. */
+void join_wait_in(struct join *j, const struct park *park);
 /* Too many have failed: not before `at_ms`. */
 void join_no_budget(struct join *j, uint64_t at_ms);
 /* Why it is not joined; told with the next news. */
@@ -220,6 +222,9 @@ void join_gap_begins(struct join *j, const char *cause);
 bool join_is_own(const struct join *j);
 /* Nobody wants it: goes before its time. */
 void join_evict(struct join *j);
+/* Nobody wants it, and its place is needed: left without waiting for the answer. Return: false: it
+ * cannot be now; else it is dead. */
+bool join_leave_now(struct join *j);
 const char *join_state_name(const struct join *j); /* as notices and status say it */
 /* Encodes an event of the joined channel with push->ref (set here) and gives it to the link.
  * Return: as link_push(). */

@@ -14,6 +14,7 @@
 /* Refused for good: until the next connection, or until somebody asks again. */
 static void join_reject(struct join *j)
 {
+	join_unqueue(j);
 	j->state = JOIN_REJECTED;
 	j->rejected_at_ms = hub_now(j->hub);
 }
@@ -74,19 +75,26 @@ void join_refused(struct join *j, const char *text, bool by_trial)
 {
 	const struct reason *reason = reason_find(text, strlen(text));
 
+	j->refused = true;
 	probation_refused(j, reason, text, !by_trial && !j->link->is_probation);
 	join_backoff(j, text, by_trial ? NULL : park_on_refusal(j, reason, text));
 }
 
 void join_refuse_here(struct join *j, const char *code, const char *text)
 {
-	join_unqueue(j);
 	j->refused = true;
 	j->live = false;
 	join_set_reason(j, code, text);
 	join_reject(j);
 	j->ops->changed(j);
 	join_update(j);
+}
+
+void join_wait_in(struct join *j, const struct park *park)
+{
+	join_set_reason(j, park->code, park->text);
+	j->retry_at_ms = park->until_ms;
+	j->refused = true; /* as good as: who asks is told when it is tried again */
 }
 
 void join_no_budget(struct join *j, uint64_t at_ms)
@@ -202,6 +210,7 @@ static void join_on_offline(struct join *j)
 		return;
 	if (j->state == JOIN_LEAVING)
 		j->had_joined = false;
+	j->refused = false;
 	j->retry_at_ms = 0;
 	join_queue(j);
 	join_set_reason(j, "connection", "the connection to the server is down");

@@ -191,9 +191,9 @@ struct join *link_find(struct link *link, struct rtbp_str wire_topic)
 enum turn { TURN_USED, TURN_NOT_NEEDED, TURN_OUT_OF_TOKENS };
 
 /* Why this one would be refused for sure; NULL: it would not. */
-static const char *refusal_of(struct join *j, const struct park *park, const char **ret_code)
+static const char *refusal_of(const struct join *j, const struct park *park, const char **ret_code)
 {
-	if (park && park->refuses) {
+	if (park && park->refuses && hub_now(j->hub) < park->until_ms) {
 		*ret_code = park->code;
 		return park->text;
 	}
@@ -220,6 +220,8 @@ static struct join *next_join(struct link *link, uint64_t *next)
 			return j;
 		if (!park)
 			at = j->retry_at_ms;
+		if (park && hub_now(hub) < park->until_ms)
+			join_wait_in(j, park);
 		if (park || at > now) {
 			*next = at < *next ? at : *next;
 			continue;
@@ -329,6 +331,18 @@ bool link_has_topic(struct link *link, struct rtbp_str topic)
 	return RB_FIND(join_topic_tree, &link->joins, &key) != NULL;
 }
 
+/* One that nobody wants any more goes at once: the server reads its leave before the next join. */
+static bool link_can_take(struct link *link, struct rtbp_str topic)
+{
+	struct join key = { .topic = topic };
+	struct join *j = RB_FIND(join_topic_tree, &link->joins, &key);
+
+	/* Not that of the channel itself for which a place is looked for. */
+	if (j && chan_of_join(j) && chan_of_join(j)->held)
+		return false;
+	return !j || (!j->ops->wanted(j) && !j->lingers_on && join_leave_now(j));
+}
+
 static bool link_make_session(struct link *link)
 {
 	struct session_conf conf = link->hub->conf.session;
@@ -409,11 +423,18 @@ static bool may_open(struct hub *hub, uid_t uid)
 
 struct link *link_find_unused(struct hub *hub)
 {
+	struct link *link, *found = NULL;
+
 	for (unsigned i = 1; i < hub->conf.max_links; i++) {
-		if (!hub->links[i].wanted)
-			return &hub->links[i];
+		link = &hub->links[i];
+		if (link->wanted)
+			continue;
+		/* Rather one whose last connection is not just being closed. */
+		if (!link->session || session_get_state(link->session) == SESSION_IDLE)
+			return link;
+		found = found ? found : link;
 	}
-	return NULL;
+	return found;
 }
 
 /* Return: NULL with @ret_text when there is none for this user. */
@@ -442,7 +463,7 @@ struct link *link_place(struct hub *hub, uid_t uid, const struct peer *p, struct
 	(void)link_shared(hub);
 	for (unsigned i = 0; i < hub->conf.max_links; i++) {
 		link = &hub->links[i];
-		if (!link->wanted || link->is_probation || link_has_topic(link, topic))
+		if (!link->wanted || link->is_probation || !link_can_take(link, topic))
 			continue;
 		topic_everywhere = false;
 		if (link_has_room(link))

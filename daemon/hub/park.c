@@ -28,7 +28,7 @@ static unsigned parks_of(struct join *j, struct park *ret[PARKS])
 	return n;
 }
 
-static struct park *concerned(struct join *j, const struct reason *reason)
+static struct park *concerned(const struct join *j, const struct reason *reason)
 {
 	switch (reason->class) {
 	case REASON_PROJECT:
@@ -44,6 +44,11 @@ static struct park *concerned(struct join *j, const struct reason *reason)
 	default:
 		return NULL;
 	}
+}
+
+bool park_concerns(const struct join *j, const struct reason *reason)
+{
+	return concerned(j, reason) != NULL;
 }
 
 /* What tested got another answer: what it was to test is over. */
@@ -97,8 +102,11 @@ void park_on_success(struct join *j)
 	struct park *parks[PARKS];
 	unsigned n = parks_of(j, parks);
 
-	for (unsigned i = 0; i < n; i++)
-		*parks[i] = (struct park){ 0 };
+	/* Only the one that tests says something of now: others may have been sent before. */
+	for (unsigned i = 0; i < n; i++) {
+		if (parks[i]->probe == j->id)
+			*parks[i] = (struct park){ 0 };
+	}
 }
 
 struct park *park_of(struct join *j, uint64_t *ret_at)
@@ -113,8 +121,8 @@ struct park *park_of(struct join *j, uint64_t *ret_at)
 		if (hub_now(j->hub) < parks[i]->until_ms)
 			return parks[i];
 		*ret_at = UINT64_MAX; /* the answer of the one that tests brings us back */
-		if (parks[i]->probe && parks[i]->probe != j->id)
-			return parks[i];
+		if (parks[i]->probe ? parks[i]->probe != j->id : j->link->joins_unanswered > 0)
+			return parks[i]; /* behind what was out already it would only wait */
 	}
 	return NULL;
 }

@@ -154,10 +154,12 @@ bool probation_lets_go(struct join *j)
 	enum hub_probation mode = j->hub->conf.probation;
 	const struct user *u;
 
-	if (j->is_trial || mode == HUB_PROBATION_OFF || join_is_proven(j))
+	if (j->is_trial || (j->trial && j->trial->in_place))
+		return j->link->is_probation || j->link->unproven_unanswered == 0;
+	if (mode == HUB_PROBATION_OFF || join_is_proven(j))
 		return true;
 	if (j->trial)
-		return j->trial->in_place;
+		return false;
 	u = user_get(j->hub, j->uid);
 	if (mode == HUB_PROBATION_ALWAYS || user_has_record(u, hub_now(j->hub)) ||
 	    !probation_has_link(j->hub))
@@ -365,7 +367,7 @@ void probation_going(struct join *j)
 	/* Proven meanwhile, by another join. */
 	if (j->trial && !j->trial->in_place)
 		trial_drop(j->trial);
-	if (!j->is_trial && !join_is_proven(j)) {
+	if (j->is_trial ? !j->link->is_probation : !join_is_proven(j)) {
 		j->sent_unproven = true;
 		j->link->unproven_unanswered++;
 	}
@@ -395,13 +397,17 @@ void probation_refused(struct join *j, const struct reason *reason, const char *
 		       bool stalls_others)
 {
 	struct token *t = identity_find_token(j->identity, j->token_number);
+	struct user *u = user_get(j->hub, j->uid);
+	bool is_alone = !park_concerns(j, reason);
 
 	if (j->is_trial)
 		return;
-	if (join_is_at_fault(j, reason)) {
-		user_failed(j->hub, user_get(j->hub, j->uid), stalls_others);
+	if (join_is_at_fault(j, reason) || (is_alone && !join_is_proven(j)))
+		user_failed(j->hub, u);
+	if (stalls_others && is_alone && !join_is_proven(j))
+		user_stalled(j->hub, u);
+	if (join_is_at_fault(j, reason))
 		join_forget_success(j);
-	}
 	if (t && reason->class == REASON_AUTH)
 		token_refused(t, reason->code, text);
 }

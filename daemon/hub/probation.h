@@ -117,8 +117,10 @@ bool user_is_owner(const struct hub *hub, uid_t uid);
 /* One user may have half of what there is for all, so that there is something left for others. */
 bool user_may_have(const struct hub *hub, const struct user *u, size_t has, size_t all);
 bool user_has_record(const struct user *u, uint64_t now);
-/* One of its joins was refused, for its own fault. */
-void user_failed(struct hub *hub, struct user *u, bool stalls_others);
+/* One of its joins was refused: its unproven ones are tried apart for a while. */
+void user_failed(struct hub *hub, struct user *u);
+/* ... and all others had to wait: it counts against what can be borne. */
+void user_stalled(struct hub *hub, struct user *u);
 /* When a further failure of it can be borne where all would stand still: now, or later. */
 uint64_t user_budget(const struct hub *hub, const struct user *u);
 /* Forgets those of whom nothing needs to be known. */
@@ -174,7 +176,7 @@ void trial_token(struct token *t);
 /* No connection apart is to be had: what is being tried goes in its place. */
 void probation_give_up_link(struct hub *hub);
 struct verdict_key join_verdict_key(const struct join *j, uid_t uid);
-/* Whether the refusal says something about the join, not about the project. */
+/* Whether the refusal says something about the join, not about the project or the moment. */
 bool join_is_at_fault(const struct join *j, const struct reason *reason);
 /* What it was for is gone, or known: forgotten, but not before the server's answer. */
 void trial_drop(struct trial *t);
@@ -203,6 +205,7 @@ struct park {
 };
 
 /* The server refused a join for this reason. Return: NULL if it concerns no others. */
+bool park_concerns(const struct join *j, const struct reason *reason);
 struct park *park_on_refusal(struct join *j, const struct reason *reason, const char *text);
 void park_on_success(struct join *j);
 void parks_on_online(struct hub *hub);

@@ -25,9 +25,9 @@ static const char *connection_state(struct hub *hub, const struct session_status
 	case SESSION_BACKOFF:
 		return reasons_of_fault(st->fault)->state;
 	case SESSION_DRAINING:
-		break;
+		break; /* closed because nothing needs it */
 	}
-	return "draining";
+	return "idle";
 }
 
 void report_pack_connection(struct hub *hub, struct rtbp_buf *b)

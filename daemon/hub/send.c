@@ -126,22 +126,30 @@ void sends_lost(struct chan *ch, const char *text)
 		send_end(s, "unknown", text);
 }
 
+static struct send *find_queued(struct peer *p, sends_match_fn match, const void *ctx)
+{
+	struct request *r;
+	struct send *s;
+
+	TAILQ_FOREACH(r, &p->requests, entry) {
+		s = (struct send *)((char *)r - offsetof(struct send, request));
+		if (r->kind == REQUEST_SEND && !s->given && match(p, s->chan, ctx))
+			return s;
+	}
+	return NULL;
+}
+
+/* Looked for anew each time: with one of them a barrier behind it may be answered and go. */
 void sends_reject(struct peer *p, sends_match_fn match, const void *ctx, enum rtbp_error code,
 		  const char *text)
 {
-	struct request *r, *next, answered;
+	struct request answered;
 	struct send *s;
 
-	for (r = TAILQ_FIRST(&p->requests); r; r = next) {
-		next = TAILQ_NEXT(r, entry);
-		if (r->kind != REQUEST_SEND)
-			continue;
-		s = (struct send *)((char *)r - offsetof(struct send, request));
-		if (s->given || !match(p, s->chan, ctx))
-			continue;
-		answered = *r;
-		send_drop(s);
+	while ((s = find_queued(p, match, ctx))) {
+		answered = s->request;
 		peer_answer_error(p, &answered, RTBP_M_BROADCAST, code, text, -1);
+		send_drop(s);
 	}
 }
 

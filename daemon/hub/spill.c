@@ -143,7 +143,9 @@ struct spill *spill_get(struct chan *ch, struct peer *p, const char *key, const 
 	}
 	hub_copy_text(ch->topic, topic, sizeof(topic));
 	snprintf(why, sizeof(why), "one more tracker in channel %s", topic);
+	ch->held = true;
 	link = link_place(p->hub, p->cred.uid, p, ch->topic, why, ret_text);
+	ch->held = false;
 	if (!link)
 		return NULL;
 	sp = calloc(1, sizeof(*sp));

@@ -129,7 +129,7 @@ static void token_failed(struct trial *t, const struct reason *reason, const cha
 	struct token *token = t->token;
 
 	if (reason->class == REASON_AUTH) {
-		user_failed(t->hub, t->user, !t->join->link->is_probation);
+		user_failed(t->hub, t->user);
 		over(t);
 		token_refused(token, reason->code, text);
 	} else if (shows_token(t->join, reason)) {
@@ -161,7 +161,7 @@ static void orphan_failed(struct trial *t, const struct reason *reason, const ch
 		key.topic = (struct rtbp_str){ t->token_name, strlen(t->token_name) };
 	}
 	if (join_is_at_fault(j, reason) && !(t->token_name[0] && shows_token(j, reason))) {
-		user_failed(hub, t->user, !j->link->is_probation);
+		user_failed(hub, t->user);
 		verdicts_put(&hub->refused, &key, hub_now(hub), reason->code, text);
 	}
 	over(t);
@@ -175,6 +175,8 @@ static void refused(struct trial *t)
 	char text[sizeof(t->join->text)];
 
 	memcpy(text, t->join->text, sizeof(text));
+	if (!t->join->link->is_probation)
+		user_stalled(t->hub, t->user);
 	if (reason->class == REASON_TOO_MANY_USERS && t->join->link->is_probation)
 		probation_give_up_link(t->hub);
 	else if (t->token)

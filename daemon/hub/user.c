@@ -49,16 +49,17 @@ static void note(uint64_t *at, unsigned n, uint64_t now)
 	at[0] = now;
 }
 
-void user_failed(struct hub *hub, struct user *u, bool stalls_others)
+void user_failed(struct hub *hub, struct user *u)
 {
-	uint64_t now = hub_now(hub);
-
-	if (stalls_others)
-		note(hub->probation.failed_at_ms, BUDGET_OF_ALL, now);
-	if (u && stalls_others)
-		note(u->failed_at_ms, BUDGET_OF_USER, now);
 	if (u)
-		u->record_until_ms = now + RECORD_MS;
+		u->record_until_ms = hub_now(hub) + RECORD_MS;
+}
+
+void user_stalled(struct hub *hub, struct user *u)
+{
+	note(hub->probation.failed_at_ms, BUDGET_OF_ALL, hub_now(hub));
+	if (u)
+		note(u->failed_at_ms, BUDGET_OF_USER, hub_now(hub));
 }
 
 static uint64_t later(uint64_t oldest, uint64_t now)

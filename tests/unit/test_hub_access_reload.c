@@ -281,6 +281,28 @@ START_TEST(flowing_and_said_twice)
 }
 END_TEST
 
+/* Halves of what was refused are still being tried. */
+START_TEST(while_halves_are_tried)
+{
+	struct line join;
+
+	peer_ask(a, 1, "subscribe", ASK(T("t") "," T("u") "," T("t") "," T("v") "," T("u")));
+	join = expect_feed(ON("t") "," ON("u") "," ON("v"));
+	server_takes(&join, "11,12,13");
+	server_system(&join, false, BAD_TEXT);
+	reload("deny user 1001 read table public.*\n" ALL);
+	expect(a, "[1,1,null,{*'ready','postgres_changes':[" FORBIDDEN("0") "," FORBIDDEN(
+			  "0") "," FORBIDDEN("0") "," FORBIDDEN("0") "," FORBIDDEN("0") "]}]");
+	expect_nothing(a);
+	for (unsigned i = 0; i < 10; i++) {
+		server_serve();
+		advance(1000);
+	}
+	ck_assert_uint_eq(rig.hub->n_bindings, 0);
+	ck_assert_uint_eq(rig.hub->n_feeds, 0);
+}
+END_TEST
+
 /* A request that waits for changes only is answered as soon as nothing is to be waited for. */
 START_TEST(changes_that_are_waited_for)
 {
@@ -377,10 +399,84 @@ START_TEST(held_requests)
 }
 END_TEST
 
+/* ---- private channels only ---- */
+
+static void private_only(struct hub_conf *conf)
+{
+	with_rules(conf);
+	conf->private_only = HUB_PRIVATE_YES;
+}
+
+static struct line of_p; /* the join of the private channel */
+
+/* a has the channel p with changes of t, said twice. */
+static void begin_private(void)
+{
+	rules = rules_of(ALL);
+	rig_start(private_only);
+	server_open();
+	rig.uid = 1001;
+	a = peer_ready();
+	rig.uid = 1002;
+	b = peer_ready();
+	peer_ask(a, 1, "subscribe",
+		 "{'topic':'p','private':true,'postgres_changes':[" T("t") "," T("t") "]}");
+	of_p = *expect_frame("[*'realtime:p','phx_join',*");
+	server_takes(&of_p, "11");
+	server_system(&of_p, true, SUBSCRIBED);
+	expect(a,
+	       "[1,1,null,{'chan':1,*'ready','postgres_changes':[" READY("1") "," READY("1") "]}]");
+}
+
+START_TEST(private_and_said_twice)
+{
+	begin_private();
+	reload("deny user 1001 read table public.t\n" ALL);
+	expect(a, "[2,'channel',{'chan':1,*'ready','postgres_changes':[" FORBIDDEN("1") "]}]");
+	server_numbered(&of_p, "11", 1);
+	expect_nothing(a);
+	for (unsigned i = 0; i < 10; i++) {
+		server_serve();
+		advance(1000);
+	}
+	ck_assert_uint_eq(rig.hub->n_bindings, 0);
+}
+END_TEST
+
+/* Those of another ride on the channel of who may not any more. */
+START_TEST(carried_by_the_channel_of_another)
+{
+	struct line join;
+
+	begin_private();
+	peer_ask(b, 1, "subscribe", "{'topic':'q','private':true,'postgres_changes':[" T("t") "]}");
+	expect(b, "[1,1,null,{'chan':2,*'ready','postgres_changes':[" READY("1") "]}]");
+	expect_no_frame();
+	reload("deny user 1001 read,write,presence topic *\ndeny user 1001 read table *.*\n" ALL);
+	expect_farewell(a, "denied", true);
+	peer_close(a);
+	/* They move to a channel that one of those who want them has. */
+	for (unsigned i = 0; i < 5; i++) {
+		advance(1000);
+		while (rig.frames.next < rig.frames.n &&
+		       !strstr(rig.frames.at[rig.frames.next].text, "\"realtime:q\",\"phx_join"))
+			rig.frames.next++;
+		if (rig.frames.next < rig.frames.n)
+			break;
+	}
+	join = *expect_frame("[*'realtime:q','phx_join',*" ON("t") "*");
+	server_takes(&join, "21");
+	server_system(&join, true, SUBSCRIBED);
+	server_numbered(&join, "21", 2);
+	ck_assert_uint_eq(peer_skip(b, "\"n\":2"), 1);
+	ck_assert_uint_eq(messages_with(b, "\"gap\""), 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_access_reload");
-	TCase *t = tcase_create("reload");
+	TCase *t = tcase_create("reload"), *own = tcase_create("private");
 
 	tcase_add_checked_fixture(t, begin, end);
 	tcase_add_test(t, what_may_stay_does);
@@ -395,11 +491,16 @@ int main(void)
 	tcase_add_test(t, one_table_of_two);
 	tcase_add_test(t, refused_and_said_twice);
 	tcase_add_test(t, flowing_and_said_twice);
+	tcase_add_test(t, while_halves_are_tried);
 	tcase_add_test(t, changes_that_are_waited_for);
 	tcase_add_test(t, who_may_nothing_ends);
 	tcase_add_test(t, before_hello);
 	tcase_add_test(t, own_identity_from_now_on);
 	tcase_add_test(t, held_requests);
 	suite_add_tcase(s, t);
+	tcase_add_checked_fixture(own, NULL, end);
+	tcase_add_test(own, private_and_said_twice);
+	tcase_add_test(own, carried_by_the_channel_of_another);
+	suite_add_tcase(s, own);
 	return suite_run(s);
 }

@@ -119,6 +119,7 @@ END_TEST
 START_TEST(per_topic)
 {
 	const char *alice = token_of_user("alice", 1), *bob = token_of_user("bob", 1);
+	struct line *f;
 
 	give_for(a, 1, "t", alice, UNPROVEN("1"));
 	peer_joins(a, 2, "t", alice);
@@ -139,10 +140,13 @@ START_TEST(per_topic)
 	expect(a, "[2,'channel',{'chan':1,*'rejected','code':'token_cleared',*}]");
 	expect(a, "[2,'channel',{'chan':3,*'rejected','code':'token_cleared',*}]");
 	expect_nothing(a);
-	/* From there on the general one is in force for it. */
+	/* From there on the general one is in force for it. The place of the one before is free at
+	 * once. */
 	peer_ask(a, 8, "subscribe", "{'topic':'t'}");
-	open_link(2);
-	server_reply(expect_join("t", bob), true, "{}");
+	ck_assert_uint_eq(expect_frame("[*'realtime:t','phx_leave',*")->link, 0);
+	f = expect_join("t", bob);
+	ck_assert_uint_eq(f->link, 0);
+	server_reply(f, true, "{}");
 	expect(a, "[1,8,null,{'chan':5,*'ready'}]");
 	peer_ask(a, 9, "auth", "{'token':null}");
 	expect(a, "[1,9,null,{'state':'cleared'}]");
@@ -209,6 +213,31 @@ START_TEST(sends_of_a_token_that_was_replaced)
 	server_reply(&f, true, "{}");
 	expect_no_frame();
 	ck_assert_uint_eq(frames_with("of alice"), 0);
+}
+END_TEST
+
+/* A barrier behind them is answered behind them. */
+START_TEST(sends_and_a_barrier)
+{
+	const char *alice = token_of_user("alice", 1);
+	char params[100];
+
+	give(a, 1, alice, UNPROVEN("1"));
+	for (unsigned i = 2; i < 8; i += 2) {
+		snprintf(params, sizeof(params), "{'topic':'t','event':'e','payload':%u}", i);
+		peer_ask(a, i, "broadcast", params);
+		peer_ask(a, i + 1, "sync", "{}");
+	}
+	expect_join("t", alice);
+	peer_ask(a, 8, "auth", "{'token':null}");
+	expect(a, "[1,8,null,{'state':'cleared'}]");
+	for (unsigned i = 2; i < 8; i += 2) {
+		snprintf(params, sizeof(params), "[1,%u,[211,'bad_token',*,null],null]", i);
+		expect(a, params);
+		snprintf(params, sizeof(params), "[1,%u,null,{}]", i + 1);
+		expect(a, params);
+	}
+	expect_nothing(a);
 }
 END_TEST
 
@@ -436,6 +465,7 @@ int main(void)
 	tcase_add_test(t, per_topic);
 	tcase_add_test(t, replaced);
 	tcase_add_test(t, sends_of_a_token_that_was_replaced);
+	tcase_add_test(t, sends_and_a_barrier);
 	tcase_add_test(t, replaced_by_its_like);
 	tcase_add_test(t, replaced_by_a_forged_like);
 	tcase_add_test(t, sixteen_refresh);

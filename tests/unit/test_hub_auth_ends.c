@@ -294,6 +294,38 @@ START_TEST(sends_and_trackers)
 }
 END_TEST
 
+/* Two wait for their next try when the token ends, one of them with somebody else. */
+START_TEST(ends_in_a_backoff)
+{
+	struct fake_peer *p = peer_ready(), *q = peer_ready();
+	const char *brief = token_of("'role':'authenticated','sub':'carol'", 20, 1);
+
+	give(p, 1, brief, UNPROVEN("1"));
+	peer_joins(p, 2, "x", brief);
+	give(q, 1, brief, ACCEPTED("1"));
+	advance(17000);
+	peer_ask(p, 3, "subscribe", "{'topic':'one','timeout_ms':60000}");
+	peer_ask(p, 4, "subscribe", "{'topic':'two','timeout_ms':60000}");
+	peer_ask(p, 5, "broadcast", "{'topic':'two','event':'e','payload':1,'ttl_ms':60000}");
+	peer_ask(p, 6, "sync", "{'timeout_ms':60000}");
+	peer_ask(p, 7, "track", "{'topic':'one','state':{},'timeout_ms':60000}");
+	peer_ask(q, 3, "subscribe", "{'topic':'one','timeout_ms':60000}");
+	server_reply(expect_join("one", brief), false, "{'reason':'QueryCanceled: x'}");
+	server_reply(expect_join("two", brief), false, "{'reason':'QueryCanceled: x'}");
+	advance(4000);
+	ck_assert_uint_eq(p->n_asked, 0);
+	ck_assert_uint_eq(q->n_asked, 0);
+	peer_skip(p, "");
+	peer_skip(q, "");
+	ck_assert_uint_eq(messages_with(p, "[1,3,[211,"), 1);
+	ck_assert_uint_eq(messages_with(p, "[1,4,[211,"), 1);
+	ck_assert_uint_eq(messages_with(p, "[1,5,"), 1);
+	ck_assert_uint_eq(messages_with(p, "[1,6,null,{}]"), 1);
+	ck_assert_uint_eq(messages_with(p, "[1,7,[211,"), 1);
+	ck_assert_uint_eq(messages_with(q, "[1,3,[211,"), 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_auth_ends");
@@ -311,6 +343,7 @@ int main(void)
 	tcase_add_test(t, right_to_read_revoked);
 	tcase_add_test(t, all_have_gone);
 	tcase_add_test(t, sends_and_trackers);
+	tcase_add_test(t, ends_in_a_backoff);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }

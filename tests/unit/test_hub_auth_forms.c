@@ -176,6 +176,56 @@ START_TEST(hello_refused_later)
 }
 END_TEST
 
+/* One user does not take the places of all. */
+START_TEST(tokens_of_one_user)
+{
+	struct fake_peer *p = NULL;
+	char topic[20];
+	unsigned n = 0;
+
+	rig.uid = 1001;
+	for (unsigned i = 0; i < TOKENS_MAX / 2; i++) {
+		if (i % 60 == 0)
+			p = peer_ready();
+		snprintf(topic, sizeof(topic), "t%u", i);
+		give_for(p, 1 + i, topic, token_of_user(topic, 1),
+			 "[1,*,null,{'state':'unproven',*");
+		n++;
+	}
+	give_for(p, 900, "more", token_of_user("more", 1), "[1,900,[207,'too_many',*");
+	ck_assert_uint_eq(rig.hub->n_tokens, n);
+	/* One that is there already is no further one. */
+	give_for(p, 901, "more", token_of_user(topic, 1), UNPROVEN("901"));
+	rig.uid = 1002;
+	p = peer_with(token_of_user("of another", 1), "[1,0,null,{*'unproven'*");
+	give(a, 1, token_of_user("of the owner", 1), UNPROVEN("1"));
+}
+END_TEST
+
+/* Each identity has its own join of a topic: as many as there are connections. */
+START_TEST(identities_of_one_topic)
+{
+	struct fake_peer *p;
+	const char *token;
+	char name[20];
+
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(name, sizeof(name), "user %u", i);
+		token = token_of_user(name, 1);
+		p = peer_with(token, "[1,0,null,{*'unproven'*");
+		peer_ask(p, 1, "subscribe", "{'topic':'t'}");
+		if (i)
+			open_link(i);
+		server_reply(expect_join("t", token), true, "{}");
+		expect(p, "[1,1,null,{'chan':*,*'ready'}]");
+	}
+	p = peer_with(token_of_user("one more", 1), "[1,0,null,{*'unproven'*");
+	peer_ask(p, 1, "subscribe", "{'topic':'t'}");
+	expect(p, "[1,1,[207,'too_many','*limits*',null],null]");
+	expect_no_frame();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_auth_forms");
@@ -187,6 +237,8 @@ int main(void)
 	tcase_add_test(t, hello);
 	tcase_add_test(t, hello_has_its_time);
 	tcase_add_test(t, hello_refused_later);
+	tcase_add_test(t, tokens_of_one_user);
+	tcase_add_test(t, identities_of_one_topic);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }

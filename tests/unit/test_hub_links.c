@@ -131,6 +131,7 @@ START_TEST(wanted_while_closing)
 {
 	struct fake_peer *c = peer_ready();
 
+	rig.hub->conf.max_links = 2; /* else another one is taken */
 	shown_on(a, 0, "1");
 	shown_on(b, 1, "2");
 	peer_close(b);
