@@ -295,6 +295,9 @@ START_TEST(while_halves_are_tried)
 			  "0") "," FORBIDDEN("0") "," FORBIDDEN("0") "," FORBIDDEN("0") "]}]");
 	expect_nothing(a);
 	for (unsigned i = 0; i < 10; i++) {
+		while (rig.frames.next < rig.frames.n &&
+		       strcmp(rig.frames.at[rig.frames.next].event, "phx_leave") != 0)
+			rig.frames.next++; /* a half that was asked for before */
 		server_serve();
 		advance(1000);
 	}
@@ -469,7 +472,7 @@ START_TEST(carried_by_the_channel_of_another)
 	server_system(&join, true, SUBSCRIBED);
 	server_numbered(&join, "21", 2);
 	ck_assert_uint_eq(peer_skip(b, "\"n\":2"), 1);
-	ck_assert_uint_eq(messages_with(b, "\"gap\""), 1);
+	ck_assert_uint_eq(messages_with(b, "[2,\"gap\""), 1);
 }
 END_TEST
 
