@@ -1,0 +1,660 @@
+/* SPDX-License-Identifier: MIT */
+/* Stories about joins that may fail: what they cost the others, and that the allowed ones get
+ * through. */
+#include "hub_stall.h"
+#include "hub_tokens.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct fake_peer *bad, *good;
+
+static const char *judge(const struct line *f)
+{
+	if (stall_is(f, "no") || stall_is(f, "secret"))
+		return "Unauthorized: You do not have permissions to read from this Channel topic";
+	return NULL;
+}
+
+static void four_links(struct hub_conf *conf)
+{
+	conf->max_links = 4;
+}
+
+static struct fake_peer *peer_of(uid_t uid)
+{
+	rig.uid = uid;
+	return peer_ready();
+}
+
+static void begin_with(void (*change)(struct hub_conf *conf))
+{
+	rig_start(change);
+	server_open();
+	stall_start(judge);
+	bad = peer_of(2000);
+	good = peer_of(2001);
+}
+
+static void begin(void)
+{
+	begin_with(four_links);
+}
+
+static void always(struct hub_conf *conf)
+{
+	conf->max_links = 4;
+	conf->probation = HUB_PROBATION_ALWAYS;
+}
+
+static void begin_always(void)
+{
+	begin_with(always);
+}
+
+static void end(void)
+{
+	stall_done();
+	rig_teardown();
+}
+
+static void ask_private(struct fake_peer *p, uint32_t id, const char *topic, const char *more)
+{
+	char params[300];
+
+	snprintf(params, sizeof(params), "{'topic':'%s','private':true%s}", topic, more);
+	peer_ask(p, id, "subscribe", params);
+}
+
+/* Its joins have failed: what it asks from now on is tried apart. */
+static void get_record(struct fake_peer *p)
+{
+	ask_private(p, 1, "no-right", "");
+	stall_answer(p, 1, 20000);
+	expect(p, "[1,1,[300,'rejected','Unauthorized*',null],null]");
+}
+
+/* ---- the price for others ---- */
+
+static struct latencies {
+	uint64_t worst;
+	unsigned n, n_slow;
+} seen;
+
+/* New forbidden topics, as many as one client may ask for. */
+static void keep_asking(struct fake_peer *p)
+{
+	static unsigned serial;
+	char topic[20];
+
+	for (uint32_t id = 600; id < 700; id++) {
+		if (p->asked[id])
+			continue;
+		snprintf(topic, sizeof(topic), "no%u", serial++);
+		ask_private(p, id, topic, "");
+	}
+}
+
+/* Broadcasts of `good`, one a second, while `p` asks; each answer's time is noted. */
+static void chat(unsigned seconds, struct fake_peer *p)
+{
+	uint64_t took, until;
+
+	for (unsigned i = 0; i < seconds; i++) {
+		until = rig.now + 1000;
+		if (p)
+			keep_asking(p);
+		peer_ask(good, 500, "broadcast", "{'topic':'talk','event':'e','payload':1}");
+		took = stall_answer(good, 500, 20000);
+		seen.n++;
+		seen.n_slow += took > 200;
+		seen.worst = took > seen.worst ? took : seen.worst;
+		if (rig.now < until)
+			stall_run(until - rig.now);
+	}
+}
+
+static void chat_while_hundred_fail(void)
+{
+	seen = (struct latencies){ 0 };
+	peer_ask(good, 501, "subscribe", "{'topic':'talk'}");
+	ck_assert_uint_lt(stall_answer(good, 501, 20000), 100);
+	chat(600, bad);
+	ck_assert_uint_eq(peer_skip(good, "\"acked\""), seen.n);
+}
+
+START_TEST(a_hundred_forbidden)
+{
+	chat_while_hundred_fail();
+	ck_assert_uint_le(seen.worst, 6000);
+	ck_assert_uint_le(seen.n_slow, 1);
+	ck_assert_uint_eq(stall.links[0].n_bad, 1);
+	ck_assert_uint_gt(stall.n_refusals, 100);
+}
+END_TEST
+
+START_TEST(a_hundred_forbidden_always)
+{
+	chat_while_hundred_fail();
+	ck_assert_uint_le(seen.worst, 200);
+	ck_assert_uint_eq(stall.links[0].n_bad, 0);
+}
+END_TEST
+
+/* ---- own tokens ---- */
+
+START_TEST(unproven_token_and_public_topic)
+{
+	get_record(bad);
+	give(bad, 2, token_of_user("alice", 1), "[1,2,null,{'state':'unproven',*}]");
+	peer_ask(bad, 3, "subscribe", "{'topic':'open'}");
+	ck_assert_uint_lt(stall_answer(bad, 3, 15000), 1000);
+	expect(bad, "[1,3,null,{*'ready'}]");
+}
+END_TEST
+
+START_TEST(unproven_token_and_private_topic)
+{
+	get_record(bad);
+	give(bad, 2, token_of_user("alice", 1), "[1,2,null,{'state':'unproven',*}]");
+	ask_private(bad, 3, "open", "");
+	ck_assert_uint_lt(stall_answer(bad, 3, 15000), 1000);
+	expect(bad, "[1,3,null,{*'ready'}]");
+}
+END_TEST
+
+static const char *no_tokens(const struct line *f)
+{
+	return strstr(f->text, "\"the-key\"")
+		       ? judge(f)
+		       : "JwtSignatureError: Failed to validate JWT signature";
+}
+
+START_TEST(bad_token_and_public_topic)
+{
+	get_record(bad);
+	stall.judge = no_tokens;
+	give(bad, 2, token_of_user("alice", 1), "[1,2,null,{'state':'unproven',*}]");
+	peer_ask(bad, 3, "subscribe", "{'topic':'open','timeout_ms':60000}");
+	ck_assert_uint_lt(stall_answer(bad, 3, 60000), 7000);
+	expect(bad, "[1,3,[211,'bad_token','JwtSignatureError*',null],null]");
+	expect(bad, "[2,'error',{'method':'auth','error':[211,'bad_token',*]}]");
+	stall_run(60000);
+	ck_assert_uint_le(stall.n_refusals, 2);
+}
+END_TEST
+
+/* ---- the allowed ones get through ---- */
+
+/* Each join that a third user is allowed has at most one trial before it, in the worst case. */
+START_TEST(a_third_in_time)
+{
+	struct fake_peer *third = peer_of(2002);
+	uint64_t took, worst = 0;
+	char topic[20];
+
+	get_record(bad);
+	get_record(third);
+	for (unsigned i = 0; i < 30; i++) {
+		keep_asking(bad);
+		snprintf(topic, sizeof(topic), "mine%u", i);
+		ask_private(third, 10 + i, topic, "");
+		took = stall_answer(third, 10 + i, 15000);
+		worst = took > worst ? took : worst;
+		stall_run(700);
+	}
+	ck_assert_uint_eq(peer_skip(third, "ready"), 30);
+	ck_assert_uint_le(worst, 5500);
+}
+END_TEST
+
+/* Without a record of its own it does not wait for anybody's trial. */
+START_TEST(who_has_no_record)
+{
+	char topic[20];
+
+	get_record(bad);
+	for (unsigned i = 0; i < 30; i++) {
+		keep_asking(bad);
+		snprintf(topic, sizeof(topic), "mine%u", i);
+		ask_private(good, 10 + i, topic, "");
+		ck_assert_uint_lt(stall_answer(good, 10 + i, 15000), 100);
+		stall_run(700);
+	}
+	ck_assert_uint_eq(peer_skip(good, "ready"), 30);
+}
+END_TEST
+
+START_TEST(record_is_forgotten)
+{
+	get_record(bad);
+	stall_run(RECORD_MS - 1000);
+	ask_private(bad, 2, "a", "");
+	ck_assert_uint_lt(stall_answer(bad, 2, 15000), 100);
+	ck_assert(rig.links[1].is_open);
+	expect(bad, "[1,2,null,{*'ready'}]");
+	stall_run(PROBATION_IDLE_MS + 1000);
+	ck_assert(!rig.links[1].is_open);
+	ask_private(bad, 3, "b", "");
+	ck_assert_uint_lt(stall_answer(bad, 3, 15000), 100);
+	expect(bad, "[1,3,null,{*'ready'}]");
+	ck_assert(!rig.links[1].is_open);
+}
+END_TEST
+
+/* After a success a topic is as good as any for an hour. */
+START_TEST(proven_for_an_hour)
+{
+	ask_private(good, 1, "a", "");
+	stall_run(100);
+	expect(good, "[1,1,null,{*'ready'}]");
+	peer_call(good, "unsubscribe", "{'all':true}");
+	stall_run(10000);
+	peer_skip(good, "");
+	get_record(bad);
+	ask_private(bad, 2, "a", "");
+	ck_assert_uint_lt(stall_answer(bad, 2, 100), 100);
+	ck_assert(!rig.links[1].n_opened);
+	peer_call(bad, "unsubscribe", "{'all':true}");
+	stall_run(PROVEN_MS + 10000);
+	get_record(good);
+	ask_private(good, 2, "a", "");
+	ck_assert_uint_lt(stall_answer(good, 2, 100), 100);
+	ck_assert_uint_eq(stall.links[1].n_joins, 1);
+}
+END_TEST
+
+START_TEST(reconnect_with_eighty)
+{
+	uint64_t from;
+	char topic[20];
+
+	get_record(bad);
+	for (unsigned i = 0; i < 80; i++) {
+		snprintf(topic, sizeof(topic), "mine%u", i);
+		ask_private(bad, 10 + i, topic, ",'timeout_ms':100000");
+	}
+	stall_run(60000);
+	ck_assert_uint_eq(peer_skip(bad, "ready"), 80);
+	ck_assert_uint_eq(stall.links[1].n_joins, 80);
+	/* More than an hour after they were joined. */
+	stall_run(2 * PROVEN_MS);
+	get_record(good);
+	server_drop(SESSION_FAULT_LOST, "lost");
+	peer_skip(bad, "");
+	from = stall.links[0].n_joins;
+	while (!link_is_online(&rig.hub->links[0]))
+		stall_run(10);
+	ck_assert_uint_eq(stall.links[0].n_joins - from, JOINS_BURST);
+	stall_run(7500);
+	ck_assert_uint_eq(stall.links[0].n_joins - from, 80);
+	ck_assert_uint_eq(peer_skip(bad, "\"ready\""), 80);
+	ck_assert_uint_eq(stall.links[1].n_joins, 80);
+}
+END_TEST
+
+/* ---- what the server may say to a trial ---- */
+
+static const char *next_word;
+
+static const char *judge_once(const struct line *f)
+{
+	const char *word = next_word;
+
+	if (f->link == 1 && word) {
+		next_word = NULL;
+		return word;
+	}
+	return judge(f);
+}
+
+static void trial_meets(const char *word, uint64_t at_least, uint64_t at_most)
+{
+	uint64_t took;
+
+	get_record(bad);
+	stall.judge = judge_once;
+	next_word = word;
+	ask_private(bad, 2, "a", ",'timeout_ms':300000");
+	took = stall_answer(bad, 2, 300000);
+	ck_assert_uint_ge(took, at_least);
+	ck_assert_uint_le(took, at_most);
+	expect(bad, "[1,2,null,{*'ready'}]");
+	ck_assert_uint_eq(stall.links[0].n_bad, 1);
+}
+
+START_TEST(trial_meets_trouble)
+{
+	trial_meets("QueryCanceled: Query was cancelled", 5000, 20000);
+}
+END_TEST
+
+START_TEST(trial_meets_outage)
+{
+	trial_meets("UnableToConnectToProject: no", 5000, 20000);
+}
+END_TEST
+
+START_TEST(trial_meets_join_rate)
+{
+	trial_meets("ClientJoinRateLimitReached: Too many joins per second", 60000, 90000);
+}
+END_TEST
+
+START_TEST(trial_meets_crash)
+{
+	trial_meets("UnknownErrorOnChannel: Unknown Error on Channel", 5000, 20000);
+}
+END_TEST
+
+START_TEST(trial_meets_unknown_words)
+{
+	trial_meets("Whatever", 5000, 20000);
+}
+END_TEST
+
+/* There is no further connection to be had: in its place. */
+START_TEST(trial_meets_too_many_connections)
+{
+	trial_meets("ConnectionRateLimitReached: Too many connected users", 5000, 5500);
+	ck_assert(!rig.links[1].is_open);
+}
+END_TEST
+
+START_TEST(trial_meets_own_bad_key)
+{
+	get_record(bad);
+	stall.judge = judge_once;
+	next_word = "JwtSignatureError: Failed to validate JWT signature";
+	ask_private(bad, 2, "a", "");
+	stall_answer(bad, 2, 15000);
+	expect(bad, "[1,2,[300,'rejected','JwtSignatureError*',null],null]");
+	/* It is everybody's. */
+	ask_private(good, 2, "b", "");
+	expect(good, "[1,2,[300,'rejected','JwtSignatureError*',null],null]");
+}
+END_TEST
+
+START_TEST(same_words_as_fresh)
+{
+	get_record(bad);
+	ask_private(bad, 2, "no", "");
+	stall_answer(bad, 2, 15000);
+	expect(bad, "[1,2,[300,'rejected','Unauthorized: You do not have*topic',null],null]");
+	ask_private(bad, 3, "no", "");
+	expect(bad, "[1,3,[300,'rejected','Unauthorized: You do not have*topic',null],null]");
+}
+END_TEST
+
+/* Refused for now: its words are the answer when the time is over. */
+static const char *trouble(const struct line *f)
+{
+	return f->link == 1 ? "QueryCanceled: Query was cancelled" : judge(f);
+}
+
+START_TEST(told_of_trouble)
+{
+	get_record(bad);
+	stall.judge = trouble;
+	ask_private(bad, 2, "a", ",'timeout_ms':9000");
+	stall_answer(bad, 2, 15000);
+	expect(bad, "[1,2,[102,'join_failed','QueryCanceled*',*],null]");
+}
+END_TEST
+
+/* ---- what may happen meanwhile ---- */
+
+/* Called off while the server holds it: the next one is not sent behind it. */
+START_TEST(called_off)
+{
+	get_record(bad);
+	for (uint32_t id = 10; id < 60; id += 2) {
+		char topic[20];
+
+		snprintf(topic, sizeof(topic), "no%u", id);
+		ask_private(bad, id, topic, "");
+		stall_run(100);
+		ck_assert_uint_le(stall_outstanding(1), 1);
+		peer_ask(bad, id + 1, "unsubscribe", "{'all':true}");
+		stall_run(100);
+		ck_assert_uint_le(stall_outstanding(1), 1);
+	}
+	stall_run(30000);
+	peer_skip(bad, "");
+	ck_assert_uint_eq(stall_outstanding(1), 0);
+}
+END_TEST
+
+START_TEST(client_goes)
+{
+	get_record(bad);
+	get_record(good);
+	ask_private(bad, 2, "no", "");
+	ask_private(good, 2, "a", "");
+	stall_run(1000);
+	peer_close(bad);
+	ck_assert_uint_lt(stall_answer(good, 2, 15000), 5000);
+	expect(good, "[1,2,null,{*'ready'}]");
+	stall_run(PROBATION_IDLE_MS + 6000);
+	ck_assert(!rig.links[1].is_open);
+}
+END_TEST
+
+/* Proven by another identity's... by another client meanwhile: goes without its trial. */
+START_TEST(joined_by_another_meanwhile)
+{
+	get_record(bad);
+	ask_private(bad, 2, "no", "");
+	ask_private(bad, 3, "a", "");
+	stall_run(100);
+	ask_private(good, 2, "a", "");
+	stall_answer(good, 2, 15000);
+	expect(good, "[1,2,null,{*'ready'}]");
+	stall_answer(bad, 3, 15000);
+	expect(bad, "[1,2,[300,*");
+	expect(bad, "[1,3,null,{*'ready'}]");
+	ck_assert_uint_le(stall.links[0].n_joins, 3);
+}
+END_TEST
+
+START_TEST(its_link_drops)
+{
+	get_record(bad);
+	ask_private(bad, 2, "a", "");
+	ask_private(bad, 3, "no", "");
+	stall_run(2000);
+	rig.at = 1;
+	server_drop(SESSION_FAULT_LOST, "lost");
+	rig.at = 0;
+	stall_run(13000);
+	expect(bad, "[1,2,null,{*'ready'}]");
+	expect(bad, "[1,3,[300,*");
+	ck_assert_uint_eq(stall.links[0].n_bad, 1);
+}
+END_TEST
+
+/* Its connection has 15 s to come back, whatever timer ran before. */
+START_TEST(its_link_drops_late)
+{
+	stall.silent[1] = true;
+	get_record(bad);
+	ask_private(bad, 2, "no", ",'timeout_ms':60000");
+	stall_run(13000);
+	stall.silent[1] = false;
+	stall_run(1000);
+	ck_assert_uint_eq(stall_outstanding(1), 1);
+	rig.at = 1;
+	server_drop(SESSION_FAULT_LOST, "lost");
+	rig.at = 0;
+	stall_run(10000);
+	expect(bad, "[1,2,[300,*");
+	ck_assert_uint_eq(stall.links[0].n_bad, 1);
+}
+END_TEST
+
+START_TEST(its_link_never_comes)
+{
+	stall.silent[1] = true;
+	get_record(bad);
+	ask_private(bad, 2, "a", ",'timeout_ms':60000");
+	ck_assert_uint_ge(stall_answer(bad, 2, 60000), PROBATION_LINK_MS);
+	expect(bad, "[1,2,null,{*'ready'}]");
+	ck_assert(!rig.links[1].is_open);
+	/* A minute later it is tried again. */
+	stall.silent[1] = false;
+	ask_private(bad, 3, "b", "");
+	ck_assert_uint_lt(stall_answer(bad, 3, 100), 100);
+	ck_assert(!rig.links[1].is_open);
+	stall_run(PROBATION_AGAIN_MS);
+	ask_private(bad, 4, "c", "");
+	ck_assert_uint_lt(stall_answer(bad, 4, 100), 100);
+	ck_assert(rig.links[1].is_open);
+}
+END_TEST
+
+START_TEST(all_drops)
+{
+	get_record(bad);
+	ask_private(bad, 2, "no", ",'timeout_ms':60000");
+	ask_private(bad, 3, "a", ",'timeout_ms':60000");
+	ask_private(good, 2, "b", "");
+	stall_run(1000);
+	for (rig.at = 2; rig.at-- > 0;)
+		server_drop(SESSION_FAULT_LOST, "lost");
+	rig.at = 0;
+	stall_run(30000);
+	ck_assert_uint_eq(peer_skip(good, "ready"), 2);
+	ck_assert_uint_eq(peer_skip(bad, "[1,3,null"), 1);
+	ck_assert(!bad->asked[2]);
+	ck_assert_uint_eq(stall.links[0].n_bad, 1);
+}
+END_TEST
+
+START_TEST(ends_with_a_trial)
+{
+	get_record(bad);
+	ask_private(bad, 2, "no", "");
+	ask_private(bad, 3, "no2", "");
+	stall_run(1000);
+	hub_drain(rig.hub, 100);
+	stall_run(200);
+	ck_assert(bad->finished && good->finished);
+	peer_close(bad);
+	peer_close(good);
+	stall_run(5000);
+	ck_assert(rig.drained);
+	ck_assert(!rig.links[0].is_open && !rig.links[1].is_open);
+	stall_run(60000);
+}
+END_TEST
+
+/* A channel that works stays proven while it does: who wants its presence does not wait. */
+START_TEST(joined_anew)
+{
+	ask_private(bad, 10, "a", "");
+	stall_run(100);
+	expect(bad, "[1,10,null,{*'ready'}]");
+	stall_run(2 * PROVEN_MS);
+	get_record(bad);
+	ask_private(bad, 2, "a", ",'presence':{},'wait':'joined'");
+	stall_run(1000);
+	ck_assert_uint_eq(stall.links[1].n_joins, 0);
+	ck_assert_uint_eq(stall.links[0].n_joins, 3);
+}
+END_TEST
+
+/* ---- the connection of the trials ---- */
+
+START_TEST(given_to_a_spill)
+{
+	struct fake_peer *c = peer_of(2002), *d = peer_of(2003);
+	struct fake_peer *trackers[] = { good, c, d };
+
+	get_record(bad);
+	ask_private(bad, 2, "a", "");
+	stall_run(100);
+	ck_assert(rig.links[1].is_open && rig.hub->links[1].is_probation);
+	peer_ask(bad, 3, "track", "{'topic':'t','state':{}}");
+	for (unsigned i = 0; i < 3; i++) {
+		peer_ask(trackers[i], 3, "track", "{'topic':'t','state':{}}");
+		stall_answer(trackers[i], 3, 5000);
+		expect(trackers[i], "[1,3,null,{'outcome':'acked',*");
+	}
+	ck_assert(!rig.hub->probation.link);
+	/* And has it back when the spill has gone. */
+	ask_private(bad, 4, "b", "");
+	ck_assert_uint_lt(stall_answer(bad, 4, 15000), 100);
+	peer_close(c);
+	stall_run(70000);
+	ask_private(bad, 5, "c", "");
+	ck_assert_uint_lt(stall_answer(bad, 5, 15000), 100);
+	ck_assert(rig.hub->probation.link);
+}
+END_TEST
+
+START_TEST(not_given_while_it_tries)
+{
+	struct fake_peer *c = peer_of(2002), *d = peer_of(2003);
+
+	get_record(bad);
+	ask_private(bad, 2, "no", "");
+	stall_run(100);
+	peer_ask(bad, 3, "track", "{'topic':'t','state':{}}");
+	peer_ask(good, 3, "track", "{'topic':'t','state':{}}");
+	peer_ask(c, 3, "track", "{'topic':'t','state':{}}");
+	peer_ask(d, 3, "track", "{'topic':'t','state':{}}");
+	stall_run(100);
+	expect(d, "[1,3,[210,'presence_taken',*");
+	ck_assert_uint_eq(stall_outstanding(1), 1);
+	stall_run(5000);
+	peer_ask(d, 4, "track", "{'topic':'t','state':{}}");
+	stall_run(100);
+	expect(d, "[1,4,null,{'outcome':'acked',*");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("hub_probation");
+	TCase *t = tcase_create("probation");
+
+	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, begin, end);
+	tcase_add_test(t, a_hundred_forbidden);
+	tcase_add_test(t, unproven_token_and_public_topic);
+	tcase_add_test(t, unproven_token_and_private_topic);
+	tcase_add_test(t, bad_token_and_public_topic);
+	tcase_add_test(t, a_third_in_time);
+	tcase_add_test(t, who_has_no_record);
+	tcase_add_test(t, record_is_forgotten);
+	tcase_add_test(t, proven_for_an_hour);
+	tcase_add_test(t, reconnect_with_eighty);
+	tcase_add_test(t, trial_meets_trouble);
+	tcase_add_test(t, trial_meets_outage);
+	tcase_add_test(t, trial_meets_join_rate);
+	tcase_add_test(t, trial_meets_crash);
+	tcase_add_test(t, trial_meets_unknown_words);
+	tcase_add_test(t, trial_meets_too_many_connections);
+	tcase_add_test(t, trial_meets_own_bad_key);
+	tcase_add_test(t, same_words_as_fresh);
+	tcase_add_test(t, told_of_trouble);
+	tcase_add_test(t, called_off);
+	tcase_add_test(t, client_goes);
+	tcase_add_test(t, joined_by_another_meanwhile);
+	tcase_add_test(t, its_link_drops);
+	tcase_add_test(t, its_link_drops_late);
+	tcase_add_test(t, its_link_never_comes);
+	tcase_add_test(t, all_drops);
+	tcase_add_test(t, ends_with_a_trial);
+	tcase_add_test(t, joined_anew);
+	tcase_add_test(t, given_to_a_spill);
+	tcase_add_test(t, not_given_while_it_tries);
+	suite_add_tcase(s, t);
+	t = tcase_create("always");
+	tcase_add_checked_fixture(t, begin_always, end);
+	tcase_add_test(t, a_hundred_forbidden_always);
+	tcase_add_test(t, unproven_token_and_public_topic);
+	suite_add_tcase(s, t);
+	return suite_run(s);
+}
