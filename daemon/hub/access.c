@@ -94,26 +94,42 @@ static bool may_not_send(struct peer *p, const struct chan *ch, const void *ctx)
 	return !may_stay(p, ch, ACL_WRITE);
 }
 
+static struct sub *find_sub(struct peer *p)
+{
+	struct sub *s;
+
+	TAILQ_FOREACH(s, &p->subs, in_peer) {
+		if (!may_stay(p, s->chan,
+			      (s->broadcasts ? ACL_READ : 0) | (s->presence ? ACL_PRESENCE : 0)))
+			break;
+	}
+	return s;
+}
+
+static struct tracker *find_tracker(struct peer *p)
+{
+	struct tracker *t;
+
+	TAILQ_FOREACH(t, &p->trackers, in_peer) {
+		if (!may_stay(p, t->chan, ACL_PRESENCE))
+			break;
+	}
+	return t;
+}
+
 static void apply(struct peer *p)
 {
-	struct tracker *t, *next_tracker;
-	struct sub *s, *next;
-	unsigned rights;
+	struct tracker *t;
+	struct sub *s;
 
-	for (s = TAILQ_FIRST(&p->subs); s; s = next) {
-		next = TAILQ_NEXT(s, in_peer);
-		rights = (s->broadcasts ? ACL_READ : 0) | (s->presence ? ACL_PRESENCE : 0);
-		if (!may_stay(p, s->chan, rights))
-			sub_reject(s, RTBP_E_FORBIDDEN, "forbidden", changed);
-		else
-			wants_check_access(s);
-	}
+	/* From the start after each end, which may be the end of others. */
+	while ((s = find_sub(p)))
+		sub_reject(s, RTBP_E_FORBIDDEN, "forbidden", changed);
+	TAILQ_FOREACH(s, &p->subs, in_peer)
+		wants_check_access(s);
 	sends_reject(p, may_not_send, NULL, RTBP_E_FORBIDDEN, changed);
-	for (t = TAILQ_FIRST(&p->trackers); t; t = next_tracker) {
-		next_tracker = TAILQ_NEXT(t, in_peer);
-		if (!may_stay(p, t->chan, ACL_PRESENCE))
-			tracker_reject(t, RTBP_E_FORBIDDEN, changed);
-	}
+	while ((t = find_tracker(p)))
+		tracker_reject(t, RTBP_E_FORBIDDEN, changed);
 }
 
 void hub_set_acl(struct hub *hub, const struct acl *acl)

@@ -300,7 +300,7 @@ static void chan_join_dead(struct join *j)
 	struct chan *ch = j->owner;
 
 	ch->join = ch->slot.join = NULL;
-	move_check(ch);
+	move_forget(ch);
 	ch->rekeyed = false;
 	slot_lost(&ch->slot, "", "the channel was left");
 	room_free(ch);

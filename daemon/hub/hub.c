@@ -262,6 +262,7 @@ void hub_turn_end(struct hub *hub)
 	hub->awake = false;
 	reap(hub);
 	auth_run(hub);
+	joins_refuse(hub);
 	probation_run(hub);
 	wants_tell(hub); /* a peer that ended may have taken the place of others' changes with it */
 	drain_step(hub);

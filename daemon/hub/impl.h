@@ -214,8 +214,8 @@ struct hub {
 	struct chan_number_tree chans_by_number;
 	unsigned n_chans;
 	struct join_id_tree joins;
-	bool joins_running;
-	uint64_t n_turns; /* joins sent */
+	bool has_refusals; /* joins that would be refused for sure */
+	uint64_t n_turns;  /* joins sent */
 	struct identity_list identities;
 	uint64_t next_identity;
 	struct token_list tokens, tokens_with_news;
@@ -402,6 +402,8 @@ void chan_free(struct chan *ch);
 uint64_t moves_run(struct hub *hub);
 /* It may not be moved any more. */
 void move_check(struct chan *ch);
+/* Its own join is gone. */
+void move_forget(struct chan *ch);
 
 /* report_changes.c: the members feeds, postgres_changes, private_only of `status`. */
 enum { REPORT_CHANGES_MEMBERS = 3 };

@@ -286,6 +286,9 @@ const struct join *link_cause(struct link *link);
 struct join *link_find(struct link *link, struct rtbp_str wire_topic);
 /* Sends what of the links' queues may go now. */
 void joins_run(struct hub *hub);
+/* Refuses those that the server would refuse for sure. At the turn's end, because it ends what
+ * others may be walking over. */
+void joins_refuse(struct hub *hub);
 /* Its joins have become fewer or more. */
 void link_update(struct link *link);
 /* A frame in the scratch buffer to the link. Return: as session_push(). */

@@ -216,8 +216,11 @@ static struct join *next_join(struct link *link, uint64_t *next)
 		if (!j->ops->wanted(j))
 			continue; /* called off: it is about to be left */
 		park = park_of(j, &at);
-		if (refusal_of(j, park, &code))
-			return j;
+		if (refusal_of(j, park, &code)) {
+			hub->has_refusals = true; /* told at the turn's end */
+			hub_wake(hub);
+			continue;
+		}
 		if (!park)
 			at = j->retry_at_ms;
 		if (park && hub_now(hub) < park->until_ms)
@@ -244,16 +247,10 @@ static enum turn link_take_turn(struct link *link, uint64_t *next)
 	uint64_t now = hub_now(hub), at;
 	struct join *j =
 		link->joins_unanswered < JOINS_UNANSWERED_MAX ? next_join(link, next) : NULL;
-	const char *code, *text;
 	struct user *u;
 
 	if (!j)
 		return TURN_NOT_NEEDED; /* or a reply brings us back */
-	text = refusal_of(j, park_of(j, &at), &code);
-	if (text) {
-		join_refuse_here(j, code, text);
-		return TURN_USED;
-	}
 	/* Too many joins in a second, and the server closes the whole connection. */
 	at = bucket_take(&hub->joins_bucket, now, 0);
 	if (at) {
@@ -280,10 +277,8 @@ void joins_run(struct hub *hub)
 	struct link *link;
 	enum turn turn;
 
-	/* A refusal without the server's word tells the owner, who may come here again. */
-	if (hub->dying || hub->joins_running)
+	if (hub->dying)
 		return;
-	hub->joins_running = true;
 	while (n_passed < LINKS_MAX) {
 		link = &hub->links[hub->next_turn];
 		turn = link_is_online(link) ? link_take_turn(link, &next) : TURN_NOT_NEEDED;
@@ -292,9 +287,35 @@ void joins_run(struct hub *hub)
 		n_passed = turn == TURN_USED ? 0 : n_passed + 1;
 		hub->next_turn = (hub->next_turn + 1) % LINKS_MAX;
 	}
-	hub->joins_running = false;
 	if (next != UINT64_MAX)
 		timer_arm(&hub->timers, &hub->join_timer, next);
+}
+
+static struct join *find_refused(struct link *link, const char **ret_code, const char **ret_text)
+{
+	struct join *j;
+	uint64_t at;
+
+	TAILQ_FOREACH(j, &link->queue, queue_entry) {
+		*ret_text = j->ops->wanted(j) ? refusal_of(j, park_of(j, &at), ret_code) : NULL;
+		if (*ret_text)
+			return j;
+	}
+	return NULL;
+}
+
+void joins_refuse(struct hub *hub)
+{
+	const char *code, *text;
+	struct join *j;
+
+	if (!hub->has_refusals)
+		return;
+	hub->has_refusals = false;
+	for (unsigned i = 0; i < LINKS_MAX; i++) {
+		while ((j = find_refused(&hub->links[i], &code, &text)))
+			join_refuse_here(j, code, text);
+	}
 }
 
 /* ---- which one ---- */

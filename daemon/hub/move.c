@@ -145,6 +145,16 @@ static const struct join_ops successor_ops = {
 	.dead = dead,
 };
 
+void move_forget(struct chan *ch)
+{
+	struct join *j = ch->successor;
+
+	if (!j)
+		return;
+	forget(j);
+	join_update(j);
+}
+
 void move_check(struct chan *ch)
 {
 	if (ch->successor)

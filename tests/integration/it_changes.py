@@ -283,10 +283,10 @@ class Interrupted(Changes):
         mine = {e["id"]: e for e in status["postgres_changes"]}
         all_id, part_id = list(watch.streams)
         feed = mine[all_id]["feed"]
-        self.assertEqual(mine[all_id], {"id": all_id, "binding": table.all().binding, "state": "ready", "feed": feed, "clients": 2, "rows": 20})
-        self.assertEqual(mine[part_id], {"id": part_id, "binding": table.part(0).binding, "state": "ready", "feed": feed, "clients": 1, "rows": 2})
+        self.assertEqual(mine[all_id], {"id": all_id, "identity": 0, "binding": table.all().binding, "state": "ready", "feed": feed, "clients": 2, "rows": 20})
+        self.assertEqual(mine[part_id], {"id": part_id, "identity": 0, "binding": table.part(0).binding, "state": "ready", "feed": feed, "clients": 1, "rows": 2})
         self.assertNotIn(bad["id"], mine)
-        self.assertIn({"feed": feed, "link": 0, "state": "ready", "bindings": 2, "ready": True}, status["feeds"])
+        self.assertIn({"feed": feed, "identity": 0, "link": 0, "state": "ready", "bindings": 2, "ready": True}, status["feeds"])
         self.assertFalse(status["private_only"])
 
     def interrupted(self, watch, cause, gaps=1):

@@ -6,6 +6,7 @@
 #include <string.h>
 
 struct stall stall;
+const char stall_never[] = "";
 
 void stall_start(const char *(*judge)(const struct line *join))
 {
@@ -93,6 +94,10 @@ static bool answer(struct stall_link *l)
 		return true;
 	}
 	words = l->free_at_ms ? l->words : is_join(&f) ? stall.judge(&f) : NULL;
+	if (words == stall_never) {
+		pop(l);
+		return true;
+	}
 	if (words && !l->free_at_ms) {
 		hold(l, &f, words);
 		return false;

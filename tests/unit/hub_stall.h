@@ -10,7 +10,8 @@
 enum { STALL_MS = 5000, STALL_REFUSALS = 4096 };
 
 struct stall {
-	/* The words that refuse this join; NULL: it succeeds. Asked when its turn has come. */
+	/* The words that refuse this join; NULL: it succeeds; stall_never: no answer. Asked when
+	 * its turn has come. */
 	const char *(*judge)(const struct line *join);
 	bool silent[LINKS_MAX];  /* attempts to connect get no answer */
 	bool refuses[LINKS_MAX]; /* attempts to connect are refused */
@@ -33,6 +34,7 @@ struct stall {
 };
 
 extern struct stall stall;
+extern const char stall_never[];
 
 /* After rig_start(); stall_done() before rig_teardown(). */
 void stall_start(const char *(*judge)(const struct line *join));

@@ -330,7 +330,7 @@ START_TEST(sixteen_refresh)
 	for (unsigned i = 0; i < 16; i++)
 		expect_nothing(p[i]);
 	expect_no_frame();
-	
+
 	ck_assert_uint_eq(frames_with("\"realtime:t\",\"phx_join\""), 1);
 	ck_assert_uint_eq(frames_with("\"access_token\",{"), 16);
 	/* The link of the trials goes; the channel knows nothing of it. */

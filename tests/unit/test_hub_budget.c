@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ASKERS = 8, MINUTES_5 = 300000 };
+enum { ASKERS = 8, AT_ONCE = 10, MINUTES_5 = 300000 };
 
 static const char no_right[] = "Unauthorized: You do not have permissions to read from this topic";
 static const char trouble[] = "QueryCanceled: Query was cancelled";
@@ -75,12 +75,12 @@ static void ask(struct fake_peer *p, uint32_t id, const char *topic, const char 
 
 static unsigned serial;
 
-/* As many new topics as one client may ask for. */
+/* New topics, again and again. */
 static void keep_asking(struct fake_peer *p, const char *prefix)
 {
 	char topic[40];
 
-	for (uint32_t id = 600; id < 650; id++) {
+	for (uint32_t id = 600; id < 600 + AT_ONCE; id++) {
 		if (p->asked[id])
 			continue;
 		snprintf(topic, sizeof(topic), "%s%u", prefix, serial++);
