@@ -106,7 +106,7 @@ static bool answer(struct stall_link *l)
 	l->free_at_ms = 0;
 	pop(l);
 	if (words)
-		stall.refusals[l->refusal].said = true;
+		stall.refusals[l->refusal].said = rig.now < f.at_ms + JOIN_REPLY_MS;
 	if (words)
 		snprintf(response, sizeof(response), "{'reason':'%s'}", words);
 	server_reply(&f, !words, words ? response : "{}");
