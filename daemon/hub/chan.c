@@ -447,6 +447,8 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, unsigned ri
 	}
 	if (!ch && !(ch = chan_new(p->hub, topic, is_private, identity)))
 		return -ENOMEM;
+	if (ch->join && needs_join)
+		probation_asked_by(ch->join, p->cred.uid);
 	if (ch->join && needs_join && !refusal)
 		join_retry(ch->join);
 	else if (!ch->join && needs_join)

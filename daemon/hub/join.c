@@ -323,6 +323,9 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 	link->joins_unanswered--;
 	if (j && j->state == JOIN_JOINING && j->join_ref == ref) {
 		j->refused = result == SESSION_ERROR;
+		/* It may well be refused in the end, and holds up the others until then. */
+		if (result == SESSION_TIMEOUT && j->sent_unproven)
+			user_stalled(hub, user_get(hub, j->uid));
 		probation_answered(j);
 		if (result != SESSION_ERROR)
 			park_forget_join(j);

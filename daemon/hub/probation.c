@@ -322,7 +322,7 @@ static void timer_due(void *ctx)
 	struct probation *pr = &hub->probation;
 
 	if (pr->current && pr->link && !pr->current->in_place && !link_is_online(pr->link) &&
-	    link_is_online(&hub->links[0]))
+	    (link_is_online(&hub->links[0]) || !hub->links[0].wanted))
 		probation_give_up_link(hub);
 	hub_wake(hub);
 }
@@ -360,6 +360,24 @@ bool join_is_at_fault(const struct join *j, const struct reason *reason)
 	default:
 		return false;
 	}
+}
+
+void probation_asked_by(struct join *j, uid_t uid)
+{
+	struct hub *hub = j->hub;
+	const struct user *u = user_get(hub, uid);
+
+	if (j->state != JOIN_WAITING || j->uid == uid || user_has_record(u, hub_now(hub)) ||
+	    !user_has_record(user_get(hub, j->uid), hub_now(hub)))
+		return;
+	j->uid = uid;
+	if (j->trial && !j->trial->join && !j->trial->in_place)
+		trial_drop(j->trial);
+	if (strcmp(j->code, "join_budget") == 0) {
+		join_set_reason(j, "", "");
+		j->retry_at_ms = 0;
+	}
+	joins_run(hub);
 }
 
 void probation_going(struct join *j)

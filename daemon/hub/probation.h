@@ -158,6 +158,8 @@ void probation_done(struct hub *hub);
 /* May this join, whose turn it is, be sent? If not, whatever is to come first is under way. */
 bool probation_lets_go(struct join *j);
 bool join_is_proven(const struct join *j);
+/* Somebody else wants it, too: it goes by the one of them whose joins have not failed. */
+void probation_asked_by(struct join *j, uid_t uid);
 /* Its phx_join was sent. */
 void probation_going(struct join *j);
 /* The server has answered its phx_join, or will not: then one of the two that follow. */

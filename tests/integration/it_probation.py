@@ -48,9 +48,9 @@ class Beats:
         if self.failed:
             raise self.failed
 
-    def follow(self, condition, what):
+    def follow(self, condition, what, seconds=DEADLINE):
         """Listens until condition() is true, at least to the next beat."""
-        end = Deadline()
+        end = Deadline(seconds)
         while True:
             n = self.listener.wait_notice("broadcast", lambda p: p["topic"] == self.topic, what=what)["payload"]
             assert n == len(self.late), f"beat {n} after {len(self.late) - 1} of them"
@@ -62,7 +62,7 @@ class Beats:
     def follow_for(self, seconds):
         until = time.monotonic() + seconds
         first = len(self.late)
-        self.follow(lambda: time.monotonic() >= until, f"beats for {seconds} s")
+        self.follow(lambda: time.monotonic() >= until, f"beats for {seconds} s", DEADLINE + seconds)
         return max(self.late[first:])
 
     def stalls(self):

@@ -27,7 +27,7 @@ struct stall {
 		unsigned link;
 		uint64_t at_ms;            /* when it began to hold */
 		char topic[48], words[24]; /* how they begin */
-		bool said;                 /* else the connection ended before, or the hub waited no longer */
+		bool said; /* else the connection ended before, or the hub waited no longer */
 	} refusals[STALL_REFUSALS];
 	unsigned n_refusals;
 	size_t next; /* the first frame that it has not seen */

@@ -245,6 +245,22 @@ START_TEST(a_topic_that_is_never_answered)
 }
 END_TEST
 
+/* Who has done no wrong does not wait for the budget of another who wants the same. */
+START_TEST(shared_with_one_who_has_none)
+{
+	ask(users[0], 1, "no1", ",'timeout_ms':60000");
+	ask(users[0], 2, "no2", ",'timeout_ms':60000");
+	ask(users[0], 3, "ours", ",'keep':true,'timeout_ms':1000");
+	stall_run(10100);
+	expect(users[0], "[1,3,null,{*'joining'}]");
+	peer_skip(users[0], "");
+	ask(users[1], 1, "ours", "");
+	ck_assert_uint_lt(stall_answer(users[1], 1, 15000), 1000);
+	expect(users[1], "[1,1,null,{*'ready'}]");
+	ck_assert_uint_eq(peer_skip(users[0], "ready"), 1);
+}
+END_TEST
+
 /* ---- sends and trackers ---- */
 
 START_TEST(broadcast_without_budget)
@@ -401,6 +417,7 @@ int main(void)
 	tcase_add_test(t, trouble_is_counted);
 	tcase_add_test(t, comes_back_as_another);
 	tcase_add_test(t, a_topic_that_is_never_answered);
+	tcase_add_test(t, shared_with_one_who_has_none);
 	tcase_add_test(t, broadcast_without_budget);
 	tcase_add_test(t, track_without_budget);
 	tcase_add_test(t, forged_tokens);

@@ -413,6 +413,27 @@ START_TEST(with_the_trials_link)
 }
 END_TEST
 
+/* A token is to be tried, and the connection for that does not come: in its place, then. */
+START_TEST(token_tried_while_idle)
+{
+	char params[4000];
+
+	give(taker, 1000, token_of_user("alice", 1), "[1,1000,null,{'state':'unproven',*}]");
+	ask(taker, "subscribe", "{'topic':'t'}", READY);
+	ask(taker, "unsubscribe", "{'all':true}", "null,{}]");
+	stall_run(2 * LINK_IDLE_MS);
+	ck_assert(!rig.links[0].is_open);
+	stall.silent[1] = true;
+	snprintf(params, sizeof(params), "{'token':'%s','timeout_ms':60000}",
+		 token_of_user("alice", 2));
+	peer_ask(other, 1000, "auth", params);
+	ck_assert_uint_le(stall_answer(other, 1000, 40000), PROBATION_LINK_MS + 6000);
+	expect_answer(other, 1000, "null,{'state':'accepted',*}]");
+	stall_run(2 * LINK_IDLE_MS);
+	ck_assert_uint_eq(n_open(), 0);
+}
+END_TEST
+
 START_TEST(ends_while_idle)
 {
 	until_idle();
@@ -455,6 +476,7 @@ int main(void)
 	tcase_add_test(t, trouble_is_shown);
 	tcase_add_test(t, further_link);
 	tcase_add_test(t, with_the_trials_link);
+	tcase_add_test(t, token_tried_while_idle);
 	tcase_add_test(t, ends_while_idle);
 	suite_add_tcase(s, t);
 	return suite_run(s);
