@@ -142,6 +142,33 @@ START_TEST(a_hundred_forbidden_always)
 }
 END_TEST
 
+/* What was proven is refused on the next connection: the others do not pay for each of it. */
+static const char *nothing_private(const struct line *f)
+{
+	return strstr(f->text, "\"private\":true") ? "Unauthorized: no" : NULL;
+}
+
+START_TEST(rights_taken_away)
+{
+	uint64_t from;
+	char topic[20];
+
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(topic, sizeof(topic), "mine%u", i);
+		ask_private(bad, 10 + i, topic, ",'timeout_ms':60000");
+	}
+	peer_ask(good, 501, "subscribe", "{'topic':'talk'}");
+	stall_run(10000);
+	ck_assert_uint_eq(peer_skip(bad, "ready"), 20);
+	from = rig.now;
+	stall.judge = nothing_private;
+	server_drop(SESSION_FAULT_LOST, "lost");
+	stall_run(600000);
+	ck_assert_uint_le(stall_worst(0, from, 600000), 60000);
+	ck_assert_uint_le(rig.links[0].n_opened, 4);
+}
+END_TEST
+
 /* ---- own tokens ---- */
 
 START_TEST(unproven_token_and_public_topic)
@@ -226,6 +253,27 @@ START_TEST(who_has_no_record)
 }
 END_TEST
 
+/* Who wants the same as a user with a record does not stand in that user's queue. */
+START_TEST(shared_with_one_who_failed)
+{
+	uint64_t took;
+
+	get_record(bad);
+	for (uint32_t id = 10; id < 30; id++) {
+		char topic[20];
+
+		snprintf(topic, sizeof(topic), "no%u", id);
+		ask_private(bad, id, topic, ",'timeout_ms':300000");
+	}
+	ask_private(bad, 30, "ours", ",'timeout_ms':300000");
+	stall_run(100);
+	ask_private(good, 2, "ours", "");
+	took = stall_answer(good, 2, 20000);
+	ck_assert_uint_le(took, 6000);
+	expect(good, "[1,2,null,{*'ready'}]");
+}
+END_TEST
+
 START_TEST(record_is_forgotten)
 {
 	get_record(bad);
@@ -307,9 +355,11 @@ int main(void)
 	tcase_add_test(t, bad_token_and_public_topic);
 	tcase_add_test(t, a_third_in_time);
 	tcase_add_test(t, who_has_no_record);
+	tcase_add_test(t, shared_with_one_who_failed);
 	tcase_add_test(t, record_is_forgotten);
 	tcase_add_test(t, proven_for_an_hour);
 	tcase_add_test(t, reconnect_with_eighty);
+	tcase_add_test(t, rights_taken_away);
 	suite_add_tcase(s, t);
 	t = tcase_create("always");
 	tcase_set_timeout(t, 60);

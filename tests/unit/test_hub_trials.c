@@ -509,27 +509,6 @@ START_TEST(token_and_its_link)
 }
 END_TEST
 
-/* Who wants the same as a user with a record does not stand in that user's queue. */
-START_TEST(shared_with_one_who_failed)
-{
-	uint64_t took;
-
-	get_record(bad);
-	for (uint32_t id = 10; id < 30; id++) {
-		char topic[20];
-
-		snprintf(topic, sizeof(topic), "no%u", id);
-		ask_private(bad, id, topic, ",'timeout_ms':300000");
-	}
-	ask_private(bad, 30, "ours", ",'timeout_ms':300000");
-	stall_run(100);
-	ask_private(good, 2, "ours", "");
-	took = stall_answer(good, 2, 20000);
-	ck_assert_uint_le(took, 6000);
-	expect(good, "[1,2,null,{*'ready'}]");
-}
-END_TEST
-
 /* ---- no answer at all ---- */
 
 /* One that the server never answers does not keep the others'. */
@@ -590,7 +569,6 @@ int main(void)
 	tcase_add_test(t, public_topic_of_a_private_project);
 	tcase_add_test(t, token_goes_while_it_is_tried);
 	tcase_add_test(t, token_and_its_link);
-	tcase_add_test(t, shared_with_one_who_failed);
 	tcase_add_test(t, never_answered);
 	suite_add_tcase(s, t);
 	return suite_run(s);
