@@ -413,12 +413,14 @@ static const struct verdict *remembered_refusal(const struct peer *p, struct rtb
 						bool is_private, const struct identity *identity)
 {
 	struct verdict_key key = {
-		.uid = p->cred.uid,
 		.identity = identity_number(identity),
 		.is_private = is_private,
 		.topic = topic,
 	};
 
+	if (verdicts_find(&p->hub->proven, &key, hub_now(p->hub)))
+		return NULL; /* another user has it since */
+	key.uid = p->cred.uid;
 	return verdicts_find(&p->hub->refused, &key, hub_now(p->hub));
 }
 

@@ -149,6 +149,17 @@ static bool trial_join(struct join *j)
 	return true;
 }
 
+/* Of the join's user on its link. */
+static unsigned n_private_unanswered(const struct join *j)
+{
+	struct join *other;
+	unsigned n = 0;
+
+	RB_FOREACH(other, join_topic_tree, &j->link->joins)
+		n += other->state == JOIN_JOINING && other->is_private && other->uid == j->uid;
+	return n;
+}
+
 bool probation_lets_go(struct join *j)
 {
 	enum hub_probation mode = j->hub->conf.probation;
@@ -156,8 +167,10 @@ bool probation_lets_go(struct join *j)
 
 	if (j->is_trial || (j->trial && j->trial->in_place))
 		return j->link->is_probation || j->link->unproven_unanswered == 0;
-	if (mode == HUB_PROBATION_OFF || join_is_proven(j))
+	if (mode == HUB_PROBATION_OFF)
 		return true;
+	if (join_is_proven(j))
+		return !j->is_private || n_private_unanswered(j) < PRIVATE_UNANSWERED_MAX;
 	if (j->trial)
 		return false;
 	u = user_get(j->hub, j->uid);
@@ -416,16 +429,17 @@ void probation_refused(struct join *j, const struct reason *reason, const char *
 {
 	struct token *t = identity_find_token(j->identity, j->token_number);
 	struct user *u = user_get(j->hub, j->uid);
-	bool is_alone = !park_concerns(j, reason);
+	bool is_alone = !park_concerns(j, reason), was_proven = join_is_proven(j);
 
 	if (j->is_trial)
 		return;
-	if (join_is_at_fault(j, reason) || (is_alone && !join_is_proven(j)))
+	if (join_is_at_fault(j, reason) || (is_alone && !was_proven))
 		user_failed(j->hub, u);
-	if (stalls_others && is_alone && !join_is_proven(j))
+	if (stalls_others && is_alone && !was_proven)
 		user_stalled(j->hub, u);
-	if (join_is_at_fault(j, reason))
-		join_forget_success(j);
+	/* Rights were taken away: what proved one proves no other any more. */
+	if (join_is_at_fault(j, reason) && j->is_private && was_proven)
+		verdicts_forget_identity(&j->hub->proven, identity_number(j->identity));
 	if (t && reason->class == REASON_AUTH)
 		token_refused(t, reason->code, text);
 }

@@ -4,7 +4,7 @@
  * Joins that may fail. The server answers a refused join after 5 s, and for so long the whole
  * connection stands still; too many joins in a second, and it closes it. So:
  *
- *   link_take_turn() -> verdicts.c: proven? -> goes
+ *   link_take_turn() -> verdicts.c: proven? -> goes, private ones by twos
  *                    -> its user's joins have failed lately? -> probation.c: tried on a connection
  *                       apart first, one at a time, each user in turn; joined in its place then
  *                    -> else goes, one such join at a time on each link
@@ -36,6 +36,9 @@ struct token;
 
 enum {
 	PROVEN_MS = 3600000,
+	/* Of one user on one link: rights may have been taken away since, and each refusal stops
+	 * the link. With the pacing of joins more would hardly be faster. */
+	PRIVATE_UNANSWERED_MAX = 2,
 	REFUSED_MIN_MS = 10000, /* a refusal answers for so long; doubles with each in a row */
 	REFUSED_MAX_MS = 300000,
 	REFUSED_FORGET_MS = 900000,
@@ -90,6 +93,7 @@ void verdicts_put(struct verdicts *v, const struct verdict_key *key, uint64_t no
 const struct verdict *verdicts_find(const struct verdicts *v, const struct verdict_key *key,
 				    uint64_t now);
 void verdicts_forget(struct verdicts *v, const struct verdict_key *key);
+void verdicts_forget_identity(struct verdicts *v, uint64_t identity);
 /* A token has no topic: its bytes are hashed into one that no client can name. @room: for that. */
 struct verdict_key verdict_key_of_token(const struct hub *hub, struct rtbp_str bytes, uid_t uid,
 					char room[48]);

@@ -131,6 +131,17 @@ void verdicts_forget(struct verdicts *v, const struct verdict_key *key)
 		drop(v, e);
 }
 
+void verdicts_forget_identity(struct verdicts *v, uint64_t identity)
+{
+	struct verdict *e, *next;
+
+	for (e = TAILQ_FIRST(&v->ages); e; e = next) {
+		next = TAILQ_NEXT(e, by_age);
+		if (e->key.identity == identity)
+			drop(v, e);
+	}
+}
+
 struct verdict_key verdict_key_of_token(const struct hub *hub, struct rtbp_str bytes, uid_t uid,
 					char room[48])
 {

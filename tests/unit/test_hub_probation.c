@@ -313,6 +313,31 @@ START_TEST(proven_for_an_hour)
 }
 END_TEST
 
+/* What was refused to one user and has been joined by another since is not refused from memory. */
+static bool is_open;
+
+static const char *opened_later(const struct line *f)
+{
+	return is_open ? NULL : judge(f);
+}
+
+START_TEST(proven_beats_memory)
+{
+	is_open = false;
+	stall.judge = opened_later;
+	get_record(bad);
+	is_open = true;
+	ask_private(good, 1, "no-right", "");
+	stall_run(100);
+	expect(good, "[1,1,null,{*'ready'}]");
+	peer_call(good, "unsubscribe", "{'all':true}");
+	stall_run(4000);
+	ask_private(bad, 2, "no-right", "");
+	stall_run(100);
+	expect(bad, "[1,2,null,{*'ready'}]");
+}
+END_TEST
+
 START_TEST(reconnect_with_eighty)
 {
 	uint64_t from;
@@ -358,6 +383,7 @@ int main(void)
 	tcase_add_test(t, shared_with_one_who_failed);
 	tcase_add_test(t, record_is_forgotten);
 	tcase_add_test(t, proven_for_an_hour);
+	tcase_add_test(t, proven_beats_memory);
 	tcase_add_test(t, reconnect_with_eighty);
 	tcase_add_test(t, rights_taken_away);
 	suite_add_tcase(s, t);
