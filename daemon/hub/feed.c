@@ -364,17 +364,6 @@ static const char *feed_misfit(const struct join *j)
 	return NULL;
 }
 
-static bool feed_owed(const struct join *j)
-{
-	(void)j;
-	return false;
-}
-
-static void feed_opened(struct join *j)
-{
-	(void)j;
-}
-
 static void feed_changed(struct join *j)
 {
 	struct feed *f = j->owner;
@@ -427,9 +416,7 @@ static const struct join_ops feed_join_ops = {
 	.config = feed_config,
 	.joining = feed_join_sent,
 	.misfit = feed_misfit,
-	.owed = feed_owed,
 	.changed = feed_changed,
-	.opened = feed_opened,
 	.lost = feed_lost,
 	.message = feed_message,
 	.reply = feed_reply,

@@ -35,6 +35,36 @@ struct join *join_find(struct hub *hub, uint64_t id)
 	return RB_FIND(join_id_tree, &hub->joins, &key);
 }
 
+/* ---- what its owner says ---- */
+
+const char *join_misfit(const struct join *j)
+{
+	return j->ops->misfit ? j->ops->misfit(j) : NULL;
+}
+
+void join_wants_config(const struct join *j, struct join_config *ret)
+{
+	if (j->ops->config)
+		j->ops->config(j, ret);
+}
+
+static bool join_owes(const struct join *j)
+{
+	return j->ops->owed && j->ops->owed(j);
+}
+
+static void join_reopened(struct join *j)
+{
+	if (j->ops->opened)
+		j->ops->opened(j);
+}
+
+void join_tell_lost(struct join *j, const char *code, const char *text)
+{
+	if (j->ops->lost)
+		j->ops->lost(j, code, text);
+}
+
 /* ---- who waits for the link ---- */
 
 void join_queue(struct join *j)
@@ -170,7 +200,7 @@ static void join_leave(struct join *j)
 		return;
 	}
 	j->live = false;
-	j->ops->lost(j, "", left_text);
+	join_tell_lost(j, "", left_text);
 	join_unqueue(j);
 	j->gap_from_wall_ms = 0;
 	j->state = JOIN_LEAVING;
@@ -184,7 +214,7 @@ bool join_leave_now(struct join *j)
 		if (push_leave(j, false) != 0)
 			return false;
 		j->live = false;
-		j->ops->lost(j, "", left_text);
+		join_tell_lost(j, "", left_text);
 	}
 	join_kill(j);
 	return true;
@@ -215,10 +245,11 @@ static void join_linger(struct join *j)
 {
 	struct hub *hub = j->hub;
 	/* That it was refused is remembered elsewhere. */
-	uint32_t linger_ms = j->state == JOIN_REJECTED ? 0 : j->ops->linger_ms(j);
+	uint32_t linger_ms =
+		j->state == JOIN_REJECTED || !j->ops->linger_ms ? 0 : j->ops->linger_ms(j);
 
 	if (join_rejoin_cancel(j))
-		j->ops->opened(j);
+		join_reopened(j);
 	if (j->linger_timer.armed)
 		return;
 	if (linger_ms)
@@ -253,9 +284,9 @@ void join_update(struct join *j)
 	timer_disarm(&j->hub->timers, &j->linger_timer);
 	if (j->state == JOIN_WAITING) {
 		joins_run(j->hub);
-	} else if (j->state == JOIN_JOINED && !j->ops->misfit(j)) {
+	} else if (j->state == JOIN_JOINED && !join_misfit(j)) {
 		if (join_rejoin_cancel(j))
-			j->ops->opened(j);
+			join_reopened(j);
 	} else if (j->state == JOIN_JOINED && !j->rejoin_timer.armed) {
 		rejoin_arm(j);
 	}
@@ -369,7 +400,7 @@ int join_push(struct join *j)
 	};
 	int r;
 
-	j->ops->config(j, &config);
+	join_wants_config(j, &config);
 	join_encode(j, &config, push.ref, b);
 	r = link_push(j->link, &push);
 	if (b->data)
@@ -386,7 +417,8 @@ int join_push(struct join *j)
 	j->has_presence = config.presence;
 	snprintf(j->key, sizeof(j->key), "%s", config.key);
 	j->link->joins_unanswered++;
-	j->ops->joining(j);
+	if (j->ops->joining)
+		j->ops->joining(j);
 	return 0;
 }
 
@@ -407,14 +439,14 @@ static void rejoin_note(struct join *j)
 
 static void rejoin_go(struct join *j)
 {
-	const char *code = j->ops->misfit(j);
+	const char *code = join_misfit(j);
 
 	rejoin_note(j);
 	join_remember_success(j);
 	log_info("joining %s anew: what it was joined with serves no longer", j->wire_topic);
 	join_gap_begins(j, code);
 	j->live = true;
-	j->ops->lost(j, code, "the channel was joined anew before the answer");
+	join_tell_lost(j, code, "the channel was joined anew before the answer");
 	(void)join_rejoin_cancel(j); /* whose end was told may have asked for it again */
 	join_set_reason(j, code,
 			strcmp(code, "presence") == 0
@@ -433,11 +465,11 @@ static void rejoin_due(void *ctx)
 	struct join *j = ctx;
 	uint64_t now = hub_now(j->hub);
 
-	if (j->state != JOIN_JOINED || !j->ops->wanted(j) || !j->ops->misfit(j))
+	if (j->state != JOIN_JOINED || !j->ops->wanted(j) || !join_misfit(j))
 		return;
 	if (!j->rejoin_by_ms)
 		j->rejoin_by_ms = now + REJOIN_OWED_MS;
-	if (j->ops->owed(j) && now < j->rejoin_by_ms)
+	if (join_owes(j) && now < j->rejoin_by_ms)
 		timer_arm(&j->hub->timers, &j->rejoin_timer, j->rejoin_by_ms);
 	else
 		rejoin_go(j);
@@ -447,7 +479,7 @@ static void rejoin_due(void *ctx)
 /* By way of the timer: the caller may be in the middle of a walk over what is owed. */
 void join_owed_less(struct join *j)
 {
-	if (j->state == JOIN_JOINED && j->rejoin_by_ms && !j->ops->owed(j))
+	if (j->state == JOIN_JOINED && j->rejoin_by_ms && !join_owes(j))
 		timer_arm(&j->hub->timers, &j->rejoin_timer, hub_now(j->hub));
 }
 

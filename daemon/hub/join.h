@@ -101,8 +101,8 @@ struct join_config {
 };
 
 /* What the owner is asked and told. `changed` is called after each change of state but to LEAVING,
- * before which `lost` is called if the channel had been joined. `reply` and `system` may be NULL.
- */
+ * before which `lost` is called if the channel had been joined. All but `wanted`, `changed` and
+ * `dead` may be NULL: nothing to say, nothing to do; no linger_ms: leaves at once. */
 struct join_ops {
 	bool (*wanted)(const struct join *j);
 	uint32_t (*linger_ms)(const struct join *j);
@@ -211,6 +211,10 @@ void join_set_reason(struct join *j, const char *code, const char *text);
 /* Waits by the class of `text`, in `park` or alone, then tries again; or gives up until the next
  * connection. */
 void join_backoff(struct join *j, const char *text, const struct park *park);
+/* The owner's words, if it has any. */
+const char *join_misfit(const struct join *j);
+void join_wants_config(const struct join *j, struct join_config *ret);
+void join_tell_lost(struct join *j, const char *code, const char *text);
 /* Into and out of the queue of its link. */
 void join_queue(struct join *j);
 void join_unqueue(struct join *j);

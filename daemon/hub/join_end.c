@@ -123,7 +123,7 @@ static void join_lost(struct join *j, const char *text)
 		j->n_failures = 0;
 	j->rejoined_at_ms = 0; /* this one was not by our wish, and has whatever is wanted now */
 	join_gap_begins(j, reason->code);
-	j->ops->lost(j, reason->code, text);
+	join_tell_lost(j, reason->code, text);
 	(void)join_rejoin_cancel(j);
 	if (j->ops->wanted(j))
 		join_backoff(j, text, NULL);
@@ -168,7 +168,7 @@ void join_on_message(struct join *j, const struct phx_msg *msg)
 	if (!is_close && !is_error) {
 		/* Nothing of a channel comes before its join reply: what does is of the one before
 		 * it. */
-		if (j->state == JOIN_JOINED || j->live)
+		if (j->ops->message && (j->state == JOIN_JOINED || j->live))
 			j->ops->message(j, msg);
 		return;
 	}
@@ -198,8 +198,8 @@ static void join_on_offline(struct join *j)
 		join_remember_success(j);
 		j->rejoined_at_ms = 0;
 		join_gap_begins(j, "connection");
-		j->ops->lost(j, "connection",
-			     "the connection to the server ended before the answer");
+		join_tell_lost(j, "connection",
+			       "the connection to the server ended before the answer");
 		(void)join_rejoin_cancel(j);
 	}
 	if (!j->ops->wanted(j)) {

@@ -33,50 +33,14 @@ static bool is_wanted(const struct join *j)
 	const struct chan *ch = j->owner;
 
 	return ch && ch->join && ch->join->state == JOIN_JOINED &&
-	       ch->join->ops->wanted(ch->join) && !ch->join->ops->misfit(ch->join) && is_calm(ch);
-}
-
-static uint32_t linger_ms(const struct join *j)
-{
-	(void)j;
-	return 0;
+	       ch->join->ops->wanted(ch->join) && !join_misfit(ch->join) && is_calm(ch);
 }
 
 static void config(const struct join *j, struct join_config *ret)
 {
 	const struct chan *ch = j->owner;
 
-	ch->join->ops->config(ch->join, ret);
-}
-
-static void ignore(struct join *j)
-{
-	(void)j;
-}
-
-static const char *misfit(const struct join *j)
-{
-	(void)j;
-	return NULL;
-}
-
-static bool owed(const struct join *j)
-{
-	(void)j;
-	return false;
-}
-
-static void lost(struct join *j, const char *code, const char *text)
-{
-	(void)j;
-	(void)code;
-	(void)text;
-}
-
-static void message(struct join *j, const struct phx_msg *msg)
-{
-	(void)j;
-	(void)msg;
+	join_wants_config(ch->join, ret);
 }
 
 /* Left to itself: nobody's, and about to be left. */
@@ -133,15 +97,8 @@ static void dead(struct join *j)
 
 static const struct join_ops successor_ops = {
 	.wanted = is_wanted,
-	.linger_ms = linger_ms,
 	.config = config,
-	.joining = ignore,
-	.misfit = misfit,
-	.owed = owed,
 	.changed = changed,
-	.opened = ignore,
-	.lost = lost,
-	.message = message,
 	.dead = dead,
 };
 
@@ -198,7 +155,7 @@ static uint64_t try_move(struct link *link, struct join *j)
 	struct chan *ch = chan_of_join(j);
 	struct feed *f = ch ? NULL : feed_of_join(j);
 
-	if (!to || j->state != JOIN_JOINED || !j->ops->wanted(j) || j->ops->misfit(j))
+	if (!to || j->state != JOIN_JOINED || !j->ops->wanted(j) || join_misfit(j))
 		return UINT64_MAX;
 	if (ch && (ch->successor || !is_calm(ch)))
 		return UINT64_MAX; /* its own end brings us back */

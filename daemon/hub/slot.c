@@ -212,7 +212,7 @@ static bool has_its_key(const struct join *j)
 {
 	struct join_config wanted = { .key = "" };
 
-	j->ops->config(j, &wanted);
+	join_wants_config(j, &wanted);
 	return strcmp(j->key, wanted.key) == 0;
 }
 

@@ -33,11 +33,6 @@ static void spill_config(const struct join *j, struct join_config *ret)
 	ret->key = sp->key;
 }
 
-static void spill_joining(struct join *j)
-{
-	(void)j;
-}
-
 static const char *spill_misfit(const struct join *j)
 {
 	const struct spill *sp = j->owner;
@@ -78,12 +73,6 @@ static void spill_lost(struct join *j, const char *code, const char *text)
 	slot_lost(&sp->slot, code, text);
 }
 
-static void spill_message(struct join *j, const struct phx_msg *msg)
-{
-	(void)j;
-	(void)msg;
-}
-
 static void spill_dead(struct join *j)
 {
 	struct spill *sp = j->owner;
@@ -99,13 +88,11 @@ static const struct join_ops spill_join_ops = {
 	.wanted = spill_wanted,
 	.linger_ms = spill_linger_ms,
 	.config = spill_config,
-	.joining = spill_joining,
 	.misfit = spill_misfit,
 	.owed = spill_owed,
 	.changed = spill_changed,
 	.opened = spill_opened,
 	.lost = spill_lost,
-	.message = spill_message,
 	.dead = spill_dead,
 };
 

@@ -17,12 +17,6 @@ static bool is_wanted(const struct join *j)
 	return t && (t->real || t->token);
 }
 
-static uint32_t linger_ms(const struct join *j)
-{
-	(void)j;
-	return 0;
-}
-
 /* A topic may be open to who asks for presence only. */
 static void config(const struct join *j, struct join_config *ret)
 {
@@ -30,32 +24,8 @@ static void config(const struct join *j, struct join_config *ret)
 	struct join_config real = { .key = "" };
 
 	if (t && t->real)
-		t->real->ops->config(t->real, &real);
+		join_wants_config(t->real, &real);
 	ret->presence = real.presence;
-}
-
-static void ignore(struct join *j)
-{
-	(void)j;
-}
-
-static const char *misfit(const struct join *j)
-{
-	(void)j;
-	return NULL;
-}
-
-static void lost(struct join *j, const char *code, const char *text)
-{
-	(void)j;
-	(void)code;
-	(void)text;
-}
-
-static void message(struct join *j, const struct phx_msg *msg)
-{
-	(void)j;
-	(void)msg;
 }
 
 static void dead(struct join *j)
@@ -203,15 +173,8 @@ static void changed(struct join *j)
 
 static const struct join_ops trial_ops = {
 	.wanted = is_wanted,
-	.linger_ms = linger_ms,
 	.config = config,
-	.joining = ignore,
-	.misfit = misfit,
-	.owed = is_wanted, /* not asked: it never fits badly */
 	.changed = changed,
-	.opened = ignore,
-	.lost = lost,
-	.message = message,
 	.dead = dead,
 };
 

@@ -25,7 +25,7 @@ static void check_slot(struct slot *slot, const struct chan *ch, const struct jo
 	MUST(slot->acked_version <= slot->sent_version || !slot->sent_version);
 	MUST(slot->sent_version <= slot->version);
 	/* What is to be shown has been called for, or somebody will see to it. */
-	if (j && join_is_open(j) && !j->ops->misfit(j) && !slot->in_flight &&
+	if (j && join_is_open(j) && !join_misfit(j) && !slot->in_flight &&
 	    (n ? slot->sent_version != slot->version : slot->shown))
 		MUST(slot->timer.armed);
 }
@@ -121,7 +121,7 @@ static void check_join(struct hub *hub, struct join *j)
 	MUST(j->is_trial == j->link->is_probation || j->link->number == 0);
 	MUST(!j->trial_token || (j->tries_token && j->owner));
 	if (wanted && j->state == JOIN_JOINED)
-		MUST((j->ops->misfit(j) != NULL) == j->rejoin_timer.armed);
+		MUST((join_misfit(j) != NULL) == j->rejoin_timer.armed);
 	else
 		MUST(!j->rejoin_timer.armed);
 }
