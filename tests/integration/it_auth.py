@@ -23,7 +23,7 @@ def bad_forms(secret):
     """Those that the server would pass over in silence, or be told about by everybody's connection: the daemon sees it."""
     return {"publishable": tokens.sb_key(), "empty": "", "garbage": tokens.garbage(), "two parts": tokens.two_parts(secret),
             "not json": tokens.not_json(secret), "expired": tokens.expired(secret), "alg none": tokens.alg_none(secret),
-            "no role": tokens.no_role(secret), "no exp": tokens.no_exp(secret), "exp a string": tokens.exp_string(secret),
+            "no role": tokens.no_role(secret), "role empty": tokens.make(role="", secret=secret), "no exp": tokens.no_exp(secret), "exp a string": tokens.exp_string(secret),
             "oversized": tokens.oversized(secret, SIZE_MAX)}
 
 
