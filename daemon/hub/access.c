@@ -27,6 +27,13 @@ bool access_topic(const struct peer *p, unsigned rights, struct rtbp_str topic)
 	return !p->hub->conf.acl || !rights || acl_topic(p->hub->conf.acl, &who, rights, topic);
 }
 
+unsigned access_rights(bool broadcasts, bool presence, struct rtbp_str topic)
+{
+	unsigned rights = (broadcasts ? ACL_READ : 0) | (presence ? ACL_PRESENCE : 0);
+
+	return rights || topic.size == 0 ? rights : ACL_READ;
+}
+
 bool access_row(const struct peer *p, struct rtbp_val schema, struct rtbp_val table)
 {
 	struct acl_who who = who_is(p);
@@ -100,7 +107,7 @@ static struct sub *find_sub(struct peer *p)
 
 	TAILQ_FOREACH(s, &p->subs, in_peer) {
 		if (!may_stay(p, s->chan,
-			      (s->broadcasts ? ACL_READ : 0) | (s->presence ? ACL_PRESENCE : 0)))
+			      access_rights(s->broadcasts, s->presence, s->chan->topic)))
 			break;
 	}
 	return s;

@@ -210,8 +210,8 @@ static void grant_end(struct grant *g, const char *code, const char *text)
 static void watch(struct grant *g)
 {
 	struct hub *hub = g->peer->hub;
-	int64_t left_s = g->token->jwt.exp_s - hub_wall_s(hub);
-	uint64_t ms = left_s <= 0 ? 0 : (uint64_t)left_s * 1000, at;
+	int64_t left_ms = g->token->jwt.exp_s * 1000 - clock_wall(hub->clock);
+	uint64_t ms = left_ms <= 0 ? 0 : (uint64_t)left_ms, at;
 
 	at = hub_now(hub) + (ms < EXPIRY_LOOK_MS ? ms : EXPIRY_LOOK_MS);
 	if (g->waiting && g->deadline_ms < at)

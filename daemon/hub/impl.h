@@ -411,6 +411,8 @@ void report_pack_changes(const struct peer *asker, struct rtbp_buf *b);
 
 /* access.c: what the rules (acl.h) say of a peer */
 bool access_topic(const struct peer *p, unsigned rights, struct rtbp_str topic);
+/* What a subscription needs. Who only names a topic could learn something of it, too. */
+unsigned access_rights(bool broadcasts, bool presence, struct rtbp_str topic);
 /* Of a row; absent names are those of no table. */
 bool access_row(const struct peer *p, struct rtbp_val schema, struct rtbp_val table);
 /* Of a binding, as JSON. */

@@ -388,8 +388,9 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 int join_push(struct join *j)
 {
 	struct rtbp_buf *b = hub_scratch(j->hub);
+	/* Looked for once: it may end between two looks at the clock. */
 	const struct token *token = join_token(j);
-	struct join_config config = { .key = "" };
+	struct join_config config = { .key = "", .token = token };
 	struct session_push push = {
 		.ref = session_next_ref(j->link->session),
 		.is_join = true,
@@ -400,6 +401,8 @@ int join_push(struct join *j)
 	};
 	int r;
 
+	if (!token && !join_is_own(j))
+		return 1; /* the next walk refuses it */
 	join_wants_config(j, &config);
 	join_encode(j, &config, push.ref, b);
 	r = link_push(j->link, &push);

@@ -96,8 +96,9 @@ enum join_state {
 /* What a channel is joined with, fixed for its life. */
 struct join_config {
 	bool presence;
-	const char *key;   /* of presence; "": the server makes one */
-	struct feed *feed; /* the database changes it carries; NULL: none */
+	const char *key;           /* of presence; "": the server makes one */
+	struct feed *feed;         /* the database changes it carries; NULL: none */
+	const struct token *token; /* not the owner's to say; NULL: the daemon's own */
 };
 
 /* What the owner is asked and told. `changed` is called after each change of state but to LEAVING,

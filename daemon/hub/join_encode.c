@@ -10,8 +10,7 @@
 void join_encode(const struct join *j, const struct join_config *config, uint64_t ref,
 		 struct rtbp_buf *out)
 {
-	const struct token *token = join_token(j);
-	const struct secret *key = token ? token->bytes : j->hub->conf.apikey;
+	const struct secret *key = config->token ? config->token->bytes : j->hub->conf.apikey;
 	CLEANUP(secret_wipe_buf) struct rtbp_buf payload = RTBP_BUF_INIT;
 	size_t changes;
 

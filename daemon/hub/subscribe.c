@@ -482,8 +482,8 @@ void subscribe_request(struct peer *p, uint32_t id, bool wants_answer, struct rt
 
 	if (!text) {
 		r = chan_get(p, w.topic, w.is_private,
-			     (w.broadcasts ? ACL_READ : 0) | (w.presence ? ACL_PRESENCE : 0),
-			     w.on_channel, &ch, &text);
+			     access_rights(w.broadcasts, w.presence, w.topic), w.on_channel, &ch,
+			     &text);
 		code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
 		if (r == -ENOMEM)
 			text = "no memory";

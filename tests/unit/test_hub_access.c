@@ -194,9 +194,13 @@ START_TEST(bindings)
 	server_row(&join, "11,13",
 		   "{'type':'INSERT','schema':'public','table':'t','record':{'n':1}}");
 	expect(a, "[2,'postgres_changes',{'ids':[1,3],*");
-	/* The name beside changes is no topic that somebody might read. */
+	/* Who names a topic beside changes could learn something of it. */
 	peer_ask(b, 1, "subscribe", "{'topic':'y','postgres_changes':[" T("t") "]}");
-	expect(b, "[1,1,null,{'chan':2,*'ready','postgres_changes':[" FORBIDDEN_ID "]}]");
+	expect(b, "[1,1,[301,'forbidden',*],null]");
+	peer_ask(b, 2, "subscribe", "{'topic':'z','postgres_changes':[" T("t") "]}");
+	expect(b, "[1,2,null,{'chan':2,*'ready','postgres_changes':[" FORBIDDEN_ID "]}]");
+	peer_ask(b, 3, "subscribe", ASK(T("t")));
+	expect(b, "[1,3,null,{'chan':*'ready','postgres_changes':[" FORBIDDEN_ID "]}]");
 }
 END_TEST
 
