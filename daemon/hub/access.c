@@ -144,6 +144,7 @@ void hub_set_acl(struct hub *hub, const struct acl *acl)
 	struct peer *p;
 
 	hub->conf.acl = acl;
+	sends_reject_orphans(hub);
 	TAILQ_FOREACH(p, &hub->peers, entry) {
 		if (p->state >= PEER_CLOSING)
 			continue;

@@ -168,10 +168,10 @@ static void token_try(struct token *t)
 	struct token *other;
 
 	TAILQ_FOREACH(other, &same->tokens, in_identity) {
-		if (other->state == TOKEN_UNPROVEN && !other->trial)
-			trial_token(other);
+		if (other->state == TOKEN_UNPROVEN)
+			trial_token(other, t->uid);
 	}
-	trial_token(t);
+	trial_token(t, t->uid);
 }
 
 static int token_new(struct hub *hub, struct rtbp_str bytes, struct jwt *jwt, uid_t uid,

@@ -165,6 +165,7 @@ struct send {
 	struct chan *chan;
 	struct request request;
 	struct peer *peer;       /* NULL when it is gone */
+	struct user *user;       /* whose bytes these are; NULL: not counted */
 	uint64_t id;             /* the cookie of its push */
 	uint64_t sender;         /* the peer's session, to leave it out of the loopback */
 	struct blob *notice;     /* the packed `broadcast` notification for the others */
@@ -356,6 +357,8 @@ void sends_fail(struct chan *ch, const char *outcome, const char *text);
 /* All of the channel's given sends end as "unknown": no answer can come any more. */
 void sends_lost(struct chan *ch, const char *text);
 void sends_forget_peer(struct peer *p);
+/* What is queued of clients that are gone ends: whether they might send it now cannot be said. */
+void sends_reject_orphans(struct hub *hub);
 /* What of this peer's is queued for a channel that matches ends with an error. */
 typedef bool (*sends_match_fn)(struct peer *p, const struct chan *ch, const void *ctx);
 void sends_reject(struct peer *p, sends_match_fn match, const void *ctx, enum rtbp_error code,

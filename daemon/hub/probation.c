@@ -120,20 +120,35 @@ static struct trial *trial_new(struct hub *hub, uid_t uid)
 		return NULL;
 	t->hub = hub;
 	t->user = u;
+	t->payer = uid;
 	TAILQ_INSERT_TAIL(&u->trials, t, entry);
 	hub_wake(hub);
 	return t;
 }
 
-void trial_token(struct token *t)
+/* To the front of this user's queue. */
+static void bring_forward(struct trial *t, uid_t uid)
 {
-	struct trial *trial = trial_new(t->hub, t->uid);
+	struct user *u = user_get(t->hub, uid);
 
-	if (!trial)
+	if (!u || t->join)
 		return;
-	verdict_name_token(t->hub, t, trial->token_name);
-	trial->token = t;
-	t->trial = trial;
+	TAILQ_REMOVE(&t->user->trials, t, entry);
+	t->user = u;
+	TAILQ_INSERT_HEAD(&u->trials, t, entry);
+}
+
+void trial_token(struct token *t, uid_t waiting)
+{
+	if (!t->trial) {
+		t->trial = trial_new(t->hub, t->uid);
+		if (!t->trial)
+			return;
+		verdict_name_token(t->hub, t, t->trial->token_name);
+		t->trial->token = t;
+	}
+	if (waiting != t->uid)
+		bring_forward(t->trial, waiting);
 }
 
 static bool trial_join(struct join *j)

@@ -136,7 +136,8 @@ void users_free(struct hub *hub);
 struct trial {
 	TAILQ_ENTRY(trial) entry; /* in its user's list */
 	struct hub *hub;
-	struct user *user;
+	struct user *user;   /* in whose queue it is */
+	uid_t payer;         /* who is charged with its failure */
 	struct join *real;   /* whose place is being tried out, or */
 	struct token *token; /* what is being tried out; neither: it was dropped, and its answer
 			      * is still to come */
@@ -177,8 +178,9 @@ void join_remember_success(struct join *j);
 void join_forget_success(struct join *j);
 /* It ends, is left, or waits no longer. */
 void probation_forget_join(struct join *j);
-/* The token is to be tried. */
-void trial_token(struct token *t);
+/* The token is to be tried. @waiting: the user who waits for that: another one than who brought it
+ * does not stand in that one's queue. */
+void trial_token(struct token *t, uid_t waiting);
 /* No connection apart is to be had: what is being tried goes in its place. */
 void probation_give_up_link(struct hub *hub);
 struct verdict_key join_verdict_key(const struct join *j, uid_t uid);

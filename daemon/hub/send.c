@@ -60,8 +60,6 @@ static void count_send(struct peer *p, const struct send *s, bool add)
 {
 	struct send_sum *sum = s->given ? &p->given : &p->queued;
 
-	if (p->user)
-		p->user->send_bytes += add ? s->notice->size : -s->notice->size;
 	if (add) {
 		sum->n++;
 		sum->bytes += s->notice->size;
@@ -85,6 +83,8 @@ static void send_free(struct send *s)
 	ch->n_sends--;
 	RB_REMOVE(send_tree, &hub->sends, s);
 	hub->send_bytes -= s->notice->size;
+	if (s->user)
+		s->user->send_bytes -= s->notice->size;
 	if (p) {
 		count_send(p, s, false);
 		peer_request_done(p, &s->request);
@@ -151,6 +151,26 @@ void sends_reject(struct peer *p, sends_match_fn match, const void *ctx, enum rt
 		peer_answer_error(p, &answered, RTBP_M_BROADCAST, code, text, -1);
 		send_drop(s);
 	}
+}
+
+/* The tree of all is not to be walked while it changes. */
+static struct send *find_orphan(struct hub *hub)
+{
+	struct send *s;
+
+	RB_FOREACH(s, send_tree, &hub->sends) {
+		if (!s->peer && !s->given)
+			break;
+	}
+	return s;
+}
+
+void sends_reject_orphans(struct hub *hub)
+{
+	struct send *s;
+
+	while ((s = find_orphan(hub)))
+		send_drop(s);
 }
 
 void sends_forget_peer(struct peer *p)
@@ -409,6 +429,9 @@ static struct send *send_new(struct peer *p, const struct ask *a, const struct r
 	peer_request_add(p, &s->request, REQUEST_SEND, r->id, r->wants_answer);
 	count_send(p, s, true);
 	hub->send_bytes += s->notice->size;
+	s->user = p->user;
+	if (s->user)
+		s->user->send_bytes += s->notice->size;
 	RB_INSERT(send_tree, &hub->sends, s);
 	TAILQ_INSERT_TAIL(&s->chan->sends, s, entry);
 	if (!s->chan->next_send)

@@ -99,7 +99,7 @@ static void token_failed(struct trial *t, const struct reason *reason, const cha
 	struct token *token = t->token;
 
 	if (reason->class == REASON_AUTH) {
-		user_failed(t->hub, t->user);
+		user_failed(t->hub, user_get(t->hub, t->payer));
 		over(t);
 		token_refused(token, reason->code, text);
 	} else if (shows_token(t->join, reason)) {
@@ -122,7 +122,7 @@ static void join_failed(struct trial *t, const char *text)
 static void orphan_failed(struct trial *t, const struct reason *reason, const char *text)
 {
 	struct join *j = t->join;
-	struct verdict_key key = join_verdict_key(j, t->user->uid);
+	struct verdict_key key = join_verdict_key(j, t->payer);
 	struct token *token = carried(j);
 	struct hub *hub = t->hub;
 
@@ -131,7 +131,7 @@ static void orphan_failed(struct trial *t, const struct reason *reason, const ch
 		key.topic = (struct rtbp_str){ t->token_name, strlen(t->token_name) };
 	}
 	if (join_is_at_fault(j, reason) && !(t->token_name[0] && shows_token(j, reason))) {
-		user_failed(hub, t->user);
+		user_failed(hub, user_get(hub, t->payer));
 		verdicts_put(&hub->refused, &key, hub_now(hub), reason->code, text);
 	}
 	over(t);
@@ -146,7 +146,7 @@ static void refused(struct trial *t)
 
 	memcpy(text, t->join->text, sizeof(text));
 	if (!t->join->link->is_probation)
-		user_stalled(t->hub, t->user);
+		user_stalled(t->hub, user_get(t->hub, t->payer));
 	if (reason->class == REASON_TOO_MANY_USERS && t->join->link->is_probation)
 		probation_give_up_link(t->hub);
 	else if (t->token)

@@ -83,7 +83,8 @@ void users_trim(struct hub *hub)
 
 	for (u = RB_MIN(user_tree, &hub->users); u; u = next) {
 		next = RB_NEXT(user_tree, &hub->users, u);
-		if (u->n_peers || !TAILQ_EMPTY(&u->trials) || user_has_record(u, now))
+		if (u->n_peers || u->send_bytes || !TAILQ_EMPTY(&u->trials) ||
+		    user_has_record(u, now))
 			continue;
 		RB_REMOVE(user_tree, &hub->users, u);
 		free(u);
