@@ -326,7 +326,8 @@ void rtbc_pending_free(struct rtb_client *c, struct rtbc_pending *p);
 void rtbc_on_result(struct rtb_client *c, const struct rtbc_pending *p, struct rtbp_val result);
 void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,
 		     const struct rtbp_error_info *e);
-/* All of them end: sends are unknown, replies get RTB_E_DETACHED if `with_replies`. */
+/* All of them end, with the attachment or (without replies) with the client: sends are unknown,
+ * replies get RTB_E_DETACHED if `with_replies`. */
 void rtbc_pending_end_all(struct rtb_client *c, bool with_replies);
 /* Frees what is left, without callbacks. */
 void rtbc_pending_drop_all(struct rtb_client *c);

@@ -144,9 +144,10 @@ void rtbc_forget(struct rtb_client *c, int64_t id)
 /* ---- answers ---- */
 
 static void call_result(struct rtb_client *c, const struct rtbc_pending *p,
-			enum rtb_outcome outcome, const char *text, int64_t retry_after_ms)
+			enum rtb_outcome outcome, const char *text, int64_t retry_after_ms,
+			const char *code)
 {
-	struct rtb_result result = { outcome, text, retry_after_ms };
+	struct rtb_result result = { outcome, text, retry_after_ms, code };
 
 	if (!p->result)
 		return;
@@ -167,7 +168,9 @@ static void call_reply(struct rtb_client *c, const struct rtbc_pending *p, int e
 
 static enum rtb_outcome find_outcome(struct rtbp_str name)
 {
-	/* RTB_INVALID is the library's word for an error response. */
+	/* From there on they are the library's words for error responses. */
+	if (rtbp_str_is(name, rtbp_error_name(RTBP_E_BAD_PAYLOAD)))
+		return RTB_INVALID; /* found out late */
 	for (int i = 0; i < RTB_INVALID; i++)
 		if (rtbp_str_is(name, rtb_outcome_name((enum rtb_outcome)i)))
 			return (enum rtb_outcome)i;
@@ -186,7 +189,7 @@ void rtbc_on_result(struct rtb_client *c, const struct rtbc_pending *p, struct r
 	(void)rtbp_get_str(rtbp_field(result, RTBP_F_OUTCOME), &name);
 	(void)rtbp_get_str(rtbp_field(result, RTBP_F_TEXT), &words);
 	rtbc_copy(text, sizeof(text), words);
-	call_result(c, p, find_outcome(name), text, -1);
+	call_result(c, p, find_outcome(name), text, -1, "");
 }
 
 static int reply_error(const struct rtbp_error_info *e)
@@ -203,14 +206,31 @@ static int reply_error(const struct rtbp_error_info *e)
 	}
 }
 
+static enum rtb_outcome outcome_of(int code)
+{
+	switch (code) {
+	case RTBP_E_FORBIDDEN:
+	case RTBP_E_BAD_TOKEN:
+		return RTB_DENIED;
+	case RTBP_E_UNSUPPORTED:
+		return RTB_UNSUPPORTED;
+	case RTBP_E_REJECTED:
+		return RTB_NOT_JOINED;
+	case RTBP_E_TOO_MANY:
+		return RTB_TOO_MANY;
+	default:
+		return code < 200 ? RTB_BUSY : RTB_INVALID;
+	}
+}
+
 void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,
 		     const struct rtbp_error_info *e)
 {
 	struct rtbp_val none = { NULL, 0 };
-	enum rtb_outcome outcome = RTB_INVALID;
-	char text[RTBC_TEXT_MAX];
+	char text[RTBC_TEXT_MAX], code[RTBC_CODE_MAX];
 	int64_t retry = -1;
 
+	rtbc_copy(code, sizeof(code), e->name);
 	rtbc_copy(text, sizeof(text), e->text);
 	if (e->has_retry_after && e->retry_after_ms <= INT64_MAX)
 		retry = (int64_t)e->retry_after_ms;
@@ -218,17 +238,13 @@ void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,
 		call_reply(c, p, reply_error(e), text, none);
 		return;
 	}
-	if (e->code < 200)
-		outcome = RTB_BUSY;
-	else if (e->code == RTBP_E_FORBIDDEN || e->code == RTBP_E_BAD_TOKEN)
-		outcome = RTB_DENIED;
-	else if (e->code == RTBP_E_UNSUPPORTED)
-		outcome = RTB_UNSUPPORTED;
-	call_result(c, p, outcome, text, retry);
+	call_result(c, p, outcome_of(e->code), text, retry, code);
 }
 
 void rtbc_pending_end_all(struct rtb_client *c, bool with_replies)
 {
+	const char *why = with_replies ? "the daemon went away before it answered"
+				       : "the client was freed before the daemon answered";
 	struct rtbp_val none = { NULL, 0 };
 	struct rtbc_pending *p;
 
@@ -236,8 +252,7 @@ void rtbc_pending_end_all(struct rtb_client *c, bool with_replies)
 	while ((p = TAILQ_FIRST(&c->pending))) {
 		rtbc_pending_take(c, p);
 		if (p->kind == RTBC_SEND)
-			call_result(c, p, RTB_UNKNOWN, "the daemon went away before it answered",
-				    -1);
+			call_result(c, p, RTB_UNKNOWN, why, -1, "");
 		else if (p->kind == RTBC_REPLY && with_replies)
 			call_reply(c, p, RTB_E_DETACHED, c->error_text, none);
 		rtbc_pending_free(c, p);

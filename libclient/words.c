@@ -44,7 +44,7 @@ static const char *own_error(int error)
 	case RTB_E_TYPE:
 		return "the column's value is of another type, or does not fit";
 	case RTB_E_TOKEN:
-		return "bad token (not the form of one, expired, or refused by the server)";
+		return "the token has not the form of one, has expired, or the server refused it";
 	case RTB_E_FORBIDDEN:
 		return "the daemon's access rules do not allow it to this user";
 	case RTB_E_NOT_DAEMON:
@@ -79,6 +79,7 @@ static const char *const outcome_names[] = {
 	[RTB_NOT_JOINED] = "not_joined",
 	[RTB_UNSUPPORTED] = "unsupported",
 	[RTB_INVALID] = "invalid",
+	[RTB_TOO_MANY] = "too_many",
 };
 
 const char *rtb_outcome_name(enum rtb_outcome outcome)

@@ -23,6 +23,10 @@ static void on_result(struct rtb_client *c, int64_t id, const struct rtb_result 
 	(void)snprintf(text, sizeof(text), "%lld:%s%s%s", (long long)id,
 		       rtb_outcome_name(result->outcome), result->text[0] ? ":" : "", result->text);
 	hear(log, text);
+	if (result->code[0]) {
+		(void)snprintf(text, sizeof(text), "code=%s", result->code);
+		hear(log, text);
+	}
 	if (result->retry_after_ms >= 0) {
 		(void)snprintf(text, sizeof(text), "retry=%lld", (long long)result->retry_after_ms);
 		hear(log, text);
@@ -126,10 +130,16 @@ static const struct {
 	{ "{\"outcome\":\"unsupported\"}", 0, "1:unsupported " },
 	{ "{\"outcome\":\"from a later daemon\"}", 0, "1:unknown " },
 	{ "{\"outcome\":\"invalid\"}", 0, "1:unknown " },
-	{ NULL, RTBP_E_BUSY, "1:busy:words retry=1500 " },
-	{ NULL, RTBP_E_BAD_PAYLOAD, "1:invalid:words retry=1500 " },
-	{ NULL, RTBP_E_UNSUPPORTED, "1:unsupported:words retry=1500 " },
-	{ NULL, RTBP_E_REJECTED, "1:invalid:words retry=1500 " },
+	{ "{\"outcome\":\"too_many\"}", 0, "1:unknown " },
+	{ "{\"outcome\":\"bad_payload\",\"text\":\"late\"}", 0, "1:invalid:late " },
+	{ NULL, RTBP_E_BUSY, "1:busy:words code=busy retry=1500 " },
+	{ NULL, RTBP_E_JOIN_BUDGET, "1:busy:words code=join_budget retry=1500 " },
+	{ NULL, RTBP_E_BAD_PAYLOAD, "1:invalid:words code=bad_payload retry=1500 " },
+	{ NULL, RTBP_E_UNSUPPORTED, "1:unsupported:words code=unsupported retry=1500 " },
+	{ NULL, RTBP_E_REJECTED, "1:not_joined:words code=rejected retry=1500 " },
+	{ NULL, RTBP_E_TOO_MANY, "1:too_many:words code=too_many retry=1500 " },
+	{ NULL, RTBP_E_FORBIDDEN, "1:denied:words code=forbidden retry=1500 " },
+	{ NULL, RTBP_E_BAD_TOKEN, "1:denied:words code=bad_token retry=1500 " },
 };
 
 START_TEST(each_outcome)
@@ -191,7 +201,7 @@ START_TEST(freed_before_the_answer)
 	ck_assert_int_eq(send_json(c, &log, "1"), 1);
 	ck_assert_int_eq(rtb_sync(c, false, on_reply, &log), 2);
 	end(&f, c);
-	ck_assert_str_eq(log.heard, "1:unknown:the daemon went away before it answered ");
+	ck_assert_str_eq(log.heard, "1:unknown:the client was freed before the daemon answered ");
 }
 END_TEST
 

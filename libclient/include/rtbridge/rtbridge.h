@@ -601,13 +601,15 @@ enum rtb_outcome {
 	RTB_EXPIRED,      /* its time to live passed before it could be sent */
 	RTB_NOT_JOINED,   /* the channel cannot be joined */
 	RTB_UNSUPPORTED,  /* this daemon or server cannot send it that way */
-	RTB_INVALID       /* refused by the daemon as wrong: `text` says why */
+	RTB_INVALID,      /* refused by the daemon as wrong: `text` says why */
+	RTB_TOO_MANY      /* a limit on a number of things is reached: `text` names it */
 };
 
 struct rtb_result {
 	enum rtb_outcome outcome;
 	const char *text;       /* a sentence, "" when there is none */
 	int64_t retry_after_ms; /* -1: unknown */
+	const char *code;       /* the name of the daemon's error, "" when it was none */
 };
 
 /* "acked", "sent", "denied", "unknown", "too_big", ... */
