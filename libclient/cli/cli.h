@@ -98,7 +98,7 @@ extern const char cli_help[], cli_help_sub[], cli_help_presence[];
 
 /* Ends the run with this code; the first call counts. */
 void cli_finish(struct cli *cli, int exit_code);
-/* "rtbridge: ..." on stderr, as cli_put_plain() writes it. */
+/* "rtbridge: ..." on stderr, as cli_put_plain() writes it, without tokens. */
 void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Makes the client and waits until it is attached (not with is_patient). Return: 0, or the exit
  * code, with the error printed. */
@@ -127,6 +127,13 @@ bool cli_is_token_code(const char *code);
 bool cli_awaits_token(const struct cli *cli, const char *code);
 /* Wipes it. */
 void cli_token_free(struct cli *cli);
+
+/* hide.c: tokens in the wrong place */
+
+/* For what is no file: "eyJ...", three long parts with dots between, "sb_...", "Bearer ...". */
+bool cli_looks_like_token(const char *text);
+/* Puts "(a token)" in the place of each in a message. */
+void cli_hide_tokens(char *text);
 
 /* lines.c: stdin, line by line */
 

@@ -300,6 +300,12 @@ static bool is_part(const char *word)
 	return false;
 }
 
+/* Words in the wrong place are repeated, but no secrets. */
+static const char *without_token(const char *word)
+{
+	return cli_looks_like_token(word) ? "(a token)" : word;
+}
+
 /* `presence` and no verb of it. */
 static void explain_presence(char **operands, int n)
 {
@@ -313,7 +319,7 @@ static void explain_presence(char **operands, int n)
 		cli_error("after the topic comes ls, watch or track; see %s", help_of("presence"));
 	else
 		cli_error("unknown: %s; after the topic comes ls, watch or track; see %s",
-			  operands[2], help_of("presence"));
+			  without_token(operands[2]), help_of("presence"));
 }
 
 static const struct verb *find_verb(char **operands, int n_operands)
@@ -330,7 +336,7 @@ static const struct verb *find_verb(char **operands, int n_operands)
 	if (strcmp(name, "presence") == 0)
 		explain_presence(operands, n_operands);
 	else
-		cli_error("unknown command %s; see `rtbridge --help`", name);
+		cli_error("unknown command %s; see `rtbridge --help`", without_token(name));
 	return NULL;
 }
 
@@ -381,8 +387,15 @@ static int count_tail(int argc, char **argv)
 
 static int run(struct cli *cli, char **operands, int n, int n_tail, int allowed, int culprit)
 {
-	bool is_presence = n > 0 && strcmp(operands[0], "presence") == 0;
+	bool is_presence;
 
+	/* `help sub` is `sub --help`. */
+	if (n > 0 && strcmp(operands[0], "help") == 0) {
+		cli->help = true;
+		operands++;
+		n--;
+	}
+	is_presence = n > 0 && strcmp(operands[0], "presence") == 0;
 	if (cli->help) {
 		bool is_sub = n > 0 && strcmp(operands[0], "sub") == 0;
 

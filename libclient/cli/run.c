@@ -27,6 +27,8 @@ void cli_error(const char *fmt, ...)
 	va_start(ap, fmt);
 	r = vasprintf(&text, fmt, ap);
 	va_end(ap);
+	if (r >= 0)
+		cli_hide_tokens(text);
 	fflush(stdout);
 	fputs("rtbridge: ", stderr);
 	cli_put_plain(stderr, r < 0 ? "out of memory" : text);

@@ -96,7 +96,12 @@ static int read_token(struct cli_token *t, const char *path, char *error, size_t
 
 	if (fd < 0) {
 		r = -errno;
-		(void)snprintf(error, size, "%s: %s", path, rtb_strerror(r));
+		if (cli_looks_like_token(path))
+			(void)snprintf(error, size,
+				       "this looks like a token itself; write it to a file and "
+				       "name the file");
+		else
+			(void)snprintf(error, size, "%s: %s", path, rtb_strerror(r));
 		t->seen = (struct stat){ 0 };
 		return r;
 	}

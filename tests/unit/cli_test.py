@@ -27,6 +27,10 @@ class Usage(Case):
             (["sub", "--help"], "rtbridge sub [TOPIC...]"),
             (["presence", "--help"], "rtbridge presence TOPIC"),
             (["presence", "t", "track", "-h"], "rtbridge presence TOPIC"),
+            (["help"], "rtbridge [-s SOCKET]"),
+            (["help", "pub"], "rtbridge [-s SOCKET]"),
+            (["help", "sub"], "rtbridge sub [TOPIC...]"),
+            (["--json", "help", "presence"], "rtbridge presence TOPIC"),
         ):
             code, lines, errors = Run(None, *args).end()
             self.assertEqual((code, errors), (0, ""))

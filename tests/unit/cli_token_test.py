@@ -106,6 +106,37 @@ class File(Token):
         os.mkfifo(self.path, 0o600)
         self.refused(1, "not a regular file", "presence", "t", "track", "--", "echo", "it runs")
 
+    def test_a_token_in_place_of_its_file(self):
+        long = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJlc2lnbmF0dXJl"
+        words = "rtbridge: cannot use the token: this looks like a token itself; write it to a file and name the file"
+        for token in (long, long + "\n", "Bearer " + long, "eyJ" + "x" * 5000, "sb_secret_abcdefghijklmnop", "sb_publishable_abc",
+                      "AbCdEfGhIjKl.AbCdEfGhIjKl.AbCdEfGhIjKl_-"):  # fmt: skip
+            for args, env in ((["--token-file", token], ""), ([f"--token-file={token}"], "x"), ([], token)):
+                with self.subTest(token=token[:40], args=len(args)):
+                    run = self.run_cli("sub", "t", *args, env={**os.environ, "RTBRIDGE_TOKEN_FILE": env})
+                    self.assertEqual(run.end(), (1, [], words))
+        # A file is one whatever it is called, and a missing one is called by its name.
+        for name in ("sb_token", "eyJ", "a-long-name.of-three-long.parts-in-all"):
+            self.path = os.path.join(self.dir.name, name)
+            self.write(A)
+            run = self.run_cli("pub", "t", "e", "--token-file", name, cwd=self.dir.name)
+            self.assertEqual(run.end()[0], 0)
+        for name in ("my.own.jwt", "sb_tokens/mine", "two-long-parts.make-no-token"):
+            errors = self.run_cli("pub", "t", "e", "--token-file", name, cwd=self.dir.name).end()[2]
+            self.assertEqual(errors, f"rtbridge: cannot use the token: {name}: No such file or directory")
+
+    def test_no_message_repeats_a_token(self):
+        token = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9." + "x" * 300
+        for args, words in ((["sub", token], r"cannot subscribe to \(a token\): bad topic"), ([token], r"unknown command \(a token\);"),
+                            (["presence", "t", token], r"unknown: \(a token\);"), (["sub", "t", "-W", token], r"cannot use -W \(a token\):"),
+                            (["-s", token[:100], "status"], r"cannot connect to \(a token\): No such file"),
+                            (["pub", "t", "e", "--key", token], "does not take --key")):  # fmt: skip
+            with self.subTest(words):
+                code, lines, errors = self.run_cli(*args).end()
+                self.assertNotEqual(code, 0)
+                self.assertRegex(errors, words)
+                self.assertNotIn("eyJ", errors)
+
     @unittest.skipIf(os.getuid() != 0, "only root makes files that are root's")
     def test_readable_for_a_group_of_root(self):
         self.write(A, 0o640)
