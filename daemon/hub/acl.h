@@ -7,6 +7,7 @@
  *   rule = allow user alice read,presence topic chat:*
  *   rule = deny group interns write topic admin:*
  *   rule = allow * read,write,presence topic user:%u:*
+ *   rule = deny group workers read table public."Pay.Roll"
  *   rule = allow group workers read table public.*
  *   rule = allow user 1000 admin
  *   identity = own group workers
@@ -17,12 +18,14 @@
  * user, root and the members of the socket's group may all, others nothing.
  *
  * GLOB is the rest of the line: * stands for any characters, ? for one (of UTF-8), %u for the
- * user's name, \ takes the next character as it is. A user whose name has one of * ? % \ in it, or
- * whom the system knows no name for, fits no rule with %u.
+ * user's name, \ takes the next character as it is. It stands without the prefix realtime: of the
+ * server's topics, and without quotes or a comment behind it: what looks so is refused. A user
+ * whose name has one of * ? % \ in it, or whom the system knows no name for, fits no rule with %u.
  *
- * SCHEMA and TABLE are names, or * for all. Who asks for all tables of a schema (or of all
- * schemas) needs a rule that says so; a `deny` for a single table does not hinder that, its rows
- * are held back one by one.
+ * SCHEMA and TABLE are names, or * for all. Double quotes are needed around a name that is not
+ * letters, digits, _ $ - alone; inside all is literal, but that a double quote is written twice.
+ * Case counts. Who asks for all tables of a schema (or of all schemas) needs a rule that says so; a
+ * `deny` for a single table does not hinder that, its rows are held back one by one.
  */
 #include <stdbool.h>
 #include <stddef.h>

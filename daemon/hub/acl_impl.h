@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
-/* What acl_parse.c makes and acl.c asks. */
+/* What acl_parse.c and acl_what.c make and acl.c asks. */
+#include <stddef.h>
 #include <stdint.h>
 
 #include "hub/acl.h"
@@ -39,3 +40,25 @@ struct acl {
 
 /* Frees what the rule holds, not the rule. */
 void acl_rule_done(struct rule *rule);
+
+/* ---- reading ---- */
+
+/* Where a complaint goes. */
+struct acl_text {
+	char *to;
+	size_t size;
+};
+
+/* Writes the complaint. Returns @r. */
+int acl_wrong(struct acl_text *t, int r, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+const char *acl_skip_blanks(const char *p);
+/* The next word of *at; empty at the end. */
+struct rtbp_str acl_next_word(const char **at);
+/* The end of a complaint about a word: what to do if it was meant as a comment, or "". */
+const char *acl_about_comment(struct rtbp_str word);
+#define ACL_WORD(w) (int)(w).size, (w).p
+
+/* Reads the rest of a rule, of which the rights are known: topic, table, or nothing for `admin`.
+ * What could never fit is refused. Return: 0, -EINVAL, -ENOMEM; after an error acl_rule_done(). */
+int acl_parse_what(const char *at, struct rule *rule, struct acl_text *t);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How the access rules are written. */
+/* How the access rules are written: but for what they are about, see acl_what.c. */
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -13,20 +13,13 @@
 
 enum {
 	ACL_RULES_MAX = 1000, /* and as many for identities */
-	ACL_WHAT_MAX = 1024,  /* bytes of a glob, or of SCHEMA.TABLE */
 	NAME_MAX_BYTES = 255, /* of a user or group */
 	ENTRY_MAX = 1 << 20,  /* bytes of an entry of passwd or group; groups name their members */
 };
 
 /* ---- words ---- */
 
-struct text {
-	char *to;
-	size_t size;
-};
-
-__attribute__((format(printf, 3, 4))) static int wrong(struct text *t, int r, const char *format,
-						       ...)
+int acl_wrong(struct acl_text *t, int r, const char *format, ...)
 {
 	va_list args;
 
@@ -36,23 +29,25 @@ __attribute__((format(printf, 3, 4))) static int wrong(struct text *t, int r, co
 	return r;
 }
 
-static const char *skip_blanks(const char *p)
+const char *acl_skip_blanks(const char *p)
 {
 	return p + strspn(p, " \t");
 }
 
-/* The next word of *at; empty at the end. */
-static struct rtbp_str next_word(const char **at)
+struct rtbp_str acl_next_word(const char **at)
 {
 	struct rtbp_str word;
 
-	word.p = skip_blanks(*at);
+	word.p = acl_skip_blanks(*at);
 	word.size = strcspn(word.p, " \t");
 	*at = word.p + word.size;
 	return word;
 }
 
-#define WORD(w) (int)(w).size, (w).p
+const char *acl_about_comment(struct rtbp_str word)
+{
+	return word.size > 0 && strchr("#;", *word.p) ? "; a comment has a line of its own" : "";
+}
 
 /* ---- who ---- */
 
@@ -102,17 +97,17 @@ static int look_up(enum who_kind kind, const char *name, id_t *ret)
 	return r;
 }
 
-static int parse_named(enum who_kind kind, const char **at, id_t *ret, struct text *t)
+static int parse_named(enum who_kind kind, const char **at, id_t *ret, struct acl_text *t)
 {
 	const char *what = kind == WHO_USER ? "user" : "group";
-	struct rtbp_str word = next_word(at);
+	struct rtbp_str word = acl_next_word(at);
 	char name[NAME_MAX_BYTES + 1];
 	int r;
 
 	if (word.size == 0)
-		return wrong(t, -EINVAL, "expected a name or a number behind \"%s\"", what);
+		return acl_wrong(t, -EINVAL, "expected a name or a number behind \"%s\"", what);
 	if (word.size >= sizeof(name))
-		return wrong(t, -EINVAL, "the %s's name is too long", what);
+		return acl_wrong(t, -EINVAL, "the %s's name is too long", what);
 	memcpy(name, word.p, word.size);
 	name[word.size] = '\0';
 	if (parse_id(name, ret))
@@ -121,18 +116,19 @@ static int parse_named(enum who_kind kind, const char **at, id_t *ret, struct te
 	if (r == 0)
 		return 0;
 	if (r == ENOMEM)
-		return wrong(t, -ENOMEM, "no memory");
+		return acl_wrong(t, -ENOMEM, "no memory");
 	/* These stand for "not found" with some sources of names (getpwnam(3)). */
 	if (r == ENOENT || r == ESRCH || r == EBADF || r == EPERM)
-		return wrong(t, -EINVAL,
-			     "there is no %s \"%s\"; write the name of one, or a number", what,
-			     name);
-	return wrong(t, -EINVAL, "the %s \"%s\" cannot be looked up: %s", what, name, strerror(r));
+		return acl_wrong(t, -EINVAL,
+				 "there is no %s \"%s\"; write the name of one, or a number", what,
+				 name);
+	return acl_wrong(t, -EINVAL, "the %s \"%s\" cannot be looked up: %s", what, name,
+			 strerror(r));
 }
 
-static int parse_who(const char **at, struct who_spec *ret, struct text *t)
+static int parse_who(const char **at, struct who_spec *ret, struct acl_text *t)
 {
-	struct rtbp_str word = next_word(at);
+	struct rtbp_str word = acl_next_word(at);
 
 	*ret = (struct who_spec){ .kind = WHO_ALL };
 	if (rtbp_str_is(word, "*"))
@@ -142,49 +138,16 @@ static int parse_who(const char **at, struct who_spec *ret, struct text *t)
 	else if (rtbp_str_is(word, "group"))
 		ret->kind = WHO_GROUP;
 	else
-		return wrong(t, -EINVAL,
-			     "expected \"user NAME\", \"group NAME\" or * instead of "
-			     "\"%.*s\"",
-			     WORD(word));
+		return acl_wrong(t, -EINVAL,
+				 "expected \"user NAME\", \"group NAME\" or * instead of "
+				 "\"%.*s\"",
+				 ACL_WORD(word));
 	return parse_named(ret->kind, at, &ret->id, t);
-}
-
-/* ---- what ---- */
-
-static int parse_glob(const char *text, struct rule *rule, struct text *t)
-{
-	uint16_t op;
-
-	rule->glob = calloc(strlen(text), sizeof(*rule->glob));
-	if (!rule->glob)
-		return wrong(t, -ENOMEM, "no memory");
-	for (const char *p = text; *p; p++) {
-		op = (uint8_t)*p;
-		if (*p == '*')
-			op = GLOB_ANY;
-		else if (*p == '?')
-			op = GLOB_ONE;
-		else if (*p == '%' && p[1] == 'u')
-			op = GLOB_USER;
-		else if (*p == '%')
-			return wrong(t, -EINVAL, "expected %%u; a %% itself is written \\%%");
-		else if (*p == '\\' && !p[1])
-			return wrong(t, -EINVAL, "expected a character behind the last \\");
-		else if (*p == '\\')
-			op = (uint8_t)p[1];
-		if (*p == '\\' || *p == '%')
-			p++;
-		rule->has_user |= op == GLOB_USER;
-		/* ** is *: a run of them would be tried one by one. */
-		if (op != GLOB_ANY || rule->n_glob == 0 || rule->glob[rule->n_glob - 1] != GLOB_ANY)
-			rule->glob[rule->n_glob++] = op;
-	}
-	return 0;
 }
 
 /* ---- rules ---- */
 
-static int parse_rights(struct rtbp_str words, unsigned *ret, struct text *t)
+static unsigned right_of(struct rtbp_str word)
 {
 	static const struct {
 		const char *name;
@@ -193,129 +156,70 @@ static int parse_rights(struct rtbp_str words, unsigned *ret, struct text *t)
 		       { "write", ACL_WRITE },
 		       { "presence", ACL_PRESENCE },
 		       { "admin", ACL_ADMIN } };
-	const char *p = words.p, *end = words.p + words.size;
+
+	for (size_t i = 0; i < sizeof(rights) / sizeof(*rights); i++) {
+		if (rtbp_str_is(word, rights[i].name))
+			return rights[i].right;
+	}
+	return 0;
+}
+
+/* Up to a comma or a blank; a comma and blanks behind it are passed over. */
+static int parse_rights(const char **at, unsigned *ret, struct acl_text *t)
+{
 	struct rtbp_str word;
-	unsigned found;
+	unsigned right;
+	bool more;
 
 	*ret = 0;
 	do {
-		word.p = p;
-		while (p < end && *p != ',')
-			p++;
-		word.size = (size_t)(p - word.p);
-		found = 0;
-		for (size_t i = 0; i < sizeof(rights) / sizeof(*rights); i++) {
-			if (rtbp_str_is(word, rights[i].name))
-				found = rights[i].right;
-		}
-		if (!found)
-			return wrong(t, -EINVAL,
-				     "expected read, write, presence (joined by commas without "
-				     "spaces) or admin instead of \"%.*s\"",
-				     WORD(word));
-		*ret |= found;
-	} while (p++ < end);
+		word.p = acl_skip_blanks(*at);
+		word.size = strcspn(word.p, " \t,");
+		right = right_of(word);
+		if (!right)
+			return acl_wrong(t, -EINVAL,
+					 "expected read, write, presence (joined by commas) or "
+					 "admin instead of \"%.*s\"",
+					 ACL_WORD(word));
+		*ret |= right;
+		more = word.p[word.size] == ',';
+		*at = word.p + word.size + more;
+	} while (more);
 	if (*ret & ACL_ADMIN && *ret != ACL_ADMIN)
-		return wrong(t, -EINVAL, "admin stands alone; write a second rule for the others");
+		return acl_wrong(t, -EINVAL,
+				 "admin stands alone; write a second rule for the others");
 	return 0;
 }
 
-static int set_part(char **to, const char *text, size_t size, struct text *t)
+static int parse_rule(const char *at, struct rule *rule, struct acl_text *t)
 {
-	if (size == 1 && *text == '*')
-		return 0;
-	if (size == 0 || memchr(text, '*', size))
-		return wrong(t, -EINVAL, "expected SCHEMA.TABLE, each a whole name, or * for all");
-	*to = strndup(text, size);
-	return *to ? 0 : wrong(t, -ENOMEM, "no memory");
-}
-
-static int parse_table(const char *text, struct rule *rule, struct text *t)
-{
-	size_t dot = strcspn(text, ".");
-	int r;
-
-	if (!text[dot])
-		return wrong(t, -EINVAL,
-			     "expected SCHEMA.TABLE behind \"table\", such as public.messages");
-	r = set_part(&rule->schema, text, dot, t);
-	return r < 0 ? r : set_part(&rule->table, text + dot + 1, strlen(text + dot + 1), t);
-}
-
-static int check_what(const char *text, const char *expected, struct text *t)
-{
-	size_t size = strlen(text);
-
-	if (size == 0)
-		return wrong(t, -EINVAL, "expected %s at the end", expected);
-	if (size > ACL_WHAT_MAX)
-		return wrong(t, -EINVAL, "the rule is too long: at most %d bytes for %s",
-			     ACL_WHAT_MAX, expected);
-	if (!rtbp_utf8_valid(text, size))
-		return wrong(t, -EINVAL, "a character that is not UTF-8");
-	for (const char *p = text; *p; p++) {
-		if ((uint8_t)*p < 0x20 || *p == 0x7f)
-			return wrong(t, -EINVAL, "a control character, which no name can have");
-	}
-	return 0;
-}
-
-static int parse_what(const char *at, struct rule *rule, struct text *t)
-{
-	struct rtbp_str word = next_word(&at);
-	int r;
-
-	at = skip_blanks(at);
-	if (rule->rights == ACL_ADMIN)
-		return word.size == 0 ? 0
-				      : wrong(t, -EINVAL,
-					      "expected nothing behind admin instead of \"%.*s\"",
-					      WORD(word));
-	if (rtbp_str_is(word, "topic")) {
-		rule->what = WHAT_TOPIC;
-		r = check_what(at, "a topic (with * and ?)", t);
-		return r < 0 ? r : parse_glob(at, rule, t);
-	}
-	if (!rtbp_str_is(word, "table"))
-		return wrong(t, -EINVAL,
-			     "expected \"topic GLOB\" or \"table SCHEMA.TABLE\" instead of "
-			     "\"%.*s\"",
-			     WORD(word));
-	if (rule->rights != ACL_READ)
-		return wrong(t, -EINVAL, "a table has the right read alone");
-	rule->what = WHAT_TABLE;
-	r = check_what(at, "SCHEMA.TABLE", t);
-	return r < 0 ? r : parse_table(at, rule, t);
-}
-
-static int parse_rule(const char *at, struct rule *rule, struct text *t)
-{
-	struct rtbp_str word = next_word(&at);
+	struct rtbp_str word = acl_next_word(&at);
 	int r;
 
 	rule->allow = rtbp_str_is(word, "allow");
 	if (!rule->allow && !rtbp_str_is(word, "deny"))
-		return wrong(t, -EINVAL, "expected allow or deny instead of \"%.*s\"", WORD(word));
+		return acl_wrong(t, -EINVAL, "expected allow or deny instead of \"%.*s\"",
+				 ACL_WORD(word));
 	r = parse_who(&at, &rule->who, t);
 	if (r < 0)
 		return r;
-	r = parse_rights(next_word(&at), &rule->rights, t);
-	return r < 0 ? r : parse_what(at, rule, t);
+	r = parse_rights(&at, &rule->rights, t);
+	return r < 0 ? r : acl_parse_what(at, rule, t);
 }
 
 int acl_rule(struct acl *acl, const char *text, char *ret_text, size_t size)
 {
-	struct text t = { ret_text, size };
+	struct acl_text t = { ret_text, size };
 	struct rule rule = { .what = WHAT_NONE }, *rules;
 	int r;
 
 	if (acl->n_rules == ACL_RULES_MAX)
-		return wrong(&t, -EINVAL, "at most %d rules are allowed", ACL_RULES_MAX);
+		return acl_wrong(&t, -EINVAL, "at most %d rules are allowed", ACL_RULES_MAX);
 	r = parse_rule(text, &rule, &t);
 	rules = r < 0 ? NULL : reallocarray(acl->rules, acl->n_rules + 1, sizeof(*rules));
 	if (!rules) {
 		acl_rule_done(&rule);
-		return r < 0 ? r : wrong(&t, -ENOMEM, "no memory");
+		return r < 0 ? r : acl_wrong(&t, -ENOMEM, "no memory");
 	}
 	acl->rules = rules;
 	acl->rules[acl->n_rules++] = rule;
@@ -325,27 +229,28 @@ int acl_rule(struct acl *acl, const char *text, char *ret_text, size_t size)
 
 int acl_identity(struct acl *acl, const char *text, char *ret_text, size_t size)
 {
-	struct text t = { ret_text, size };
-	struct rtbp_str word = next_word(&text);
+	struct acl_text t = { ret_text, size };
+	struct rtbp_str word = acl_next_word(&text);
 	struct who_spec who, *own;
 	int r;
 
 	if (!rtbp_str_is(word, "own"))
-		return wrong(&t, -EINVAL,
-			     "expected \"own\" and who needs its own identity instead "
-			     "of \"%.*s\"",
-			     WORD(word));
+		return acl_wrong(&t, -EINVAL,
+				 "expected \"own\" and who needs its own identity instead "
+				 "of \"%.*s\"",
+				 ACL_WORD(word));
 	if (acl->n_own == ACL_RULES_MAX)
-		return wrong(&t, -EINVAL, "at most %d of them are allowed", ACL_RULES_MAX);
+		return acl_wrong(&t, -EINVAL, "at most %d of them are allowed", ACL_RULES_MAX);
 	r = parse_who(&text, &who, &t);
 	if (r < 0)
 		return r;
-	word = next_word(&text);
+	word = acl_next_word(&text);
 	if (word.size > 0)
-		return wrong(&t, -EINVAL, "expected nothing more instead of \"%.*s\"", WORD(word));
+		return acl_wrong(&t, -EINVAL, "expected nothing more instead of \"%.*s\"%s",
+				 ACL_WORD(word), acl_about_comment(word));
 	own = reallocarray(acl->own, acl->n_own + 1, sizeof(*own));
 	if (!own)
-		return wrong(&t, -ENOMEM, "no memory");
+		return acl_wrong(&t, -ENOMEM, "no memory");
 	acl->own = own;
 	acl->own[acl->n_own++] = who;
 	return 0;

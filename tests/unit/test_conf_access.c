@@ -29,17 +29,18 @@ static bool may(uid_t uid, unsigned rights, const char *topic)
 
 START_TEST(rules_in_order)
 {
-	ck_assert_int_eq(read_text("[access]\n"
-				   "rule = deny user 60001 read topic a:*\n"
-				   "identity = own user 60001\n"
-				   "[log]\n"
-				   "level = info\n"
-				   "[access]\n"
-				   "rule = allow * read topic a:*  \n"
-				   "rule = allow user 60001 read topic a:1\n"
-				   "rule = allow user 60002 write topic with  # blanks; and \\\\\n"
-				   "identity = own user 60002\n"),
-			 0);
+	ck_assert_int_eq(
+		read_text("[access]\n"
+			  "rule = deny user 60001 read topic a:*\n"
+			  "identity = own user 60001\n"
+			  "[log]\n"
+			  "level = info\n"
+			  "[access]\n"
+			  "rule = allow * read topic a:*  \n"
+			  "rule = allow user 60001 read topic a:1\n"
+			  "rule = allow user 60002 write topic with  \\# blanks; and \\\\\n"
+			  "identity = own user 60002\n"),
+		0);
 	ck_assert_uint_eq(conf.n_rules, 4);
 	ck_assert_uint_eq(conf.n_identities, 2);
 	ck_assert(!may(60001, ACL_READ, "a:1") && may(60002, ACL_READ, "a:1"));
@@ -48,6 +49,19 @@ START_TEST(rules_in_order)
 	ck_assert(acl_needs_own_identity(conf.acl, &(struct acl_who){ .uid = 60002 }));
 	ck_assert(!acl_needs_own_identity(conf.acl, &(struct acl_who){ .uid = 60003 }));
 	ck_assert(!acl_needs_names(conf.acl));
+}
+END_TEST
+
+START_TEST(quotes_in_a_file)
+{
+	struct acl_who who = { .uid = 60001, .gid = 60000 };
+	struct rtbp_str s = { "p", 1 }, odd = { "My \"odd\" #.Table", 16 }, t = { "t", 1 };
+
+	ck_assert_int_eq(read_text("[access]\n"
+				   "rule = deny * read table p.\"My \"\"odd\"\" #.Table\"\n"
+				   "rule = allow * read table \"p\".*\n"),
+			 0);
+	ck_assert(!acl_table(conf.acl, &who, s, odd) && acl_table(conf.acl, &who, s, t));
 }
 END_TEST
 
@@ -85,6 +99,11 @@ START_TEST(wrong_rules)
 	refused("[access]\nrule = deny user has-no-such-name admin\n", 2,
 		"[access] rule: there is no user \"has-no-such-name\"");
 	refused("[access]\nidentity = *\n", 2, "[access] identity: expected \"own\"");
+	refused("[access]\nrule = deny * read topic a # why\n", 2,
+		"a comment has a line of its own");
+	refused("[access]\nrule = deny * read topic \"a\"\n", 2, "without quotes");
+	refused("[access]\nrule = deny * read table a.b.c\n", 2, "double quotes around it");
+	refused("[access]\nidentity = own * # why\n", 2, "a comment has a line of its own");
 	refused("[access]\nrules = allow * admin\n", 2, "[access] has no key \"rules\"");
 }
 END_TEST
@@ -250,6 +269,7 @@ int main(void)
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, rules_in_order);
+	tcase_add_test(t, quotes_in_a_file);
 	tcase_add_test(t, drop_ins_append);
 	tcase_add_test(t, wrong_rules);
 	tcase_add_test(t, what_check_says);
