@@ -193,11 +193,22 @@ void cli_notice_state(struct cli *cli, enum rtb_state state, int why);
 void cli_notice_connection(struct cli *cli, const struct rtb_connection *conn);
 /* pg: the --pg that it is about; NULL: a topic. */
 void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap, const char *pg);
+
+/* advice.c: what is refused, and what to do about it */
+
+/* The exit code for what was refused with this code. */
+int cli_exit_of(const char *code);
+enum { CLI_ADVICE = 600 };
+/* "; see ..." about a refusal, "" when there is none to give. @buf: of CLI_ADVICE bytes. Returns
+ * it. */
+const char *cli_advice(const struct cli *cli, const char *code, const char *text, char *buf,
+		       size_t size);
 /* A channel that will not be joined, on stderr whatever stdout carries. Return: the exit code. */
-int cli_tell_rejected(const struct rtb_channel *ch);
-/* The same for a --pg that the server does not take, in two parts. */
-void cli_tell_refused(const char *pg, const struct rtb_watch_status *status);
-int cli_refused_code(const struct rtb_watch_status *status);
+int cli_tell_rejected(const struct cli *cli, const struct rtb_channel *ch);
+/* The same for a --pg that the server does not take. */
+void cli_tell_refused(const struct cli *cli, const char *pg, const struct rtb_watch_status *status);
+/* That the socket is there, and who may connect to it. */
+void cli_tell_no_access(const struct cli *cli);
 
 /* there.c: who is there */
 

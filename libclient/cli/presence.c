@@ -54,7 +54,7 @@ static void on_channel(struct rtb_sub *sub, const struct rtb_channel *ch, void *
 	if (ls->cli->is_done)
 		return;
 	if (ch->state == RTB_CHANNEL_REJECTED || ch->state == RTB_CHANNEL_CLOSED) {
-		cli_finish(ls->cli, cli_tell_rejected(ch));
+		cli_finish(ls->cli, cli_tell_rejected(ls->cli, ch));
 	} else if (status == RTB_PRESENCE_DENIED) {
 		cli_error("cannot see who is in %s: denied; see the policies of the project",
 			  ch->topic);

@@ -21,12 +21,16 @@ enum {
 struct slot {
 	bool is_done;
 	enum rtb_outcome outcome;
-	char *text; /* may be NULL */
+	char *text;    /* may be NULL */
+	char code[32]; /* of the daemon's error, or "" */
+	int64_t retry_in_ms;
+	const struct pub *pub;
 };
 
 struct pub {
 	struct cli *cli;
 	int worst;
+	char end_text[64]; /* what ends the wait for answers; "": nothing yet */
 	struct slot slots[WINDOW];
 	uint64_t n_taken, n_printed; /* lines; slot = number % WINDOW */
 	uint64_t line_of[WINDOW];    /* as the user counts them */
@@ -64,26 +68,49 @@ static int worse(int a, int b)
 	return a;
 }
 
+static void print_json(const struct pub *p, const struct slot *slot, uint64_t line)
+{
+	printf("{\"outcome\":\"%s\"", rtb_outcome_name(slot->outcome));
+	if (p->cli->from_lines)
+		printf(",\"line\":%llu", (unsigned long long)line);
+	cli_put_json_field(stdout, "code", slot->code);
+	cli_put_json_field(stdout, "text", slot->text ? slot->text : "");
+	if (slot->retry_in_ms >= 0)
+		printf(",\"retry_in_ms\":%lld", (long long)slot->retry_in_ms);
+	printf("}\n");
+}
+
+static void print_words(const struct pub *p, const struct slot *slot, uint64_t line)
+{
+	char lead[32] = "", code[40] = "", advice[CLI_ADVICE], retry[48] = "";
+
+	if (!slot->text && !slot->code[0])
+		return;
+	if (p->cli->from_lines)
+		(void)snprintf(lead, sizeof(lead), "line %llu: ", (unsigned long long)line);
+	if (slot->code[0])
+		(void)snprintf(code, sizeof(code), "%s(%s)", slot->text ? " " : "", slot->code);
+	if (slot->retry_in_ms >= 0)
+		(void)snprintf(retry, sizeof(retry), "; try again in %.1f s",
+			       (double)slot->retry_in_ms / 1000);
+	cli_error("%s%s%s%s%s", lead, slot->text ? slot->text : "", code, retry,
+		  cli_advice(p->cli, slot->code, slot->text ? slot->text : "", advice,
+			     sizeof(advice)));
+}
+
 static void print_outcome(struct pub *p, const struct slot *slot, uint64_t line)
 {
-	const char *name = rtb_outcome_name(slot->outcome), *text = slot->text ? slot->text : "";
-
 	p->worst = worse(p->worst, exit_of(slot->outcome));
 	if (p->cli->quiet)
 		return;
 	if (p->cli->json) {
-		printf("{\"outcome\":\"%s\"", name);
-		if (p->cli->from_lines)
-			printf(",\"line\":%llu", (unsigned long long)line);
-		cli_put_json_field(stdout, "text", text);
-		printf("}\n");
+		print_json(p, slot, line);
 		return;
 	}
-	printf("%s\n", name);
-	if (*text && p->cli->from_lines)
-		cli_error("line %llu: %s", (unsigned long long)line, text);
-	else if (*text)
-		cli_error("%s", text);
+	printf("%s\n", rtb_outcome_name(slot->outcome));
+	/* Why nobody waits any longer is said once for all of them. */
+	if (!p->end_text[0] || !slot->text || strcmp(slot->text, p->end_text) != 0)
+		print_words(p, slot, line);
 }
 
 static void print_ready(struct pub *p)
@@ -99,18 +126,26 @@ static void print_ready(struct pub *p)
 	}
 }
 
-static void set_outcome(struct slot *slot, enum rtb_outcome outcome, const char *text)
+static void set_outcome(struct slot *slot, const struct rtb_result *result)
 {
 	slot->is_done = true;
-	slot->outcome = outcome;
-	slot->text = *text ? strdup(text) : NULL; /* without memory it goes without words */
+	slot->outcome = result->outcome;
+	slot->text = *result->text ? strdup(result->text) : NULL; /* or, without memory, no words */
+	(void)snprintf(slot->code, sizeof(slot->code), "%s", result->code);
+	slot->retry_in_ms = result->retry_after_ms;
 }
 
 static void on_result(struct rtb_client *c, int64_t id, const struct rtb_result *result, void *user)
 {
+	struct rtb_result as_ended = *result;
+	struct slot *slot = user;
+
 	(void)c;
 	(void)id;
-	set_outcome(user, result->outcome, result->text);
+	/* It is the client that is ended: the daemon has done nothing. */
+	if (slot->pub->end_text[0])
+		as_ended.text = slot->pub->end_text;
+	set_outcome(slot, &as_ended);
 }
 
 /* ---- sending ---- */
@@ -130,7 +165,7 @@ static int send_one(struct pub *p, const char *json, size_t size, uint64_t line,
 	struct cli *cli = p->cli;
 	int64_t r;
 
-	*slot = (struct slot){ false, RTB_UNKNOWN, NULL };
+	*slot = (struct slot){ .outcome = RTB_UNKNOWN, .retry_in_ms = -1, .pub = p };
 	o.is_private = cli->is_private;
 	o.ttl_ms = cli->ttl_ms;
 	o.result = on_result;
@@ -145,7 +180,11 @@ static int send_one(struct pub *p, const char *json, size_t size, uint64_t line,
 		return -1;
 	}
 	if (r < 0)
-		set_outcome(slot, outcome_of(r), rtb_client_error_text(cli->client));
+		set_outcome(slot,
+			    &(struct rtb_result){ .outcome = outcome_of(r),
+						  .text = rtb_client_error_text(cli->client),
+						  .retry_after_ms = -1,
+						  .code = r == RTB_E_TOKEN ? "bad_token" : "" });
 	p->line_of[p->n_taken % WINDOW] = line;
 	p->n_taken++;
 	return 1;
@@ -239,6 +278,60 @@ static int check_operands(const struct cli *cli)
 	return CLI_USAGE;
 }
 
+/* Sent, and not answered. @ret_line: the first. */
+static unsigned long long count_open(const struct pub *p, unsigned long long *ret_line)
+{
+	unsigned long long n = 0;
+
+	for (uint64_t i = p->n_printed; i < p->n_taken; i++) {
+		if (p->slots[i % WINDOW].is_done)
+			continue;
+		if (n++ == 0)
+			*ret_line = p->line_of[i % WINDOW];
+	}
+	return n;
+}
+
+/* Nothing waits for an answer, and -W is over. */
+static void tell_unsent(const struct pub *p)
+{
+	const struct cli *cli = p->cli;
+
+	if (cli->from_lines && rtb_client_state(cli->client) == RTB_ATTACHED)
+		cli_error("stdin has not ended within %g s (-W)", cli->wait_s);
+	else if (p->n_taken == 0)
+		cli_error("%s from the daemon; nothing was sent", p->end_text);
+	else if (cli->from_lines)
+		cli_error("%s from the daemon; the lines that were not answered before were not "
+			  "sent",
+			  p->end_text);
+}
+
+/* What ended the run before all was answered: it was not the daemon. */
+static void tell_end(struct pub *p)
+{
+	const struct cli *cli = p->cli;
+	unsigned long long line = 0, n = count_open(p, &line);
+
+	if (cli->exit_code == CLI_TIMEOUT)
+		(void)snprintf(p->end_text, sizeof(p->end_text), "no answer within %g s (-W)",
+			       cli->wait_s);
+	else if (cli->exit_code > CLI_SIGNAL && n)
+		(void)snprintf(p->end_text, sizeof(p->end_text), "interrupted before the answer");
+	else
+		return;
+	if (n == 0)
+		tell_unsent(p);
+	else if (!cli->from_lines)
+		cli_error("%s; the message may have arrived", p->end_text);
+	else if (n == 1)
+		cli_error("%s to line %llu; it may have arrived", p->end_text, line);
+	else
+		cli_error("%s to %llu lines, of which line %llu is the first; they may have "
+			  "arrived",
+			  p->end_text, n, line);
+}
+
 int cli_pub(struct cli *cli)
 {
 	struct pub *p;
@@ -257,8 +350,8 @@ int cli_pub(struct cli *cli)
 	r = cli_attach(cli);
 	if (r == 0)
 		r = cli->from_lines ? pub_lines(p) : pub_one(p);
-	if (r == CLI_TIMEOUT && cli->is_done && p->n_printed < p->n_taken)
-		cli_error("no outcome within %g s; the message may still arrive", cli->wait_s);
+	if (cli->is_done)
+		tell_end(p);
 	/* The callbacks refer to `p`; what is still open becomes "unknown". */
 	cli->client = rtb_client_free(cli->client);
 	print_ready(p);

@@ -48,6 +48,7 @@ void cli_finish(struct cli *cli, int exit_code)
 static int cannot_attach(struct cli *cli, int why)
 {
 	const char *text = rtb_client_error_text(cli->client);
+	char advice[CLI_ADVICE];
 
 	switch (why) {
 	case -ENOENT:
@@ -59,17 +60,22 @@ static int cannot_attach(struct cli *cli, int why)
 		return CLI_NO_DAEMON;
 	case -EACCES:
 	case -EPERM:
-		cli_error("cannot reach the daemon: %s; ask for membership in the group that owns "
-			  "the socket",
-			  text);
+		cli_tell_no_access(cli);
 		return CLI_DENIED;
 	case RTB_E_TOKEN:
-		cli_error("cannot attach: %s; see %s", text, cli->token_file);
+		cli_error("cannot attach: %s%s", text,
+			  cli_advice(cli, "bad_token", text, advice, sizeof(advice)));
 		return CLI_DENIED;
 	case RTB_E_NOT_DAEMON:
 		cli_error("cannot trust the daemon: %s; check the path given with -s", text);
 		return CLI_ERROR;
 	case RTB_E_FAILED:
+		/* One of two: the access rules, or the version of the protocol. */
+		if (strstr(text, "denied)")) {
+			cli_error("cannot attach: %s%s", text,
+				  cli_advice(cli, "forbidden", text, advice, sizeof(advice)));
+			return CLI_DENIED;
+		}
 		cli_error("cannot attach: %s; see the daemon's log, and compare "
 			  "`rtbridge --version` with `rtbridged --version`",
 			  text);

@@ -220,7 +220,7 @@ static void on_channel(struct rtb_sub *rtb_sub, const struct rtb_channel *ch, vo
 		w->is_troubled = is_bad;
 	if ((ch->state == RTB_CHANNEL_REJECTED || ch->state == RTB_CHANNEL_CLOSED) &&
 	    !cli_awaits_token(s->cli, ch->code))
-		w->refused = cli_tell_rejected(ch);
+		w->refused = cli_tell_rejected(s->cli, ch);
 	check_presence(w);
 	check_all(s);
 }
@@ -260,7 +260,7 @@ static void on_binding(struct rtb_watch *watch, const struct rtb_watch_status *s
 	(void)watch;
 	w->is_ready = status->state == RTB_WATCH_READY;
 	s->cli->token_was_good = s->cli->token_was_good || w->is_ready;
-	w->refused = is_refused ? cli_refused_code(status) : 0;
+	w->refused = is_refused ? cli_exit_of(status->code) : 0;
 	/* Programs get each state, people what they do not know yet, and a refusal once. */
 	is_due = s->cli->verbose || (is_bad && (s->json || is_new)) ||
 		 (w->is_ready && w->is_troubled);
@@ -272,7 +272,7 @@ static void on_binding(struct rtb_watch *watch, const struct rtb_watch_status *s
 							 .text = status->text,
 							 .retry_in_ms = -1 });
 	if (is_refused && is_new)
-		cli_tell_refused(w->spec, status);
+		cli_tell_refused(s->cli, w->spec, status);
 	if (is_bad || w->is_ready)
 		w->is_troubled = is_bad;
 	if (w->is_ready) {

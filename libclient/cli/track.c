@@ -69,13 +69,14 @@ static void print_plain(const struct track *t, const struct rtb_track *track, FI
 
 static void tell_refused(struct track *t, const struct rtb_track *track)
 {
-	bool is_denied = strcmp(track->code, "denied") == 0 ||
-			 strcmp(track->code, "rejected") == 0 ||
-			 strcmp(track->code, "forbidden") == 0 || cli_is_token_code(track->code);
+	bool is_denied =
+		strcmp(track->code, "denied") == 0 || cli_exit_of(track->code) == CLI_DENIED;
+	char advice[CLI_ADVICE];
 
 	if (t->is_json)
 		print_json(t, track);
-	cli_error("cannot be shown in %s: %s (%s)", t->topic, track->text, track->code);
+	cli_error("cannot be shown in %s: %s (%s)%s", t->topic, track->text, track->code,
+		  cli_advice(t->cli, track->code, track->text, advice, sizeof(advice)));
 	if (!t->child && !cli_awaits_token(t->cli, track->code))
 		cli_finish(t->cli, is_denied ? CLI_DENIED : CLI_REFUSED);
 }

@@ -271,14 +271,15 @@ class Track(Tracks):
 
     def test_refused(self):
         sentence = "another client is shown, and [presence] trackers = refuse allows one"
-        for error, code in (((210, "presence_taken", sentence), 6), ((300, "rejected", "Unauthorized"), 5)):
+        for error, code, advice in (((210, "presence_taken", sentence), 6, ""),
+                                    ((300, "rejected", "Unauthorized"), 5, "; see the policies of the project")):  # fmt: skip
             with self.subTest(error):
                 def track(connection, id, params):
                     raise Error(*error)
 
                 self.daemon.on["track"] = track
                 got, lines, errors = self.run_cli("presence", "room:1", "track").end()
-                self.assertEqual((got, errors), (code, f"rtbridge: cannot be shown in room:1: {error[2]} ({error[1]})"))
+                self.assertEqual((got, errors), (code, f"rtbridge: cannot be shown in room:1: {error[2]} ({error[1]}){advice}"))
                 self.assertEqual([json.loads(line) for line in lines], [
                     {"type": "track", "topic": "room:1", "state": "refused", "code": error[1], "text": error[2]}
                 ])  # fmt: skip

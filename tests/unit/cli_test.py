@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The rtbridge command against a played daemon: cli_test.py COMMAND"""
 
+import grp
 import json
 import os
 import pty
+import pwd
 import queue
 import re
 import signal
@@ -120,6 +122,31 @@ class Usage(Case):
         code, _, errors = self.run_cli("status").end()
         self.assertEqual(code, 5)
         self.assertIn("uid 5 may not attach", errors)
+        self.assertRegex(errors, r"see the access rules \(\[access\]\) in the daemon's configuration$")
+
+    def closed_to_us(self, mode, directory=0o711):
+        """What is said about the socket if its mode does not let us in, as another user if we are root."""
+        os.chmod(self.daemon.dir.name, directory)
+        os.chmod(self.daemon.path, mode)
+        other = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+        try:
+            code, lines, errors = self.run_cli("status", **other).end()
+        except PermissionError:
+            self.skipTest("other users cannot reach the command")
+        self.assertEqual((code, lines), (5, []))
+        return errors
+
+    def test_socket_of_others(self):
+        st = os.stat(self.daemon.path)
+        user, group = pwd.getpwuid(st.st_uid).pw_name, grp.getgrgid(st.st_gid).gr_name
+        where = r" \(\[socket\] mode and group in the daemon's configuration\)$"
+        start = f"^rtbridge: cannot reach the daemon: cannot connect to {self.daemon.path}: Permission denied; "
+        self.assertRegex(self.closed_to_us(0), start + "its mode 0000 lets nobody connect" + where)
+        if os.getuid() == 0:
+            for mode, words in ((0o600, f"user {user} connect alone"),
+                                (0o660, f"user {user} and group {group} connect: become a member, and log in anew")):  # fmt: skip
+                self.assertRegex(self.closed_to_us(mode), start + f"its mode {mode:04o} lets {words}" + where)
+            self.assertRegex(self.closed_to_us(0o666, 0o700), start + "a directory on the way to it is closed to this user$")
 
 
 class Sub(Case):
@@ -332,18 +359,72 @@ class Pub(Case):
             raise Error(203, "bad_payload", "at $.a")
 
         self.daemon.on["broadcast"] = broadcast
-        self.assertEqual(self.run_cli("pub", "t", "e").end(), (6, ["invalid"], "rtbridge: at $.a"))
+        self.assertEqual(self.run_cli("pub", "t", "e").end(), (6, ["invalid"], "rtbridge: at $.a (bad_payload)"))
+
+    def test_words_of_the_daemon(self):
+        many, budget = "no connection has room ([limits] links)", "2 joins have failed"
+        advice = "with one more connection ([limits] links in the daemon's configuration) it would be tried apart, at once"
+        for error, code, outcome, words in (
+            (Error(207, "too_many", many), 6, "too_many", f"{many} (too_many)"),
+            (Error(300, "rejected", "no"), 5, "not_joined", "no (rejected); see the policies of the project"),
+            (Error(100, "busy", "a queue is full", 1500), 6, "busy", "a queue is full (busy); try again in 1.5 s"),
+            (Error(103, "join_budget", budget, 250000), 6, "busy", f"{budget} (join_budget); try again in 250.0 s; {advice}"),
+        ):
+
+            def broadcast(connection, id, params):
+                raise error
+
+            self.daemon.on["broadcast"] = broadcast
+            with self.subTest(outcome):
+                self.assertEqual(self.run_cli("pub", "t", "e").end(), (code, [outcome], f"rtbridge: {words}"))
+                got, lines, errors = self.run_cli("pub", "t", "e", "--json").end()
+                told = {"outcome": outcome, "code": error.array[1], "text": error.array[2]}
+                if error.array[3]:
+                    told["retry_in_ms"] = error.array[3]
+                self.assertEqual((got, json.loads(lines[0]), errors), (code, told, ""))
+                run = self.run_cli("pub", "-l", "t", "e", stdin=subprocess.PIPE)
+                run.process.stdin.write("\n1\n")
+                run.process.stdin.close()
+                self.assertEqual(run.end(), (code, [outcome], f"rtbridge: line 2: {words}"))
 
     def test_daemon_goes_away(self):
         self.daemon.on["broadcast"] = lambda c, id, p: c.close()
-        code, lines, errors = self.run_cli("pub", "t", "e").end()
-        self.assertEqual((code, lines), (7, ["unknown"]))
+        self.assertEqual(self.run_cli("pub", "t", "e").end(),
+                         (7, ["unknown"], "rtbridge: the daemon went away before it answered"))  # fmt: skip
 
     def test_no_outcome_in_time(self):
         self.daemon.on["broadcast"] = lambda c, id, p: None
-        code, lines, errors = self.run_cli("pub", "t", "e", "-W", "0.2").end()
-        self.assertEqual((code, lines), (27, ["unknown"]))
-        self.assertIn("no outcome within 0.2 s", errors)
+        self.assertEqual(self.run_cli("pub", "t", "e", "-W", "0.2").end(),
+                         (27, ["unknown"], "rtbridge: no answer within 0.2 s (-W); the message may have arrived"))  # fmt: skip
+        code, lines, _ = self.run_cli("pub", "t", "e", "-W", "0.2", "--json").end()
+        self.assertEqual((code, json.loads(lines[0])), (27, {"outcome": "unknown", "text": "no answer within 0.2 s (-W)"}))
+
+    def test_interrupted(self):
+        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            asked = queue.Queue()
+            self.daemon.on["broadcast"] = lambda c, id, p: asked.put(p)
+            run = self.run_cli("pub", "t", "e")
+            asked.get(timeout=DEADLINE)
+            run.process.send_signal(number)
+            self.assertEqual(run.end(), (code, ["unknown"], "rtbridge: interrupted before the answer; the message may have arrived"))
+
+    def test_the_daemon_is_silent(self):
+        self.daemon.on["hello"] = lambda c, id, p: None
+        self.assertEqual(self.run_cli("pub", "t", "e", "-W", "0.2").end(),
+                         (27, [], "rtbridge: no answer within 0.2 s (-W) from the daemon; nothing was sent"))  # fmt: skip
+
+    def test_lines_not_answered_in_time(self):
+        self.daemon.on["broadcast"] = lambda c, id, p: {"outcome": "acked"} if p["payload"] in done else None
+        for done, lines, words in (
+            ((1,), ["acked", "unknown", "unknown"], "no answer within 1 s (-W) to 2 lines, of which line 2 is the first; they may have arrived"),
+            ((2, 3), ["unknown", "acked", "acked"], "no answer within 1 s (-W) to line 1; it may have arrived"),
+            ((1, 2, 3), ["acked"] * 3, "stdin has not ended within 1 s (-W)"),
+        ):  # fmt: skip
+            with self.subTest(done):
+                run = self.run_cli("pub", "-l", "t", "e", "-W", "1", stdin=subprocess.PIPE)
+                run.process.stdin.write("1\n2\n3\n")
+                run.process.stdin.flush()
+                self.assertEqual(run.end(), (27, lines, f"rtbridge: {words}"))
 
     def test_lines(self):
         run = self.run_cli("pub", "-l", "t", "e", stdin=subprocess.PIPE)
