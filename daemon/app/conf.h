@@ -68,9 +68,15 @@ struct conf {
 	char *public_url; /* for people: scheme, host, port, path */
 	struct secret *apikey;
 	struct secret *request; /* path and query with the key: what is asked of the server */
-	/* What the key says of itself, if it is a JSON Web Token. */
-	bool key_is_service_role;
-	int64_t key_exp_s; /* seconds since the Unix epoch; 0: not known */
+	/* What the key says of itself. */
+	enum conf_key {
+		CONF_KEY_PLAIN,        /* publishable, or a token of a role that policies bind */
+		CONF_KEY_SERVICE_ROLE, /* a token that none binds */
+		CONF_KEY_SECRET,       /* sb_secret_...: the same */
+		CONF_KEY_ODD,          /* neither sb_... nor a token */
+	} key_kind;
+	const char *key_odd; /* static: why it is no token, as the end of a sentence about it */
+	int64_t key_exp_s;   /* seconds since the Unix epoch; 0: not known */
 };
 
 struct conf_text {
@@ -123,7 +129,7 @@ int conf_load(const struct conf_source *source, struct conf *ret, struct conf_te
 bool conf_differs(const struct conf *from, const struct conf *to, struct conf_text *ret);
 
 /**
- * conf_warning() - what works and is still not as it should be
+ * conf_warning() - what is taken and is still not as it should be; for --check and the start alike
  * @i: from 0 on
  * @now_s: wall clock
  *

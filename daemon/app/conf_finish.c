@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What belongs together, what follows from it, and what is to be said about it. */
+/* What belongs together, what follows from it, and how it is shown. */
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "app/conf.h"
 #include "app/url.h"
@@ -65,20 +64,36 @@ static struct secret *make_request(const struct conf *conf)
 	return rtbp_buf_ok(&b) ? secret_new(b.data, b.size) : NULL;
 }
 
-/* A key that is none of these says nothing of itself; the server knows. */
-static int look_at_key(struct conf *conf)
+/* Publishable and secret keys are random; others are tokens. Return: as conf_finish(). */
+static int look_at_key(struct conf *conf, struct conf_text *ret)
 {
-	const char *text;
+	const char *key = secret_bytes(conf->apikey);
 	struct jwt jwt;
-	int r = jwt_read(secret_bytes(conf->apikey), secret_size(conf->apikey), INT64_MIN, &jwt,
-			 &text);
+	int r;
 
-	if (r == 0) {
-		conf->key_is_service_role = strcmp(jwt.role, "service_role") == 0;
-		conf->key_exp_s = jwt.exp_s;
-		jwt_done(&jwt);
+	/* What no key has, and what would make another key of it on its way. */
+	for (const char *p = key; *p; p++) {
+		if (iscntrl((unsigned char)*p))
+			return complain(ret, -EINVAL,
+					"[upstream] apikey_file: %s: a control character; it must "
+					"hold the key alone",
+					conf->apikey_file);
 	}
-	return r < 0 ? r : 0;
+	conf->key_kind = strncmp(key, "sb_secret_", 10) == 0 ? CONF_KEY_SECRET : CONF_KEY_PLAIN;
+	if (strncmp(key, "sb_", 3) == 0)
+		return 0;
+	r = jwt_read(key, secret_size(conf->apikey), INT64_MIN, &jwt, &conf->key_odd);
+	if (r < 0)
+		return complain(ret, r, "no memory");
+	if (r > 0) {
+		conf->key_kind = CONF_KEY_ODD;
+		return 0;
+	}
+	if (strcmp(jwt.role, "service_role") == 0)
+		conf->key_kind = CONF_KEY_SERVICE_ROLE;
+	conf->key_exp_s = jwt.exp_s;
+	jwt_done(&jwt);
+	return 0;
 }
 
 int conf_finish(struct conf *conf, struct conf_text *ret)
@@ -116,7 +131,7 @@ int conf_finish(struct conf *conf, struct conf_text *ret)
 	if (r < 0)
 		return complain(ret, r, "[upstream] apikey_file: %s", text);
 	conf->request = make_request(conf);
-	return conf->request && look_at_key(conf) == 0 ? 0 : complain(ret, -ENOMEM, "no memory");
+	return conf->request ? look_at_key(conf, ret) : complain(ret, -ENOMEM, "no memory");
 }
 
 int conf_load(const struct conf_source *source, struct conf *ret, struct conf_text *ret_text)
@@ -141,33 +156,6 @@ int conf_load(const struct conf_source *source, struct conf *ret, struct conf_te
 }
 
 /* ---- for people ---- */
-
-bool conf_warning(const struct conf *conf, unsigned i, int64_t now_s, struct conf_text *ret)
-{
-	time_t exp = (time_t)conf->key_exp_s;
-	bool has_expired = conf->key_exp_s && conf->key_exp_s <= now_s;
-	char date[32];
-	struct tm tm;
-
-	if (conf->key_is_service_role && i-- == 0) {
-		snprintf(ret->text, sizeof(ret->text),
-			 "[upstream] apikey_file: the key is of the role service_role, which no "
-			 "policy binds: every local client may all there; use the anon key as "
-			 "apikey, and let the clients that need more give the stronger token as "
-			 "their own");
-		return true;
-	}
-	if (has_expired && i-- == 0) {
-		if (!gmtime_r(&exp, &tm) || strftime(date, sizeof(date), "%F", &tm) == 0)
-			return false;
-		snprintf(ret->text, sizeof(ret->text),
-			 "[upstream] apikey_file: the key has expired on %s; the server will "
-			 "refuse it",
-			 date);
-		return true;
-	}
-	return false;
-}
 
 void conf_print(const struct conf *conf, int64_t now_s)
 {

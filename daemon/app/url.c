@@ -133,3 +133,21 @@ int url_parse(const char *url, struct url_parts *ret, char *text, size_t size)
 	*ret = u;
 	return 0;
 }
+
+bool url_host_is_local(const char *host)
+{
+	static const char name[] = "localhost";
+	size_t n = strlen(host), m = sizeof(name) - 1;
+	struct in6_addr v6;
+	struct in_addr v4;
+
+	if (inet_pton(AF_INET, host, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == 127;
+	if (inet_pton(AF_INET6, host, &v6) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&v6) ||
+		       (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
+	if (n > 0 && host[n - 1] == '.')
+		n--;
+	return n >= m && strncasecmp(host + n - m, name, m) == 0 &&
+	       (n == m || host[n - m - 1] == '.');
+}

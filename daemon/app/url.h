@@ -20,3 +20,7 @@ struct url_parts {
 
 /* Return: 0; -EINVAL with a sentence in ret_text: what is wrong, what is expected. */
 int url_parse(const char *url, struct url_parts *ret, char *ret_text, size_t text_size);
+
+/* Whether the host is surely this machine: localhost or a loopback address. Looks nothing up: other
+ * names may be as well. */
+bool url_host_is_local(const char *host);

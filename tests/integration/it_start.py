@@ -130,6 +130,21 @@ class Start(Story):
         wrong = subprocess.run([binary("rtbridged"), "--frob"], capture_output=True, text=True)
         self.assertEqual(wrong.returncode, 2)
 
+    def test_warnings_of_check_are_those_of_the_start(self):
+        daemon = self.unstarted(sections={"limits": {"links": "1"}, "access": {"rule": "allow * read topic x"},
+                                          "upstream": {"url": "http://insecure.invalid"}})
+        daemon.write_key("sb_secret_abcdef")
+        out = subprocess.run([binary("rtbridged"), "--config", daemon.config, "--check"], capture_output=True, text=True)
+        self.assertEqual(out.returncode, 0, out.stderr)
+        warnings = [line.split(None, 1)[1] for line in out.stdout.splitlines() if line.startswith("warning")]
+        self.assertEqual([w.split(":")[0] for w in warnings],
+                         ["[upstream] url", "[upstream] apikey_file", "[limits] links"], out.stdout)
+        daemon.start()
+        for warning in warnings:
+            self.assertEqual(daemon.log_text().count(warning), 1, daemon.log_text())
+        self.assertNotIn("abcdef", out.stdout + daemon.log_text())
+        daemon.stop()
+
     def test_socket_option_wins(self):
         daemon = self.unstarted()
         path = os.path.join(daemon.dir, "other.sock")

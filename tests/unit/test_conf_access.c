@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* daemon/app/conf.h: access rules, what a key says of itself, and what a reload finds changed. */
+/* daemon/app/conf.h: access rules, what --check says of them, and what a reload finds changed. */
 #include <check.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -8,17 +8,6 @@
 
 #include "hub/acl.h"
 #include "tests/unit/conf_util.h"
-
-/* What is put into the key's file: {"alg":"HS256"}, and what says iss, role and exp 1983812996. */
-#define ANON                    \
-	"eyJhbGciOiJIUzI1NiJ9." \
-	"eyJpc3MiOiJzdXBhYmFzZS1kZW1vIiwicm9sZSI6ImFub24iLCJleHAiOjE5ODM4MTI5OTZ9.c2ln"
-#define SERVICE                                                                                \
-	"eyJhbGciOiJIUzI1NiJ9."                                                                \
-	"eyJpc3MiOiJzdXBhYmFzZS1kZW1vIiwicm9sZSI6InNlcnZpY2Vfcm9sZSIsImV4cCI6MTk4MzgxMjk5Nn0." \
-	"c2ln"
-
-enum { KEY_EXP_S = 1983812996 };
 
 static bool may(uid_t uid, unsigned rights, const char *topic)
 {
@@ -117,7 +106,6 @@ START_TEST(what_check_says)
 	ck_assert_ptr_nonnull(strstr(text, "\naccess    no rules"));
 	ck_assert_ptr_nonnull(strstr(text, "\nconnect   on demand\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\nprobation of a user whose joins have failed\n"));
-	ck_assert_ptr_null(strstr(text, "warning"));
 	free(text);
 	conf_done(&conf);
 	ck_assert_int_eq(conf_init(&conf), 0);
@@ -130,42 +118,6 @@ START_TEST(what_check_says)
 	ck_assert_ptr_nonnull(strstr(text, "\nconnect   always\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\nprobation of every join\n"));
 	free(text);
-}
-END_TEST
-
-static void put_key(const char *text)
-{
-	put(key, text, strlen(text), 0600);
-	conf_done(&conf);
-	ck_assert_int_eq(conf_init(&conf), 0);
-	ck_assert_int_eq(finish("https://h"), 0);
-}
-
-START_TEST(keys_that_are_tokens)
-{
-	char *text;
-
-	put_key(ANON);
-	ck_assert(!conf.key_is_service_role);
-	ck_assert_int_eq(conf.key_exp_s, KEY_EXP_S);
-	ck_assert(!conf_warning(&conf, 0, KEY_EXP_S - 1, &why));
-	ck_assert(conf_warning(&conf, 0, KEY_EXP_S, &why));
-	ck_assert_msg(strstr(why.text, "expired on 2032-11-11"), "%s", why.text);
-	ck_assert(!conf_warning(&conf, 1, KEY_EXP_S, &why));
-	put_key(SERVICE);
-	ck_assert(conf_warning(&conf, 0, 0, &why));
-	ck_assert_msg(strstr(why.text, "service_role") && strstr(why.text, "anon key"), "%s",
-		      why.text);
-	ck_assert(!conf_warning(&conf, 1, 0, &why));
-	text = printed(KEY_EXP_S);
-	ck_assert_ptr_nonnull(strstr(text, "\nwarning   [upstream] apikey_file: the key is of"));
-	ck_assert_ptr_nonnull(strstr(text, "\nwarning   [upstream] apikey_file: the key has exp"));
-	free(text);
-	/* What is no token says nothing. */
-	put_key("sb_secret_abcdefgh");
-	ck_assert(!conf_warning(&conf, 0, INT64_MAX, &why) && conf.key_exp_s == 0);
-	put_key("a.b.c");
-	ck_assert(!conf_warning(&conf, 0, INT64_MAX, &why));
 }
 END_TEST
 
@@ -273,7 +225,6 @@ int main(void)
 	tcase_add_test(t, drop_ins_append);
 	tcase_add_test(t, wrong_rules);
 	tcase_add_test(t, what_check_says);
-	tcase_add_test(t, keys_that_are_tokens);
 	tcase_add_test(t, what_needs_a_restart);
 	tcase_add_test(t, another_key);
 	tcase_add_test(t, loading);
