@@ -6,6 +6,7 @@ usage: behaviour.py PATH-OF-RTBRIDGE-DEVSERVER [NAME-OF-TEST...]
 """
 
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -490,6 +491,7 @@ class CommandLine(unittest.TestCase):
                            (("--jwt-secret", "s", "--listen", "nowhere"), "127.0.0.1:0"),
                            (("--jwt-secret", "s", "--idle-ms", "soon"), '"soon"'),
                            (("--jwt-secret", "s", "more"), "more"),
+                           (("--jwt-secret", "s", "--sub", "ann"), "--print-token"),
                            (("--jwt-secret", "s", "--tls-cert", "x"), "go together")):
             status, out, err = self.run_it(*args)
             self.assertEqual((status, out), (2, ""))
@@ -516,7 +518,21 @@ class CommandLine(unittest.TestCase):
             key = self.run_it("--jwt-secret", server.secret, "--print-token", "service_role", "--exp", "60")[1].strip()
             claims = json.loads(base64.urlsafe_b64decode(key.split(".")[1] + "=="))
             self.assertEqual((claims["role"], claims["exp"] - claims["iat"]), ("service_role", 60))
+            self.assertNotIn("sub", claims)
             WsClient(server.url, key).close()
+
+    def test_print_token_of_a_user(self):
+        with DevServer(BIN) as server:
+            def token(sub):
+                return self.run_it("--jwt-secret", server.secret, "--print-token", "authenticated", "--sub", sub)[1].strip()
+
+            odd = token('a "quoted" \\ \u00e4')
+            claims = json.loads(base64.urlsafe_b64decode(odd.split(".")[1] + "=="))
+            self.assertEqual((claims["role"], claims["sub"]), ("authenticated", 'a "quoted" \\ \u00e4'))
+            server.set_policies("read sub=ann room\n")
+            for sub, outcome in (("ann", "ok"), ("bob", "error")):
+                with contextlib.closing(WsClient(server.url, token(sub))) as ws:
+                    self.assertEqual(ws.join(T, {"private": True})["status"], outcome, sub)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@
 
 static const char help[] =
 	"Usage: rtbridge-devserver --jwt-secret S [--listen ADDR:PORT] [OPTION...]\n"
-	"       rtbridge-devserver --jwt-secret S --print-token ROLE [--exp SECONDS]\n"
+	"       rtbridge-devserver --jwt-secret S --print-token ROLE [--sub SUB] [--exp SECONDS]\n"
 	"\n"
 	"A small server that speaks the Supabase Realtime protocol, for demos and tests.\n"
 	"The first line on stdout is its URL. SIGTERM ends it with close 1012 to all.\n"
@@ -24,6 +24,7 @@ static const char help[] =
 	"  --listen ADDR:PORT          IPv4 address and port, 0 for any [127.0.0.1:0]\n"
 	"  --tls-cert F, --tls-key F   PEM files: serve wss:// instead of ws://\n"
 	"  --print-token ROLE          print a signed token with this role and exit\n"
+	"  --sub SUB                   ... of this user: a UUID, or a name of --policies\n"
 	"  --exp SECONDS               ... that ends after so long [10 years]\n"
 	"  --strict-refs               drop messages whose join_ref is wrong or missing\n"
 	"  --tenant NAME               answer 404 if the Host header does not start with NAME\n"
@@ -57,6 +58,7 @@ enum {
 	OPT_CERT,
 	OPT_KEY,
 	OPT_TOKEN,
+	OPT_SUB,
 	OPT_EXP,
 	OPT_STRICT,
 	OPT_TENANT,
@@ -92,6 +94,7 @@ static const struct option options[] = {
 	{ "tls-cert", required_argument, NULL, OPT_CERT },
 	{ "tls-key", required_argument, NULL, OPT_KEY },
 	{ "print-token", required_argument, NULL, OPT_TOKEN },
+	{ "sub", required_argument, NULL, OPT_SUB },
 	{ "exp", required_argument, NULL, OPT_EXP },
 	{ "strict-refs", no_argument, NULL, OPT_STRICT },
 	{ "tenant", required_argument, NULL, OPT_TENANT },
@@ -127,7 +130,7 @@ struct args {
 	struct ds_listen at;
 	struct ds_pgsql_conf pg;
 	char host[INET_ADDRSTRLEN];
-	const char *role;
+	const char *role, *sub;
 	bool faithful;
 	int64_t exp_s;
 };
@@ -260,6 +263,9 @@ static void set(struct args *a, int opt, const char *name)
 	case OPT_TOKEN:
 		a->role = optarg;
 		break;
+	case OPT_SUB:
+		a->sub = optarg;
+		break;
 	case OPT_STRICT:
 		a->conf.strict_refs = true;
 		break;
@@ -313,6 +319,8 @@ static void parse(struct args *a, int argc, char **argv)
 		usage("--jwt-secret is missing");
 	if (a->pg.delay_ms && !a->pg.conninfo)
 		usage("--pg-delay-ms needs --postgres");
+	if (a->sub && !a->role)
+		usage("--sub needs --print-token");
 	if (!a->at.tls_cert != !a->at.tls_key)
 		usage("--tls-cert and --tls-key go together");
 }
@@ -324,6 +332,10 @@ static int print_token(const struct args *a)
 
 	ds_buf_text(&claims, "{\"iss\":\"supabase\",\"role\":");
 	ds_buf_json(&claims, ds_str(a->role));
+	if (a->sub) {
+		ds_buf_text(&claims, ",\"sub\":");
+		ds_buf_json(&claims, ds_str(a->sub));
+	}
 	ds_buf_fmt(&claims, ",\"iat\":%lld,\"exp\":%lld}", now, now + (long long)a->exp_s);
 	ds_jwt_sign(ds_buf_view(&claims), a->conf.jwt_secret, &token);
 	printf("%.*s\n", (int)token.len, token.data);
