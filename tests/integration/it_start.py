@@ -145,6 +145,13 @@ class Start(Story):
         self.assertNotIn("abcdef", out.stdout + daemon.log_text())
         daemon.stop()
 
+    def test_a_quoted_table_in_a_rule(self):
+        with self.make_daemon(sections={"access": {"rule": 'deny * read table public."My ""odd"".Table"'}}) as daemon, \
+             Peer(daemon.socket) as peer:
+            wishes = [{"schema": "public", "table": table} for table in ('My "odd".Table', '"My ""odd"".Table"', "My", "*")]
+            entries = peer.subscribe("", postgres_changes=wishes)["postgres_changes"]
+            self.assertEqual([e.get("code") for e in entries], ["forbidden", None, None, None], entries)
+
     def test_socket_option_wins(self):
         daemon = self.unstarted()
         path = os.path.join(daemon.dir, "other.sock")
