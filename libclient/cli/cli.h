@@ -128,6 +128,27 @@ bool cli_awaits_token(const struct cli *cli, const char *code);
 /* Wipes it. */
 void cli_token_free(struct cli *cli);
 
+/* waiting.c: why a topic is not there yet */
+
+enum { CLI_WAITING_MS = 5000 }; /* until then waiting is no news */
+
+/* Must outlive the client. */
+struct cli_waiting {
+	struct cli *cli;
+	const char *topic; /* borrowed */
+	int64_t at_ms;     /* when to look, monotonic; -1: not (any more) */
+	bool is_over;
+	char code[32], text[640]; /* what was found; "": nothing */
+	int64_t retry_at_ms;      /* monotonic; -1: unknown */
+};
+void cli_waiting_start(struct cli_waiting *w, struct cli *cli, const char *topic, int64_t after_ms);
+/* It is there, or what is wrong has been told. */
+void cli_waiting_end(struct cli_waiting *w);
+/* When it is due, asks the daemon, and tells on stderr why nothing has come yet. Return: at_ms. */
+int64_t cli_waiting_look(struct cli_waiting *w);
+/* What is left until the next try; -1: unknown, or past. */
+int64_t cli_waiting_retry_ms(const struct cli_waiting *w);
+
 /* hide.c: tokens in the wrong place */
 
 /* For what is no file: "eyJ...", three long parts with dots between, "sb_...", "Bearer ...". */
@@ -184,6 +205,9 @@ struct cli_notice {
 	const char *topic, *pg; /* what it is about; NULL: neither */
 	const char *state, *code, *text;
 	int64_t retry_in_ms; /* -1: none */
+	/* Of cli_advice(), or NULL. People have it behind the rest; beside JSON the whole goes to
+	 * stderr once more, because a program has no use for it. */
+	const char *advice;
 };
 /* In JSON they are lines of their own type on stdout; for people they go to stderr. Empty texts are
  * left out. */

@@ -21,6 +21,8 @@ static void notice_plain(const struct cli_notice *n)
 	}
 	if (n->retry_in_ms >= 0)
 		fprintf(stderr, "; next try in %.1f s", (double)n->retry_in_ms / 1000);
+	if (n->advice)
+		cli_put_plain(stderr, n->advice);
 	fputc('\n', stderr);
 }
 
@@ -30,6 +32,17 @@ static void put_about(const char *topic, const char *pg)
 		cli_put_json_field(stdout, "topic", topic);
 	if (pg)
 		cli_put_json_field(stdout, "pg", pg);
+}
+
+static void tell_advice(const struct cli_notice *n)
+{
+	char retry[48] = "";
+
+	if (n->retry_in_ms >= 0)
+		(void)snprintf(retry, sizeof(retry), "; next try in %.1f s",
+			       (double)n->retry_in_ms / 1000);
+	cli_error("%s %s: %s (%s)%s%s", n->topic ? n->topic : n->pg, n->state, n->text, n->code,
+		  retry, n->advice);
 }
 
 void cli_notice(const struct cli *cli, const struct cli_notice *n)
@@ -46,6 +59,8 @@ void cli_notice(const struct cli *cli, const struct cli_notice *n)
 	if (n->retry_in_ms >= 0)
 		printf(",\"retry_in_ms\":%lld", (long long)n->retry_in_ms);
 	printf("}\n");
+	if (n->advice && *n->advice)
+		tell_advice(n);
 }
 
 void cli_notice_state(struct cli *cli, enum rtb_state state, int why)

@@ -8,6 +8,7 @@
 struct ls {
 	struct cli *cli;
 	bool json;
+	struct cli_waiting waiting;
 };
 
 static void print_table(const struct rtb_sub *sub)
@@ -49,7 +50,10 @@ static void on_presence(struct rtb_sub *sub, const struct rtb_presence *change, 
 static void on_channel(struct rtb_sub *sub, const struct rtb_channel *ch, void *user)
 {
 	enum rtb_presence_status status = rtb_sub_presence(sub);
+	bool is_detached = strcmp(ch->code, "detached") == 0;
+	bool is_back = ch->state == RTB_CHANNEL_REJOINING;
 	struct ls *ls = user;
+	char advice[CLI_ADVICE];
 
 	if (ls->cli->is_done)
 		return;
@@ -64,6 +68,17 @@ static void on_channel(struct rtb_sub *sub, const struct rtb_channel *ch, void *
 			  "presence)",
 			  ch->topic);
 		cli_finish(ls->cli, CLI_REFUSED);
+	} else if (ch->code[0] && !is_detached) {
+		cli_notice(ls->cli,
+			   &(struct cli_notice){ .type = "channel",
+						 .topic = ch->topic,
+						 .state = is_back ? "rejoining" : "joining",
+						 .code = ch->code,
+						 .text = ch->text,
+						 .retry_in_ms = ch->retry_in_ms,
+						 .advice = cli_advice(ls->cli, ch->code, ch->text,
+								      advice, sizeof(advice)) });
+		cli_waiting_end(&ls->waiting);
 	}
 }
 
@@ -71,7 +86,7 @@ int cli_presence_ls(struct cli *cli)
 {
 	static const char *const none[] = { NULL };
 	struct rtb_sub_options o = RTB_SUB_OPTIONS_INIT;
-	struct ls ls = { cli, cli->json || !isatty(STDOUT_FILENO) };
+	struct ls ls = { .cli = cli, .json = cli->json || !isatty(STDOUT_FILENO) };
 	struct rtb_sub *sub;
 	int r;
 
@@ -92,8 +107,11 @@ int cli_presence_ls(struct cli *cli)
 			r = r == RTB_E_TOPIC ? CLI_USAGE : CLI_ERROR;
 		}
 	}
-	while (r == 0 && !cli->is_done)
+	cli_waiting_start(&ls.waiting, cli, cli->operands[0], CLI_WAITING_MS);
+	while (r == 0 && !cli->is_done) {
+		cli->wake_ms = cli_waiting_look(&ls.waiting);
 		cli_turn(cli, NULL);
+	}
 	if (r == 0)
 		r = cli->exit_code;
 	if (r == CLI_TIMEOUT)

@@ -16,6 +16,7 @@
 
 enum {
 	WINDOW = 256,
+	WAITING_MS = 2000, /* well before the message expires */
 };
 
 struct slot {
@@ -24,7 +25,7 @@ struct slot {
 	char *text;    /* may be NULL */
 	char code[32]; /* of the daemon's error, or "" */
 	int64_t retry_in_ms;
-	const struct pub *pub;
+	struct pub *pub;
 };
 
 struct pub {
@@ -35,6 +36,7 @@ struct pub {
 	uint64_t n_taken, n_printed; /* lines; slot = number % WINDOW */
 	uint64_t line_of[WINDOW];    /* as the user counts them */
 	struct cli_lines in;
+	struct cli_waiting waiting; /* from the first message on, to any answer */
 };
 
 /* ---- outcomes ---- */
@@ -145,6 +147,12 @@ static void on_result(struct rtb_client *c, int64_t id, const struct rtb_result 
 	/* It is the client that is ended: the daemon has done nothing. */
 	if (slot->pub->end_text[0])
 		as_ended.text = slot->pub->end_text;
+	/* The status has said more about it. */
+	if (result->outcome == RTB_EXPIRED && slot->pub->waiting.code[0]) {
+		as_ended.code = slot->pub->waiting.code;
+		as_ended.retry_after_ms = cli_waiting_retry_ms(&slot->pub->waiting);
+	}
+	cli_waiting_end(&slot->pub->waiting);
 	set_outcome(slot, &as_ended);
 }
 
@@ -185,6 +193,11 @@ static int send_one(struct pub *p, const char *json, size_t size, uint64_t line,
 						  .text = rtb_client_error_text(cli->client),
 						  .retry_after_ms = -1,
 						  .code = r == RTB_E_TOKEN ? "bad_token" : "" });
+	else if (!cli->quiet && p->n_taken == 0)
+		cli_waiting_start(&p->waiting, cli, cli->operands[0],
+				  cli->ttl_ms && cli->ttl_ms / 2 < WAITING_MS
+					  ? (int64_t)cli->ttl_ms / 2
+					  : WAITING_MS);
 	p->line_of[p->n_taken % WINDOW] = line;
 	p->n_taken++;
 	return 1;
@@ -200,6 +213,7 @@ static int pub_one(struct pub *p)
 			r = send_one(p, json, strlen(json), 0, &code);
 		if (r < 0)
 			return code;
+		p->cli->wake_ms = cli_waiting_look(&p->waiting);
 		if (!p->slots[0].is_done)
 			cli_turn(p->cli, NULL);
 		print_ready(p);
@@ -250,6 +264,7 @@ static int pub_lines(struct pub *p)
 			   rtb_client_state(cli->client) == RTB_ATTACHED &&
 			   !cli_lines_is_full(&p->in);
 		in.revents = 0;
+		cli->wake_ms = cli_waiting_look(&p->waiting);
 		cli_turn(cli, can_read ? &in : NULL);
 		if (in.revents)
 			r = cli_lines_read(&p->in);
@@ -345,6 +360,7 @@ int cli_pub(struct cli *cli)
 		return CLI_ERROR;
 	}
 	p->cli = cli;
+	p->waiting.at_ms = p->waiting.retry_at_ms = -1;
 	cli->verb = p;
 	cli->on_state = on_state;
 	r = cli_attach(cli);

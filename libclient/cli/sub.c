@@ -21,14 +21,12 @@ struct wish {
 	int refused; /* 0, or the exit code for it */
 	struct rtb_sub *sub;
 	enum rtb_presence_status presence; /* as told last */
+	struct cli_waiting waiting;        /* of a topic */
 	/* of a --pg */
 	char *trouble;        /* as told last; NULL: none since it was ready */
 	int64_t tell_at_ms;   /* when it is told that it waits, monotonic; -1: not */
 	bool is_waiting_told; /* once is enough */
 };
-
-/* Until then waiting is no news. */
-enum { WAITING_MS = 5000 };
 
 struct sub {
 	struct cli *cli;
@@ -204,20 +202,27 @@ static void on_channel(struct rtb_sub *rtb_sub, const struct rtb_channel *ch, vo
 	bool is_detached = strcmp(ch->code, "detached") == 0;
 	bool is_bad = ch->state != RTB_CHANNEL_READY && ch->state != RTB_CHANNEL_JOINED &&
 		      (ch->state != RTB_CHANNEL_JOINING || ch->code[0]) && !is_detached;
+	/* Who is refused for good is given it by cli_tell_rejected(). */
+	bool is_advised = ch->state == RTB_CHANNEL_JOINING || ch->state == RTB_CHANNEL_REJOINING;
+	char advice[CLI_ADVICE];
 
 	(void)rtb_sub;
 	w->is_ready = ch->state == RTB_CHANNEL_READY;
 	w->refused = 0;
 	s->cli->token_was_good = s->cli->token_was_good || w->is_ready;
+	(void)cli_advice(s->cli, ch->code, ch->text, advice, sizeof(advice));
 	if (s->cli->verbose || is_bad || (w->is_ready && w->is_troubled))
 		cli_notice(s->cli, &(struct cli_notice){ .type = "channel",
 							 .topic = ch->topic,
 							 .state = channel_states[ch->state],
 							 .code = ch->code,
 							 .text = ch->text,
-							 .retry_in_ms = ch->retry_in_ms });
-	if (is_bad || w->is_ready)
+							 .retry_in_ms = ch->retry_in_ms,
+							 .advice = is_advised ? advice : NULL });
+	if (is_bad || w->is_ready) {
 		w->is_troubled = is_bad;
+		cli_waiting_end(&w->waiting);
+	}
 	if ((ch->state == RTB_CHANNEL_REJECTED || ch->state == RTB_CHANNEL_CLOSED) &&
 	    !cli_awaits_token(s->cli, ch->code))
 		w->refused = cli_tell_rejected(s->cli, ch);
@@ -244,7 +249,7 @@ static bool is_news(struct wish *w, const struct rtb_watch_status *status)
 static void wait_quietly(struct wish *w)
 {
 	if (w->tell_at_ms < 0 && !w->is_waiting_told)
-		w->tell_at_ms = cli_now_ms() + WAITING_MS;
+		w->tell_at_ms = cli_now_ms() + CLI_WAITING_MS;
 }
 
 static void on_binding(struct rtb_watch *watch, const struct rtb_watch_status *status, void *user)
@@ -287,11 +292,11 @@ static void on_binding(struct rtb_watch *watch, const struct rtb_watch_status *s
 	check_all(s);
 }
 
-/* Without trouble nothing is told about a --pg, and nothing comes: it looks like a quiet table. */
+/* Without trouble nothing is told, and nothing comes: it looks like a quiet table or topic. */
 static void tell_waiting(struct sub *s)
 {
 	bool is_online = strcmp(s->connection, "online") == 0;
-	int64_t now = cli_now_ms();
+	int64_t now = cli_now_ms(), at;
 
 	s->cli->wake_ms = -1;
 	for (size_t i = 0; i < s->n_wishes; i++) {
@@ -305,8 +310,9 @@ static void tell_waiting(struct sub *s)
 					    : "the daemon's connection to the server is ",
 				  is_online ? "" : s->connection);
 		}
-		if (w->tell_at_ms >= 0 && (s->cli->wake_ms < 0 || w->tell_at_ms < s->cli->wake_ms))
-			s->cli->wake_ms = w->tell_at_ms;
+		at = w->spec ? w->tell_at_ms : cli_waiting_look(&w->waiting);
+		if (at >= 0 && (s->cli->wake_ms < 0 || at < s->cli->wake_ms))
+			s->cli->wake_ms = at;
 	}
 }
 
@@ -355,6 +361,7 @@ static int subscribe_all(struct cli *cli, struct sub *s)
 			cli_error("cannot subscribe to %s: %s", cli->operands[i], rtb_strerror(r));
 			return r == RTB_E_TOPIC || r == RTB_E_EVENT ? CLI_USAGE : CLI_ERROR;
 		}
+		cli_waiting_start(&w->waiting, cli, cli->operands[i], CLI_WAITING_MS);
 		s->n_wishes++;
 	}
 	return 0;

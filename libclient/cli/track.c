@@ -21,6 +21,7 @@ struct track {
 	int worst;    /* 0, or the exit code of the lines that were no states */
 	struct rtb_tracker *tracker;
 	struct cli_lines in;
+	struct cli_waiting waiting;
 	pid_t child; /* 0: none */
 };
 
@@ -94,6 +95,8 @@ static void on_track(struct rtb_tracker *tracker, const struct rtb_track *track,
 	t->was_shown = t->was_shown || is_shown;
 	t->cli->token_was_good = t->was_shown;
 	t->is_refused = track->state == RTB_TRACK_REFUSED;
+	if (track->state != RTB_TRACK_PENDING)
+		cli_waiting_end(&t->waiting);
 	if (t->is_refused)
 		tell_refused(t, track);
 	else if (t->is_json)
@@ -239,6 +242,7 @@ static int run(struct track *t)
 			break;
 		can_read = cli->from_stdin && cli->client && !t->in.is_eof;
 		in.revents = 0;
+		cli->wake_ms = t->is_lost ? -1 : cli_waiting_look(&t->waiting);
 		cli_turn(cli, can_read ? &in : NULL);
 		if (in.revents)
 			r = cli_lines_read(&t->in);
@@ -317,6 +321,7 @@ int cli_presence_track(struct cli *cli)
 
 	if (r != 0)
 		return r;
+	cli_waiting_start(&t.waiting, cli, t.topic, CLI_WAITING_MS);
 	r = start(cli, &t);
 	if (r == 0)
 		r = run(&t);

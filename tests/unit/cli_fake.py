@@ -93,6 +93,7 @@ class Daemon:
             "track": lambda c, id, p: {"outcome": "acked", "key": p.get("key", "made")},
             "untrack": lambda c, id, p: {},
             "auth": lambda c, id, p: self.token,
+            "status": lambda c, id, p: {"connection": self.connection},
         }
         self.presence = {"state": "ok", "snapshot": []}  # of who subscribes with presence
         self.bindings = []  # each that was asked for, as it was; an id is the place in it

@@ -490,6 +490,94 @@ class Pub(Case):
         self.assertEqual(seen.get(timeout=DEADLINE), 3)
 
 
+class Waiting(Case):
+    """Nothing comes, and the daemon's status knows why."""
+
+    WORDS = "waits to be tried out"
+
+    def say(self, connection=None, **about):
+        others = [{"topic": "t", "private": False, "state": "ready", "code": "", "text": ""},
+                  {"topic": "t", "private": True, "state": "joining", "code": "other", "text": "the private one"},
+                  {"topic": "t2", "private": False, "state": "joining", "code": "other", "text": "another one"}]  # fmt: skip
+        channel = {"topic": "t", "private": False, "state": "joining", **about}
+        status = {"connection": connection or {"state": "online"}, "channels": [*others, channel]}
+        self.daemon.on["status"] = lambda c, id, p: status
+
+    def wait(self, *args, words="", **said):
+        self.say(**said)
+        run = self.run_cli(*args)
+        run.wait_error(words)
+        return run
+
+    def test_pub(self):
+        self.daemon.on["broadcast"] = lambda c, id, p: waiting.put((c, id))
+        waiting = queue.Queue()
+        line = f"rtbridge: t is not joined yet: {self.WORDS} (probation)"
+        for retry, first, last in (
+            ({}, "; see `rtbridge status`", ""),
+            ({"retry_in_ms": 59990}, "; next try in 60.0 s; see `rtbridge status`", "; try again in "),
+        ):
+            run = self.wait("pub", "t", "e", "--ttl", "10ms", words="(probation)", code="probation", text=self.WORDS, **retry)
+            connection, id = waiting.get(timeout=DEADLINE)
+            connection.answer(id, {"outcome": "expired", "text": self.WORDS})
+            code, lines, errors = run.end()
+            self.assertEqual((code, lines), (27, ["expired"]))
+            told, end = errors.split("\n")
+            self.assertEqual(told, line + first)
+            self.assertTrue(end.startswith(f"rtbridge: {self.WORDS} (probation){last}"), end)
+            self.assertEqual("again" in end, bool(retry))
+        run = self.wait("pub", "t", "e", "--ttl", "10ms", "--json", words="(join_budget); next try in 250.0 s; with one more connection",
+                        code="join_budget", text="too many", retry_in_ms=250000)  # fmt: skip
+        connection, id = waiting.get(timeout=DEADLINE)
+        connection.answer(id, {"outcome": "expired", "text": "too many"})
+        told = json.loads(run.end()[1][0])
+        self.assertTrue(200000 < told.pop("retry_in_ms") <= 250000)
+        self.assertEqual(told, {"outcome": "expired", "code": "join_budget", "text": "too many"})
+
+    def test_pub_without_a_connection(self):
+        self.daemon.on["broadcast"] = lambda c, id, p: waiting.put((c, id))
+        waiting = queue.Queue()
+        connection = {"state": "backoff", "reason": "dns", "text": "no such host", "next_try_ms": 1500}
+        run = self.wait("pub", "t", "e", "--ttl", "10ms", connection=connection,
+                        words="t is not joined yet: the daemon's connection to the server is backoff: no such host; next try in 1.5 s")  # fmt: skip
+        connection, id = waiting.get(timeout=DEADLINE)
+        connection.answer(id, {"outcome": "expired", "text": "not in time"})
+        self.assertEqual(run.end()[2].split("\n")[1], "rtbridge: not in time")
+
+    def test_what_is_joined_is_no_news(self):
+        asked = queue.Queue()
+        self.daemon.on["status"] = lambda c, id, p: asked.put((c, id))
+        self.daemon.on["broadcast"] = lambda c, id, p: asked.put((c, id))
+        run = self.run_cli("pub", "t", "e", "--ttl", "10ms")
+        (connection, send), (_, status) = asked.get(timeout=DEADLINE), asked.get(timeout=DEADLINE)
+        connection.answer(status, {"connection": {"state": "online"}, "channels": [{"topic": "t", "private": False, "state": "joined"}]})
+        connection.answer(send, {"outcome": "acked"})
+        self.assertEqual(run.end(), (0, ["acked"], ""))
+        # What is said after the outcome is not told any more.
+        run = self.run_cli("pub", "-l", "t", "e", "--ttl", "10ms", stdin=subprocess.PIPE)
+        run.process.stdin.write("1\n")
+        run.process.stdin.flush()
+        (connection, send), (_, status) = asked.get(timeout=DEADLINE), asked.get(timeout=DEADLINE)
+        connection.answer(send, {"outcome": "acked"})
+        connection.answer(status, {"connection": {"state": "backoff"}})
+        run.process.stdin.close()
+        self.assertEqual(run.end(), (0, ["acked"], ""))
+
+    def test_others(self):
+        """-W makes them look sooner."""
+        for method in ("subscribe", "track"):
+            self.daemon.on[method] = lambda c, id, p: None
+        for said, words in (({"code": "probation", "text": self.WORDS}, f"{self.WORDS} (probation); see"),
+                            ({}, "the server has not answered; see")):  # fmt: skip
+            self.say(**said)
+            runs = [self.run_cli(*verb, "-W", "2") for verb in (
+                ["sub", "t"], ["presence", "t", "ls"], ["presence", "t", "watch"], ["presence", "t", "track"])]  # fmt: skip
+            for run in runs:
+                code, _, errors = run.end()
+                self.assertEqual((code, errors.count("\n")), (27, 1), errors)
+                self.assertTrue(errors.startswith(f"rtbridge: t is not joined yet: {words}"), errors)
+
+
 STATUS = {
     "server": {"name": "rtbridged", "version": "0.1.0", "pid": 5, "uptime_ms": 9},
     "connection": {"state": "online", "since": 1700000000000},

@@ -316,6 +316,12 @@ class Refused(Case):
         self.assertEqual(run.json(), {"type": "channel", "topic": "t", "state": "joining", "code": "join_budget",
                                       "text": "too many joins have failed", "retry_in_ms": 1100})  # fmt: skip
         self.assertEqual(run.json()["state"], "ready")
+        self.assertEqual(run.end()[::2], (0, "rtbridge: t joining: too many joins have failed (join_budget); next try in 1.1 s; "
+                                             "with one more connection ([limits] links in the daemon's configuration) it would be "
+                                             "tried apart, at once"))  # fmt: skip
+        self.daemon.on["subscribe"] = subscribe
+        run = self.run_cli("presence", "t", "ls")
+        run.wait_error("-- channel t joining: too many joins have failed; next try in 1.1 s; with one more connection")
         self.assertEqual(run.end()[0], 0)
 
     def test_usage(self):
