@@ -135,6 +135,33 @@ static bool chan_wanted(const struct join *j)
 	       chan_feed_wanted(ch);
 }
 
+enum { TURNS_LOOKED_AT = 64 };
+
+/* The user who waits longest of those who want something here now, one without failures before
+ * others: whoever shares a channel does not stand in another one's queue. */
+static uid_t chan_uid(const struct join *j)
+{
+	const struct chan *ch = j->owner;
+	const struct user *u, *best = NULL;
+	const struct tracker *t = TAILQ_FIRST(&ch->slot.trackers);
+	uint64_t now = hub_now(ch->hub);
+	unsigned n = 0;
+	struct sub *s;
+
+	TAILQ_FOREACH(s, &ch->subs, in_chan) {
+		u = s->on_channel ? s->peer->user : NULL;
+		if (u && (!best || user_has_record(best, now) > user_has_record(u, now) ||
+			  (user_has_record(best, now) == user_has_record(u, now) &&
+			   u->last_turn < best->last_turn)))
+			best = u;
+		if (++n == TURNS_LOOKED_AT)
+			break;
+	}
+	if (best)
+		return best->uid;
+	return t ? t->peer->cred.uid : j->uid;
+}
+
 static uint32_t chan_linger_ms(const struct join *j)
 {
 	const struct chan *ch = j->owner;
@@ -315,6 +342,7 @@ static void chan_join_dead(struct join *j)
 
 static const struct join_ops chan_join_ops = {
 	.wanted = chan_wanted,
+	.uid = chan_uid,
 	.linger_ms = chan_linger_ms,
 	.config = chan_config,
 	.joining = chan_joining,
@@ -451,9 +479,12 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, unsigned ri
 		return -ENOMEM;
 	if (ch->join && needs_join)
 		probation_asked_by(ch->join, p->cred.uid);
-	if (ch->join && needs_join && !refusal)
+	if (ch->join && needs_join && !refusal && ch->join->state == JOIN_REJECTED) {
+		ch->join->uid = p->cred.uid;
+		ch->join->is_asked = true;
 		join_retry(ch->join);
-	else if (!ch->join && needs_join)
+	}
+	if (!ch->join && needs_join)
 		r = chan_make_join(ch, p, ret_text);
 	if (r)
 		chan_release(ch);

@@ -225,6 +225,8 @@ struct hub {
 	struct verdicts proven, refused;
 	struct probation probation;
 	struct park park_all, park_public, park_own;
+	uint64_t outage_at_ms; /* the last time the server spoke of one, and to whom */
+	uid_t outage_uid;
 	struct binding_text_tree bindings;
 	struct binding_id_tree bindings_by_id;
 	unsigned n_bindings;

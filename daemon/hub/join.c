@@ -78,6 +78,7 @@ void join_queue(struct join *j)
 
 void join_unqueue(struct join *j)
 {
+	j->is_asked = false;
 	if (j->queued) {
 		j->queued = false;
 		TAILQ_REMOVE(&j->link->queue, j, queue_entry);

@@ -5,12 +5,14 @@
  * and nothing of clients: who owns it (a channel that clients see, or a tracker's own place)
  * decides what to join with, whether it is still wanted, and what its messages mean.
  *
- *                     (queue, pacing)           reply ok
- *     join_new --> WAITING ----------> JOINING ----------> JOINED --linger--> LEAVING --reply-->
- * DEAD ^  ^                 |  reply error,     |  phx_close,      | |  \---- backoff ----/ timeout
- * |  phx_error,      | |                                        |  link down       |
- *                   \---- fits no longer, wanted again ------/------------------/
- *     JOINING --reply error for good--> REJECTED --next connection, if wanted--> WAITING
+ *     WAITING  -- its turn on the link (queue, pacing) --> JOINING
+ *     JOINING  -- reply ok --> JOINED
+ *              -- reply error, timeout, link down --> WAITING, after its backoff
+ *              -- reply error for good --> REJECTED
+ *     JOINED   -- phx_close, phx_error, link down, fits no longer --> WAITING
+ *              -- nobody wants it, and has not for its linger time --> LEAVING
+ *     REJECTED -- the next connection, if it is wanted; asked for again --> WAITING
+ *     LEAVING  -- reply, timeout, link down --> DEAD; wanted again --> WAITING, then
  *
  * A join that is there but no longer fits (somebody wants presence now, or another key) is joined
  * anew: those who want such a thing within REJOIN_GATHER_MS share one rejoin, answers still owed
@@ -106,6 +108,8 @@ struct join_config {
  * `dead` may be NULL: nothing to say, nothing to do; no linger_ms: leaves at once. */
 struct join_ops {
 	bool (*wanted)(const struct join *j);
+	/* Whose turn it takes, of those who want it now. NULL: j->uid stays. */
+	uid_t (*uid)(const struct join *j);
 	uint32_t (*linger_ms)(const struct join *j);
 	void (*config)(const struct join *j, struct join_config *ret);
 	void (*joining)(struct join *j); /* the join was sent, with that configuration */
@@ -133,7 +137,8 @@ struct join {
 	const struct join_ops *ops;
 	void *owner;
 	uint64_t id;               /* the cookie of its pushes */
-	uid_t uid;                 /* whose wish it was */
+	uid_t uid;                 /* whose wish it is: for shares, turns, and failures */
+	bool is_asked;             /* by that user just now: who asks pays */
 	struct identity *identity; /* whose token it carries; NULL: the daemon's own */
 	struct token *trial_token; /* this one instead, to try it out; NULL: it is gone */
 	bool tries_token;
@@ -144,8 +149,7 @@ struct join {
 	bool sent_unproven;     /* counted in link->unproven_unanswered */
 	struct trial *trial;    /* it waits for its outcome; NULL: it does not */
 	bool lingers_on;        /* nobody wants it, but it may not go before its time */
-	char why[JOIN_WHY_MAX]; /* for people: what its link is needed for, if it is a further one
-				 */
+	char why[JOIN_WHY_MAX]; /* for people: what its link is needed for, if a further one */
 	bool is_private;
 	char *wire_topic;      /* "realtime:...", NUL-terminated */
 	struct rtbp_str topic; /* the part behind the prefix */

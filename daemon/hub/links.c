@@ -229,6 +229,8 @@ static struct join *next_join(struct link *link, uint64_t *next)
 			*next = at < *next ? at : *next;
 			continue;
 		}
+		if (j->ops->uid && !j->is_asked && !j->trial)
+			j->uid = j->ops->uid(j);
 		if (!probation_lets_go(j))
 			continue;
 		u = user_get(hub, j->uid);

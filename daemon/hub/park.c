@@ -12,7 +12,7 @@
 #include "hub/impl.h"
 #include "realtime/reasons.h"
 
-enum { PARKS = 4, PARK_REFUSES_MS = 60000 };
+enum { PARKS = 4, PARK_REFUSES_MS = 60000, OUTAGE_BELIEVED_MS = 60000 };
 
 /* Those that a join may have to wait in. */
 static unsigned parks_of(struct join *j, struct park *ret[PARKS])
@@ -28,11 +28,24 @@ static unsigned parks_of(struct join *j, struct park *ret[PARKS])
 	return n;
 }
 
+/* A policy that fails, on a topic that somebody chose, looks like the database being down. It is
+ * believed when a join meets it that cannot be blamed, or that of a second user. */
+static bool is_outage_of_one(const struct join *j)
+{
+	const struct hub *hub = j->hub;
+
+	if (!j->is_private || (!j->is_trial && join_is_proven(j)))
+		return false;
+	return !hub->outage_at_ms || hub_now(hub) - hub->outage_at_ms > OUTAGE_BELIEVED_MS ||
+	       hub->outage_uid == j->uid;
+}
+
 static struct park *concerned(const struct join *j, const struct reason *reason)
 {
 	switch (reason->class) {
-	case REASON_PROJECT:
 	case REASON_OUTAGE:
+		return is_outage_of_one(j) ? NULL : &j->hub->park_all;
+	case REASON_PROJECT:
 	case REASON_JOIN_RATE:
 		return &j->hub->park_all;
 	case REASON_TOO_MANY_USERS:
@@ -70,6 +83,10 @@ struct park *park_on_refusal(struct join *j, const struct reason *reason, const 
 	uint32_t least;
 
 	tested(j, p);
+	if (reason->class == REASON_OUTAGE) {
+		j->hub->outage_at_ms = now;
+		j->hub->outage_uid = j->uid;
+	}
 	if (!p || now < p->until_ms)
 		return p; /* others that were out already meet the same */
 	least = reason->retry_ms == REASON_NEVER ? PARK_REFUSES_MS : (uint32_t)reason->retry_ms;

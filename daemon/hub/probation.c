@@ -399,6 +399,7 @@ void probation_asked_by(struct join *j, uid_t uid)
 	    !user_has_record(user_get(hub, j->uid), hub_now(hub)))
 		return;
 	j->uid = uid;
+	j->is_asked = true;
 	if (j->trial && !j->trial->join && !j->trial->in_place)
 		trial_drop(j->trial);
 	if (strcmp(j->code, "join_budget") == 0) {
