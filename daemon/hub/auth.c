@@ -3,9 +3,10 @@
  * auth: the tokens that peers bring, and what ends with them. A grant is one token of one peer, for
  * all topics or for a single one.
  *
- *   hello.token, auth --> pending (TOKEN_WAITING) --accepted--> in force --its end, refusal-->
- * ended \------ any other token --------------------^                               | \--refused:
- * an auth fails, a hello's is ended                  | auth, until then: bad_token
+ *   hello.token, auth --> pending (TOKEN_WAITING) --accepted--> in force --its end, refusal--> ended
+ *                   \------- any other token ---------------------^
+ *     pending: refused --> an `auth` fails, a hello's is ended
+ *     ended:   what needs it is answered bad_token, until the next `auth`
  *
  * A pending `auth` leaves the grant before it in force: a new token that is refused touches
  * nothing.

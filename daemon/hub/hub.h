@@ -5,9 +5,10 @@
  * sockets (bytes go through ops) and no clock of its own, so that a test can put it between a
  * script and a virtual clock.
  *
- *   in    link frames -> links.c (session) -> hub.c (find the join, pack once) -> peer.c (charge)
- * -> io->send out   peer frames -> peer.c (unpack, limits) -> subscribe.c | send.c -> join.c ->
- * links.c (session) -> ops
+ *   in    link's frame -> links.c (session; finds the join) -> its owner: chan.c, slot.c, feed.c
+ *         (packs once) -> hub_deliver() -> peer.c -> io->send
+ *   out   peer's frame -> peer.c (unpacks, limits) -> subscribe.c | send.c | track.c ...
+ *         -> join.c -> links.c (session) -> ops->link_send
  *
  * Pointers never outlive a turn: what crosses to the server and back is a number (struct
  * session_push.cookie). Peers and joins that ended are freed by hub_turn_end(), never inside a call

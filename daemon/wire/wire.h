@@ -3,11 +3,11 @@
 /*
  * wire: the WebSocket thread. Knows addresses, TLS and bytes; no topics, no peers, no policy.
  *
- *       thread M (libevent)                 |  thread W (libwebsockets)      | thread R
- * (getaddrinfo) wire_open  --> resolver --------------------------------------------------> lookup
- *                       <------------------------------------------------------ addresses
- *                  mbox down: OPEN SEND CLOSE RESUME --> lws_cancel_service --> wsi
- *   wire_dispatch <-- eventfd <-- mbox up: OPENED MESSAGE CLOSED <-- callbacks
+ *   thread M (libevent)              thread R (getaddrinfo)     thread W (libwebsockets)
+ *   wire_open ---> resolver ----------> lookup
+ *                  resolver <---------- addresses
+ *   mbox down: OPEN SEND CLOSE RESUME -----------------------> lws_cancel_service, wsi
+ *   wire_dispatch <--- eventfd <-------------- mbox up: OPENED MESSAGE CLOSED, callbacks
  *
  * Everything here is called on M; nothing here blocks M except wire_free() (bounded). Items are
  * given, never shared; they carry link and epoch, and wire_dispatch() drops those of an epoch that
