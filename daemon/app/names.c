@@ -2,15 +2,12 @@
 #include "app/names.h"
 
 #include <bsd/sys/tree.h>
-#include <errno.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
-#include "base/cleanup.h"
-
-enum { ENTRY_MAX = 1 << 20 }; /* bytes of an entry of passwd */
+#include "base/accounts.h"
+#include "base/log.h"
 
 struct name {
 	RB_ENTRY(name) node;
@@ -40,25 +37,13 @@ static int by_uid(const struct name *a, const struct name *b)
 
 RB_GENERATE_INTERNAL(name_tree, name, node, by_uid, static __attribute__((unused)))
 
-void names_of_system(uid_t uid, char *ret)
+int names_of_system(uid_t uid, char *ret)
 {
-	struct passwd passwd, *user = NULL;
-	CLEANUP(freep) char *buf = NULL;
-	char *larger;
-	int r = ERANGE;
+	int r = accounts_name(uid, ret, NAMES_BYTES_MAX + 1);
 
-	ret[0] = '\0';
-	for (size_t size = 4096; r == ERANGE && size <= ENTRY_MAX; size *= 4) {
-		larger = realloc(buf, size);
-		if (!larger)
-			return;
-		buf = larger;
-		do {
-			r = getpwuid_r(uid, &passwd, buf, size, &user);
-		} while (r == EINTR);
-	}
-	if (r == 0 && user && strlen(user->pw_name) <= NAMES_BYTES_MAX)
-		strcpy(ret, user->pw_name);
+	if (r == ACCOUNTS_NONE)
+		ret[0] = '\0';
+	return r < 0 ? r : 0;
 }
 
 struct names *names_new(const struct clock *clock, names_fn fn)
@@ -94,9 +79,16 @@ struct names *names_free(struct names *n)
 	return NULL;
 }
 
+/* Without an answer the name stays: rules must not change with every trouble of a server. */
 static void ask(struct names *n, struct name *name)
 {
-	n->fn(name->uid, name->text);
+	int r = n->fn(name->uid, name->text);
+
+	if (r < 0)
+		log_warning("the name of uid %u cannot be looked up: %s; for access rules with %%u "
+			    "it %s",
+			    (unsigned)name->uid, strerror(-r),
+			    name->text[0] ? "stays as it was" : "has none");
 	name->asked = true;
 	name->asked_ms = clock_now(n->clock);
 }

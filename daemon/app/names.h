@@ -6,8 +6,9 @@
  * The system's sources of names are asked at once and waited for: microseconds for /etc/passwd,
  * but a server's answer where names come from one; meanwhile the daemon does nothing else. So
  * nothing is asked unless a rule has %u, and then once for each user, when one of its processes
- * attaches and the last answer is NAMES_AGE_MS old, and at a reload. There are as many entries as
- * users attached, and NAMES_IDLE_MAX of users who have gone, so that a command in a loop asks once.
+ * attaches and the last answer is NAMES_AGE_MS old, and at a reload. When they cannot answer, a name
+ * that is known stays, and they are asked no earlier for that. There are as many entries as users
+ * attached, and NAMES_IDLE_MAX of users who have gone, so that a command in a loop asks once.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,10 +25,11 @@ enum {
 struct names;
 struct name;
 
-/* How a name is found; @ret has NAMES_BYTES_MAX + 1 bytes and is empty when there is none. */
-typedef void (*names_fn)(uid_t uid, char *ret);
+/* How a name is found. @ret: NAMES_BYTES_MAX + 1 bytes. Return: 0: the name, empty when there is
+ * none; a negative errno: it cannot be told, and @ret is as it was. */
+typedef int (*names_fn)(uid_t uid, char *ret);
 /* Asks the system. */
-void names_of_system(uid_t uid, char *ret);
+int names_of_system(uid_t uid, char *ret);
 
 /* @clock: borrowed. NULL without memory. */
 struct names *names_new(const struct clock *clock, names_fn fn);

@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* How the access rules are written: but for what they are about, see acl_what.c. */
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cleanup.h"
+#include "base/accounts.h"
 #include "hub/acl_impl.h"
 
 enum {
 	ACL_RULES_MAX = 1000, /* and as many for identities */
 	NAME_MAX_BYTES = 255, /* of a user or group */
-	ENTRY_MAX = 1 << 20,  /* bytes of an entry of passwd or group; groups name their members */
 };
 
 /* ---- words ---- */
@@ -67,36 +64,6 @@ static bool parse_id(const char *name, id_t *ret)
 	return true;
 }
 
-/* Return: 0; ENOENT: there is none; another errno. */
-static int look_up(enum who_kind kind, const char *name, id_t *ret)
-{
-	struct passwd passwd, *user;
-	struct group entry, *group;
-	CLEANUP(freep) char *buf = NULL;
-	char *larger;
-	int r = ERANGE;
-
-	for (size_t size = 4096; r == ERANGE && size <= ENTRY_MAX; size *= 4) {
-		larger = realloc(buf, size);
-		if (!larger)
-			return ENOMEM;
-		buf = larger;
-		user = NULL;
-		group = NULL;
-		do {
-			r = kind == WHO_USER ? getpwnam_r(name, &passwd, buf, size, &user)
-					     : getgrnam_r(name, &entry, buf, size, &group);
-		} while (r == EINTR);
-		if (r == 0 && user)
-			*ret = user->pw_uid;
-		else if (r == 0 && group)
-			*ret = group->gr_gid;
-		else if (r == 0)
-			r = ENOENT;
-	}
-	return r;
-}
-
 static int parse_named(enum who_kind kind, const char **at, id_t *ret, struct acl_text *t)
 {
 	const char *what = kind == WHO_USER ? "user" : "group";
@@ -112,18 +79,18 @@ static int parse_named(enum who_kind kind, const char **at, id_t *ret, struct ac
 	name[word.size] = '\0';
 	if (parse_id(name, ret))
 		return 0;
-	r = look_up(kind, name, ret);
+	r = kind == WHO_USER ? accounts_uid(name, ret) : accounts_gid(name, ret);
 	if (r == 0)
 		return 0;
-	if (r == ENOMEM)
-		return acl_wrong(t, -ENOMEM, "no memory");
+	if (r == -ENOMEM)
+		return acl_wrong(t, r, "no memory");
 	/* These stand for "not found" with some sources of names (getpwnam(3)). */
-	if (r == ENOENT || r == ESRCH || r == EBADF || r == EPERM)
+	if (r == ACCOUNTS_NONE || r == -ENOENT || r == -ESRCH || r == -EBADF || r == -EPERM)
 		return acl_wrong(t, -EINVAL,
 				 "there is no %s \"%s\"; write the name of one, or a number", what,
 				 name);
 	return acl_wrong(t, -EINVAL, "the %s \"%s\" cannot be looked up: %s", what, name,
-			 strerror(r));
+			 strerror(-r));
 }
 
 static int parse_who(const char **at, struct who_spec *ret, struct acl_text *t)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* daemon/app/names.h: who is asked for, how often, and what is kept. */
 #include <check.h>
+#include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,8 @@ static uint64_t now;
 static unsigned n_asked;
 static uid_t last_asked;
 static const char *prefix = "user";
+static int error;     /* the answer to all */
+static bool all_gone; /* all users are */
 static struct names *names;
 
 static uint64_t test_now(void *ctx)
@@ -22,17 +25,24 @@ static uint64_t test_now(void *ctx)
 
 static const struct clock test_clock = { .now_ms = test_now };
 
-static void find(uid_t uid, char *ret)
+static int find(uid_t uid, char *ret)
 {
 	n_asked++;
 	last_asked = uid;
-	snprintf(ret, NAMES_BYTES_MAX + 1, "%s%u", prefix, (unsigned)uid);
+	if (error == 0)
+		snprintf(ret, NAMES_BYTES_MAX + 1, "%s%u", prefix, (unsigned)uid);
+	if (error == 0 && all_gone)
+		ret[0] = '\0';
+	return error;
 }
 
 static void setup(void)
 {
 	now = 1000;
 	n_asked = 0;
+	prefix = "user";
+	error = 0;
+	all_gone = false;
 	names = names_new(&test_clock, find);
 	ck_assert_ptr_nonnull(names);
 }
@@ -119,6 +129,39 @@ START_TEST(a_reload_asks_anew)
 }
 END_TEST
 
+START_TEST(without_an_answer_a_name_stays)
+{
+	struct name *a, *never;
+
+	names_need(names, true);
+	a = take(1);
+	error = -ENOENT; /* so says one whose server is away */
+	names_need(names, true);
+	ck_assert_uint_eq(n_asked, 2);
+	ck_assert_str_eq(name_text(a), "user1");
+	error = -EIO;
+	now += NAMES_AGE_MS;
+	names_give(names, take(1));
+	ck_assert_uint_eq(n_asked, 3);
+	ck_assert_str_eq(name_text(a), "user1");
+	/* Who was never told has none, and no command in a loop asks for it again and again. */
+	never = take(2);
+	ck_assert_str_eq(name_text(never), "");
+	names_give(names, take(2));
+	ck_assert_uint_eq(n_asked, 4);
+	error = 0;
+	now += NAMES_AGE_MS;
+	names_give(names, take(2));
+	ck_assert_str_eq(name_text(never), "user2");
+	/* That there is no such user any more is an answer. */
+	all_gone = true;
+	names_need(names, true);
+	ck_assert_str_eq(name_text(a), "");
+	names_give(names, a);
+	names_give(names, never);
+}
+END_TEST
+
 START_TEST(few_are_kept)
 {
 	names_need(names, true);
@@ -140,9 +183,9 @@ START_TEST(of_the_system)
 	const struct passwd *root = getpwuid(0);
 
 	ck_assert_ptr_nonnull(root);
-	names_of_system(0, text);
+	ck_assert_int_eq(names_of_system(0, text), 0);
 	ck_assert_str_eq(text, root->pw_name);
-	names_of_system(4294967294, text);
+	ck_assert_int_eq(names_of_system(4294967294, text), 0);
 	ck_assert_str_eq(text, "");
 }
 END_TEST
@@ -158,6 +201,7 @@ int main(void)
 	tcase_add_test(t, nothing_is_asked_without_need);
 	tcase_add_test(t, one_question_for_each_user);
 	tcase_add_test(t, a_reload_asks_anew);
+	tcase_add_test(t, without_an_answer_a_name_stays);
 	tcase_add_test(t, few_are_kept);
 	tcase_add_test(t, of_the_system);
 	suite_add_tcase(s, t);
