@@ -40,6 +40,12 @@ static size_t past_character(struct rtbp_str s, size_t i)
 	return i;
 }
 
+/* %u of a user without a name to put there is whatever a name could be: see may_fit(). */
+static bool is_any(uint16_t op, struct rtbp_str user)
+{
+	return op == GLOB_ANY || (op == GLOB_USER && user.size == 0);
+}
+
 /* How much of `s` from `i` the piece `op` takes; 0: it does not fit there. */
 static size_t taken(uint16_t op, struct rtbp_str s, size_t i, struct rtbp_str user)
 {
@@ -59,7 +65,7 @@ static bool fits_glob(const struct rule *rule, struct rtbp_str s, struct rtbp_st
 	size_t i = 0, g = 0, star_i = 0, star_g = SIZE_MAX, n;
 
 	while (i < s.size) {
-		if (g < rule->n_glob && rule->glob[g] == GLOB_ANY) {
+		if (g < rule->n_glob && is_any(rule->glob[g], user)) {
 			star_i = i;
 			star_g = ++g;
 			continue;
@@ -75,7 +81,7 @@ static bool fits_glob(const struct rule *rule, struct rtbp_str s, struct rtbp_st
 			return false;
 		}
 	}
-	while (g < rule->n_glob && rule->glob[g] == GLOB_ANY)
+	while (g < rule->n_glob && is_any(rule->glob[g], user))
 		g++;
 	return g == rule->n_glob;
 }
@@ -86,6 +92,18 @@ static struct rtbp_str user_name(const struct acl_who *who)
 	if (!who->name || strpbrk(who->name, "*?%\\"))
 		return (struct rtbp_str){ "", 0 };
 	return (struct rtbp_str){ who->name, strlen(who->name) };
+}
+
+/* Who cannot be judged is refused: without a name an `allow` with %u fits nowhere, and a `deny`
+ * wherever it would for some name. */
+static bool may_fit(const struct rule *rule, struct rtbp_str user)
+{
+	return user.size > 0 || !rule->has_user || !rule->allow;
+}
+
+static bool fits_topic(const struct rule *rule, struct rtbp_str topic, struct rtbp_str user)
+{
+	return may_fit(rule, user) && fits_glob(rule, topic, user);
 }
 
 /* ---- birth and death ---- */
@@ -140,7 +158,7 @@ static bool may_topic(const struct acl *acl, const struct acl_who *who, unsigned
 		const struct rule *rule = &acl->rules[i];
 
 		if (rule->what == WHAT_TOPIC && rule->rights & right && fits_who(&rule->who, who) &&
-		    (user.size > 0 || !rule->has_user) && fits_glob(rule, topic, user))
+		    fits_topic(rule, topic, user))
 			return rule->allow;
 	}
 	return by_default(acl, who);
@@ -189,11 +207,15 @@ bool acl_admin(const struct acl *acl, const struct acl_who *who)
 }
 
 /* Every topic, every table, the whole of `admin`. */
-static bool is_for_all(const struct rule *rule)
+static bool is_for_all(const struct rule *rule, struct rtbp_str user)
 {
-	if (rule->what == WHAT_TOPIC)
-		return rule->n_glob == 1 && rule->glob[0] == GLOB_ANY;
-	return !rule->schema && !rule->table;
+	size_t n = 0;
+
+	if (rule->what != WHAT_TOPIC)
+		return !rule->schema && !rule->table;
+	while (n < rule->n_glob && is_any(rule->glob[n], user))
+		n++;
+	return n == rule->n_glob;
 }
 
 bool acl_may_attach(const struct acl *acl, const struct acl_who *who)
@@ -202,16 +224,16 @@ bool acl_may_attach(const struct acl *acl, const struct acl_who *who)
 	unsigned all[] = {
 		[WHAT_NONE] = ACL_ADMIN, [WHAT_TOPIC] = ACL_OF_TOPIC, [WHAT_TABLE] = ACL_READ
 	};
-	bool has_name = user_name(who).size > 0;
+	struct rtbp_str user = user_name(who);
 
 	for (size_t i = 0; i < acl->n_rules; i++) {
 		const struct rule *rule = &acl->rules[i];
 
-		if (!fits_who(&rule->who, who) || (rule->has_user && !has_name))
+		if (!fits_who(&rule->who, who) || !may_fit(rule, user))
 			continue;
 		if (rule->allow && rule->rights & all[rule->what])
 			return true;
-		if (!rule->allow && is_for_all(rule))
+		if (!rule->allow && is_for_all(rule, user))
 			all[rule->what] &= ~rule->rights;
 	}
 	return by_default(acl, who) && (all[WHAT_NONE] || all[WHAT_TOPIC] || all[WHAT_TABLE]);

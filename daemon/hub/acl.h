@@ -19,8 +19,9 @@
  *
  * GLOB is the rest of the line: * stands for any characters, ? for one (of UTF-8), %u for the
  * user's name, \ takes the next character as it is. It stands without the prefix realtime: of the
- * server's topics, and without quotes or a comment behind it: what looks so is refused. A user
- * whose name has one of * ? % \ in it, or whom the system knows no name for, fits no rule with %u.
+ * server's topics, and without quotes or a comment behind it: what looks so is refused. For a user
+ * whose name has one of * ? % \ in it, or whom the system knows no name for, an `allow` with %u fits
+ * nothing, and a `deny` fits as if %u was *: who cannot be judged is refused.
  *
  * SCHEMA and TABLE are names, or * for all. Double quotes are needed around a name that is not
  * letters, digits, _ $ - alone; inside all is literal, but that a double quote is written twice.
@@ -48,7 +49,7 @@ struct acl_who {
 	gid_t gid;
 	const gid_t *groups; /* further ones; borrowed */
 	size_t n_groups;
-	const char *name; /* of the user, NULL: not known; borrowed. Needed if acl_needs_names() */
+	const char *name; /* of the user, NULL, "": not known; borrowed. For acl_needs_names() */
 };
 
 /* Without rules. @owner: the daemon's user; @socket_group: (gid_t)-1: none. NULL without memory. */

@@ -8,46 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hub/acl.h"
 #include "alloc_util.h"
+#include "tests/unit/acl_util.h"
 
-enum { OWNER = 900, SOCKET_GROUP = 800, ALICE = 1001, BOB = 1002, WORKERS = 2001, INTERNS = 2002 };
-
-static struct acl *acl;
-
-static void setup(void)
-{
-	acl = acl_new(OWNER, SOCKET_GROUP);
-	ck_assert_ptr_nonnull(acl);
-}
-
-static void teardown(void)
-{
-	acl = acl_free(acl);
-}
-
-static void rule(const char *text)
-{
-	char why[256] = "";
-
-	ck_assert_msg(acl_rule(acl, text, why, sizeof(why)) == 0, "%s: %s", text, why);
-}
-
-static struct rtbp_str str(const char *text)
-{
-	return (struct rtbp_str){ text, strlen(text) };
-}
+enum { BOB = 1002, INTERNS = 2002 };
 
 static const gid_t interns[] = { 5, INTERNS, 7 };
-static const struct acl_who alice = { .uid = ALICE, .gid = WORKERS, .name = "alice" };
 static const struct acl_who bob = {
 	.uid = BOB, .gid = BOB, .groups = interns, .n_groups = 3, .name = "bob"
 };
-
-static bool may(const struct acl_who *who, unsigned rights, const char *topic)
-{
-	return acl_topic(acl, who, rights, str(topic));
-}
 
 static bool may_read(const struct acl_who *who, const char *schema, const char *table)
 {
@@ -258,8 +227,8 @@ END_TEST
 /* ---- may it attach at all? ---- */
 
 static const struct {
-	const char *rules[4];
-	bool alice, owner;
+	const char *rules[5];
+	bool alice, owner; /* the owner has no name here */
 } attaching[] = {
 	{ { NULL }, false, true },
 	{ { "allow user 1001 read topic x" }, true, true },
@@ -279,6 +248,19 @@ static const struct {
 	{ { "deny user 1001 read table a.*", "allow * read table a.b" }, true, true },
 	{ { "deny user 1001 admin", "allow * admin" }, false, true },
 	{ { "deny * read,write,presence topic *", "deny * read table *.*" }, false, true },
+	/* Who has no name has nothing with %u, and may not have what is not for some name. */
+	{ { "deny * read,write,presence topic *%u", "deny * read table *.*", "deny * admin",
+	    "allow * read topic x" },
+	  true,
+	  false },
+	{ { "deny * read,write,presence topic x%u", "deny * read table *.*", "deny * admin",
+	    "allow * read topic x" },
+	  true,
+	  true },
+	{ { "deny * read,write,presence topic *", "deny * read table *.*", "deny * admin",
+	    "allow * read topic %u" },
+	  false,
+	  false },
 	{ { "deny * read,write,presence topic *", "deny * read table *.*", "deny * admin" },
 	  false,
 	  false },

@@ -6,40 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "hub/acl.h"
-
-static struct acl *acl;
-
-static void setup(void)
-{
-	acl = acl_new(900, 800);
-	ck_assert_ptr_nonnull(acl);
-}
-
-static void teardown(void)
-{
-	acl = acl_free(acl);
-}
-
-static void rule(const char *text)
-{
-	char why[256] = "";
-
-	ck_assert_msg(acl_rule(acl, text, why, sizeof(why)) == 0, "%s: %s", text, why);
-}
-
-static struct rtbp_str str(const char *text)
-{
-	return (struct rtbp_str){ text, strlen(text) };
-}
-
-static const struct acl_who alice = { .uid = 1001, .gid = 2001, .name = "alice" };
-static const struct acl_who nameless = { .uid = 3000, .gid = 1 };
-
-static bool may(const struct acl_who *who, unsigned rights, const char *topic)
-{
-	return acl_topic(acl, who, rights, str(topic));
-}
+#include "tests/unit/acl_util.h"
 
 /* ---- globs ---- */
 
@@ -178,32 +145,77 @@ START_TEST(all_short_globs)
 }
 END_TEST
 
-START_TEST(wild_names)
+/* No name that %u could stand for. */
+static const char *const no_names[] = { "*", "a*", "?", "a?", "%u", "%", "\\", "\\a", "", NULL };
+enum { N_NO_NAMES = sizeof(no_names) / sizeof(*no_names) };
+
+START_TEST(nothing_is_allowed_to_no_name)
 {
-	static const char *const names[] = {
-		"*", "a*", "?", "a?", "%u", "%", "\\", "\\a", "", NULL
-	};
-	struct acl_who who = { .uid = 3000, .gid = 1 };
+	struct acl_who who = { .uid = 3000, .gid = 1, .name = no_names[_i] };
+	char topic[32];
 
 	rule("allow * read topic user:%u");
-	ck_assert(acl_may_attach(acl, &alice) && !acl_may_attach(acl, &nameless));
-	acl_free(acl);
-	setup();
-	rule("deny * write topic %u");
-	rule("allow * read topic user:%u");
-	rule("allow * write topic *");
 	ck_assert(acl_needs_names(acl));
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-		char topic[32];
-
-		who.name = names[i];
-		snprintf(topic, sizeof(topic), "user:%s", names[i] ? names[i] : "(null)");
-		ck_assert(!may(&who, ACL_READ, topic) && !may(&who, ACL_READ, "user:") &&
-			  !may(&who, ACL_READ, "user:alice"));
-		ck_assert(may(&who, ACL_WRITE, names[i] ? names[i] : ""));
-	}
+	ck_assert(acl_may_attach(acl, &alice) && !acl_may_attach(acl, &who));
+	snprintf(topic, sizeof(topic), "user:%s", who.name ? who.name : "(null)");
+	ck_assert(!may(&who, ACL_READ, topic) && !may(&who, ACL_READ, "user:") &&
+		  !may(&who, ACL_READ, "user:alice"));
 	who.name = "a.b-c_d$";
-	ck_assert(may(&who, ACL_READ, "user:a.b-c_d$") && !may(&who, ACL_WRITE, "a.b-c_d$"));
+	ck_assert(may(&who, ACL_READ, "user:a.b-c_d$") && !may(&who, ACL_READ, "user:alice"));
+}
+END_TEST
+
+/* It could be any name's. */
+START_TEST(no_name_is_denied_what_is_any_names)
+{
+	struct acl_who who = { .uid = 3000, .gid = 1, .name = no_names[_i] };
+	struct acl_who owner = { .uid = OWNER, .gid = 1, .name = no_names[_i] };
+	char topic[32];
+
+	rule("deny * write topic audit:%u");
+	rule("deny user 900 read topic %u:?");
+	rule("allow * write topic *");
+	snprintf(topic, sizeof(topic), "audit:%s", who.name ? who.name : "(null)");
+	ck_assert(!may(&who, ACL_WRITE, topic) && !may(&who, ACL_WRITE, "audit:alice"));
+	ck_assert(!may(&who, ACL_WRITE, "audit:a:b") && !may(&who, ACL_WRITE, "audit:"));
+	ck_assert(may(&who, ACL_WRITE, "audit") && may(&who, ACL_WRITE, "x:audit:alice"));
+	/* The daemon's own user as all others, and what was not denied stays its own. */
+	ck_assert(!may(&owner, ACL_WRITE, "audit:alice") && !may(&owner, ACL_READ, "x:1"));
+	ck_assert(may(&owner, ACL_READ, "x:12") && may(&owner, ACL_PRESENCE, "audit:alice"));
+	/* A name is one name. */
+	ck_assert(!may(&alice, ACL_WRITE, "audit:alice") && may(&alice, ACL_WRITE, "audit:bob"));
+	ck_assert(may(&alice, ACL_WRITE, "audit:") && may(&alice, ACL_WRITE, topic));
+}
+END_TEST
+
+/* Of all short patterns: %u is * in a deny. The letter u stands for %u here. */
+START_TEST(all_short_globs_without_a_name)
+{
+	char g[8], s[8], text[64], stars[8];
+	const char *const base = "deny user 900 read topic ";
+
+	for (unsigned length = 1; length <= 5; length++) {
+		for (unsigned long i = 0; i < 1UL << (2 * length); i++) {
+			fill(g, i, "ab?u", length);
+			strcpy(text, base);
+			for (unsigned k = 0; k < length; k++) {
+				stars[k] = g[k] == 'u' ? '*' : g[k];
+				strncat(text, g[k] == 'u' ? "%u" : g + k, g[k] == 'u' ? 2 : 1);
+			}
+			stars[length] = '\0';
+			acl_free(acl);
+			setup();
+			rule(text);
+			for (unsigned m = 1; m <= 5; m++) {
+				for (unsigned long k = 0; k < 1UL << m; k++) {
+					fill(s, k, "ab", m);
+					if (may(&(struct acl_who){ .uid = OWNER, .gid = 1 },
+						ACL_READ, s) == by_definition(stars, s))
+						ck_abort_msg("%s and %s", text, s);
+				}
+			}
+		}
+	}
 }
 END_TEST
 
@@ -230,6 +242,11 @@ START_TEST(hostile_globs)
 	for (int i = 0; i < 240; i++)
 		strcat(text, "*%u");
 	rule(text);
+	strcpy(text, "deny * read topic ");
+	for (int i = 0; i < 119; i++)
+		strcat(text, "%ua");
+	strcat(text, "b");
+	rule(text);
 	strcpy(text, "allow * read topic ");
 	for (int i = 0; i < 239; i++)
 		strcat(text, "*?");
@@ -239,7 +256,9 @@ START_TEST(hostile_globs)
 	topic[240] = '\0';
 	began = seconds();
 	for (int i = 0; i < 100; i++)
-		ck_assert(!may(&(struct acl_who){ .uid = 1, .gid = 1, .name = "aaaaaaaaac" },
+		ck_assert(!may(&(struct acl_who){ .uid = 1,
+						  .gid = 1,
+						  .name = i % 2 ? "aaaaaaaaac" : NULL },
 			       ACL_READ, topic));
 	began = (seconds() - began) / 100;
 	ck_assert_msg(began < 0.010, "%.6f s", began);
@@ -257,7 +276,9 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, glob, 0, sizeof(globs) / sizeof(*globs));
 	tcase_add_test(t, all_short_globs);
-	tcase_add_test(t, wild_names);
+	tcase_add_loop_test(t, nothing_is_allowed_to_no_name, 0, N_NO_NAMES);
+	tcase_add_loop_test(t, no_name_is_denied_what_is_any_names, 0, N_NO_NAMES);
+	tcase_add_test(t, all_short_globs_without_a_name);
 	tcase_add_test(t, hostile_globs);
 	suite_add_tcase(s, t);
 	srunner_run_all(runner, CK_ENV);
