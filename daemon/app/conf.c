@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/conf.h"
+#include "app/conf_impl.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -13,10 +13,9 @@
 #include "app/url.h"
 #include "hub/acl.h"
 
-static int complain(struct conf_text *ret, int error, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+enum { KEY_BYTES_MIN = 40 }; /* no name of a file in the daemon's own folder is so long */
 
-static int complain(struct conf_text *ret, int error, const char *format, ...)
+int conf_complain(struct conf_text *ret, int error, const char *format, ...)
 {
 	va_list args;
 
@@ -75,6 +74,30 @@ static const char *set_url(struct conf *conf, const struct key *key, const char 
 static const char *set_path(struct conf *conf, const struct key *key, const char *value)
 {
 	return *value == '/' ? set_string(conf, key, value) : "expected an absolute path";
+}
+
+/* A key in the place of its file's name: complaints and --check repeat names. A path with a / in
+ * front of what looks like a key is a path. */
+static bool looks_like_key(const char *value)
+{
+	static const char *const begins[] = { "eyJ", "sb_secret_", "sb_publishable_" };
+	const char *at;
+
+	for (size_t i = 0; i < sizeof(begins) / sizeof(*begins); i++) {
+		at = strstr(value, begins[i]);
+		if (at &&
+		    (at == value || !(isalnum((unsigned char)at[-1]) || strchr("/._-", at[-1]))))
+			return true;
+	}
+	return !strchr(value, '/') && strlen(value) >= KEY_BYTES_MIN;
+}
+
+static const char *set_file(struct conf *conf, const struct key *key, const char *value)
+{
+	return looks_like_key(value)
+		       ? "this looks like a key itself; write it into a file and name that here "
+			 "(a file that is really called so: ./NAME)"
+		       : set_string(conf, key, value);
 }
 
 static const char *set_bool(struct conf *conf, const struct key *key, const char *value)
@@ -278,14 +301,14 @@ static const char *const connect_words[] = { "on-demand", "always", NULL };
 #define AT(member) offsetof(struct conf, member), sizeof(((struct conf *)0)->member)
 static const struct key keys[] = {
 	{ "upstream", "url", set_url, AT(url), 0, 0, NULL },
-	{ "upstream", "apikey_file", set_string, AT(apikey_file), 0, 0, NULL },
+	{ "upstream", "apikey_file", set_file, AT(apikey_file), 0, 0, NULL },
 	{ "upstream", "vsn", set_vsn, AT(vsn), 0, 0, NULL },
 	{ "upstream", "private_only", set_word, AT(private_only), 0, 0, private_words },
 	{ "upstream", "probation", set_word, AT(probation), 0, 0, probation_words },
 	{ "upstream", "connect", set_word, AT(connect), 0, 0, connect_words },
 	{ "upstream", "params", add_param, AT(params), 0, 0, NULL },
 	{ "upstream", "header", add_header, AT(headers), 0, 0, NULL },
-	{ "upstream", "ca_file", set_string, AT(ca_file), 0, 0, NULL },
+	{ "upstream", "ca_file", set_file, AT(ca_file), 0, 0, NULL },
 	{ "upstream", "allow_insecure", set_bool, AT(allow_insecure), 0, 0, NULL },
 	{ "upstream", "backoff_min", set_duration, AT(backoff_min_ms), 10, 60000, NULL },
 	{ "upstream", "backoff_max", set_duration, AT(backoff_max_ms), 10, 3600000, NULL },
@@ -325,13 +348,14 @@ int conf_set(struct conf *conf, const char *where, const char *section, const ch
 			continue;
 		wrong = keys[i].fn(conf, &keys[i], value);
 		if (wrong)
-			return complain(ret, -EINVAL, "%s: [%s] %s: %s", where, section, name,
-					wrong);
+			return conf_complain(ret, -EINVAL, "%s: [%s] %s: %s", where, section, name,
+					     wrong);
 		return 0;
 	}
 	if (section_known)
-		return complain(ret, -EINVAL, "%s: [%s] has no key \"%s\"", where, section, name);
-	return complain(
+		return conf_complain(ret, -EINVAL, "%s: [%s] has no key \"%s\"", where, section,
+				     name);
+	return conf_complain(
 		ret, -EINVAL,
 		"%s: no section [%s]; there are [upstream], [socket], [limits], [presence], "
 		"[access], [log]",
@@ -418,7 +442,8 @@ static bool same_value(const struct key *key, const struct conf *from, const str
 
 	if (key->fn == add_rule || key->fn == add_identity || key->fn == set_level)
 		return true;
-	if (key->fn == set_string || key->fn == set_path || key->fn == set_url)
+	if (key->fn == set_string || key->fn == set_path || key->fn == set_file ||
+	    key->fn == set_url)
 		return same_string(*(char *const *)a, *(char *const *)b);
 	if (key->fn == add_param || key->fn == add_header)
 		return same_list(a, b);

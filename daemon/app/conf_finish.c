@@ -3,28 +3,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/conf.h"
+#include "app/conf_impl.h"
 #include "app/url.h"
 #include "base/cleanup.h"
 #include "realtime/jwt.h"
-
-static int complain(struct conf_text *ret, int error, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int complain(struct conf_text *ret, int error, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(ret->text, sizeof(ret->text), format, args);
-	va_end(args);
-	return error;
-}
 
 static void put_encoded(struct rtbp_buf *b, const char *text)
 {
@@ -74,17 +60,18 @@ static int look_at_key(struct conf *conf, struct conf_text *ret)
 	/* What no key has, and what would make another key of it on its way. */
 	for (const char *p = key; *p; p++) {
 		if (iscntrl((unsigned char)*p))
-			return complain(ret, -EINVAL,
-					"[upstream] apikey_file: %s: a control character; it must "
-					"hold the key alone",
-					conf->apikey_file);
+			return conf_complain(
+				ret, -EINVAL,
+				"[upstream] apikey_file: %s: a control character; it must "
+				"hold the key alone",
+				conf->apikey_file);
 	}
 	conf->key_kind = strncmp(key, "sb_secret_", 10) == 0 ? CONF_KEY_SECRET : CONF_KEY_PLAIN;
 	if (strncmp(key, "sb_", 3) == 0)
 		return 0;
 	r = jwt_read(key, secret_size(conf->apikey), INT64_MIN, &jwt, &conf->key_odd);
 	if (r < 0)
-		return complain(ret, r, "no memory");
+		return conf_complain(ret, r, "no memory");
 	if (r > 0) {
 		conf->key_kind = CONF_KEY_ODD;
 		return 0;
@@ -104,18 +91,21 @@ int conf_finish(struct conf *conf, struct conf_text *ret)
 	int r;
 
 	if (!conf->url)
-		return complain(ret, -EINVAL,
-				"[upstream] url is missing; write the project's address, such as "
-				"url = https://REF.supabase.co");
+		return conf_complain(
+			ret, -EINVAL,
+			"[upstream] url is missing; write the project's address, such as "
+			"url = https://REF.supabase.co");
 	if (!conf->apikey_file)
-		return complain(ret, -EINVAL,
-				"[upstream] apikey_file is missing; name a file that holds the "
-				"project's anon key");
+		return conf_complain(
+			ret, -EINVAL,
+			"[upstream] apikey_file is missing; name a file that holds the "
+			"project's anon key");
 	r = url_parse(conf->url, &u, text, sizeof(text));
 	if (r < 0)
-		return complain(ret, r, "[upstream] url: %s", text);
+		return conf_complain(ret, r, "[upstream] url: %s", text);
 	if (conf->backoff_min_ms > conf->backoff_max_ms)
-		return complain(ret, -EINVAL, "[upstream] backoff_min is longer than backoff_max");
+		return conf_complain(ret, -EINVAL,
+				     "[upstream] backoff_min is longer than backoff_max");
 	conf->tls = u.tls;
 	conf->port = u.port;
 	conf->host = strdup(u.host);
@@ -125,13 +115,13 @@ int conf_finish(struct conf *conf, struct conf_text *ret)
 		     u.host, v6 ? "]" : "", u.port, u.path) < 0)
 		conf->public_url = NULL;
 	if (!conf->host || !conf->path || !conf->public_url)
-		return complain(ret, -ENOMEM, "no memory");
+		return conf_complain(ret, -ENOMEM, "no memory");
 	r = secret_read_file(conf->apikey_file, CONF_KEY_BYTES_MAX, &conf->apikey, text,
 			     sizeof(text));
 	if (r < 0)
-		return complain(ret, r, "[upstream] apikey_file: %s", text);
+		return conf_complain(ret, r, "[upstream] apikey_file: %s", text);
 	conf->request = make_request(conf);
-	return conf->request ? look_at_key(conf, ret) : complain(ret, -ENOMEM, "no memory");
+	return conf->request ? look_at_key(conf, ret) : conf_complain(ret, -ENOMEM, "no memory");
 }
 
 int conf_load(const struct conf_source *source, struct conf *ret, struct conf_text *ret_text)

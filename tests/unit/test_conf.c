@@ -312,6 +312,37 @@ START_TEST(key_files)
 }
 END_TEST
 
+/* A key where its file belongs is not repeated: the complaint goes to the journal. */
+START_TEST(a_key_for_its_file)
+{
+	static const char *const keys[] = { "eyJhbGciOi.eyJzZXNhbWUi.sesame",
+					    "\"eyJ.sesame\"",
+					    "Bearer eyJ/sesame",
+					    "https://h/?apikey=eyJsesame",
+					    "sb_secret_sesame",
+					    "sb_publishable_sesame",
+					    "0123456789012345678901234567890123sesame" };
+	static const char *const files[] = {
+		"/etc/eyJ.key", "./eyJ", "a.key", "keyJ", "x/sb_secret_y", "anon-sb_secret_key"
+	};
+	char text[200];
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
+		for (int k = 0; k < 2; k++) {
+			snprintf(text, sizeof(text), "[upstream]\n%s = %s\n",
+				 k ? "apikey_file" : "ca_file", keys[i]);
+			refused(text, 2, "_file: this looks like a key itself; write it into");
+			ck_assert_ptr_null(strstr(why.text, "sesame"));
+		}
+	}
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+		snprintf(text, sizeof(text), "[upstream]\napikey_file = %s\n", files[i]);
+		ck_assert_msg(read_text(text) == 0, "%s", why.text);
+		ck_assert_str_eq(conf.apikey_file, files[i]);
+	}
+}
+END_TEST
+
 START_TEST(nothing_secret_is_printed)
 {
 	char *text;
@@ -368,6 +399,7 @@ int main(void)
 	tcase_add_test(t, odd_keys_are_encoded);
 	tcase_add_test(t, what_is_missing);
 	tcase_add_test(t, key_files);
+	tcase_add_test(t, a_key_for_its_file);
 	tcase_add_test(t, nothing_secret_is_printed);
 	tcase_add_test(t, default_socket);
 	suite_add_tcase(s, t);
