@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "app/names.h"
+#include "base/accounts.h"
 
 static uint64_t now;
 static unsigned n_asked;
@@ -34,6 +35,14 @@ static int find(uid_t uid, char *ret)
 	if (error == 0 && all_gone)
 		ret[0] = '\0';
 	return error;
+}
+
+int __real_accounts_name(uid_t uid, char *ret, size_t size);
+int __wrap_accounts_name(uid_t uid, char *ret, size_t size);
+
+int __wrap_accounts_name(uid_t uid, char *ret, size_t size)
+{
+	return error ? error : __real_accounts_name(uid, ret, size);
 }
 
 static void setup(void)
@@ -185,6 +194,11 @@ START_TEST(of_the_system)
 	ck_assert_ptr_nonnull(root);
 	ck_assert_int_eq(names_of_system(0, text), 0);
 	ck_assert_str_eq(text, root->pw_name);
+	/* Without an answer it is left as it was; that there is none is an answer. */
+	error = -ENOENT;
+	ck_assert_int_eq(names_of_system(0, text), -ENOENT);
+	ck_assert_str_eq(text, root->pw_name);
+	error = 0;
 	ck_assert_int_eq(names_of_system(4294967294, text), 0);
 	ck_assert_str_eq(text, "");
 }
