@@ -213,20 +213,16 @@ static bool chan_owed(const struct join *j)
 /* For each user who asked: it answers the next time, without a word of the server. */
 static void remember_refusal(const struct chan *ch)
 {
-	struct verdict_key key = {
-		.uid = ch->join->uid,
-		.identity = identity_number(ch->identity),
-		.is_private = ch->is_private,
-		.topic = ch->topic,
-	};
+	const struct join *j = ch->join;
+	struct verdict_key key = join_verdict_key(j, j->uid);
 	uint64_t now = hub_now(ch->hub);
 	const struct sub *s;
 
-	verdicts_put(&ch->hub->refused, &key, now, ch->join->code, ch->join->text);
+	verdicts_put(&ch->hub->refused, &key, key.uid, now, j->code, j->text);
 	TAILQ_FOREACH(s, &ch->subs, in_chan) {
 		key.uid = s->peer->cred.uid;
 		if (!verdicts_find(&ch->hub->refused, &key, now))
-			verdicts_put(&ch->hub->refused, &key, now, ch->join->code, ch->join->text);
+			verdicts_put(&ch->hub->refused, &key, key.uid, now, j->code, j->text);
 	}
 }
 
@@ -318,6 +314,8 @@ static void chan_release(struct chan *ch)
 	RB_REMOVE(chan_key_tree, &ch->hub->chans, ch);
 	RB_REMOVE(chan_number_tree, &ch->hub->chans_by_number, ch);
 	ch->hub->n_chans--;
+	if (ch->identity)
+		ch->identity->n_chans--;
 	TAILQ_INSERT_TAIL(&ch->hub->reap_chans, ch, reap_entry);
 	hub_wake(ch->hub);
 }
@@ -397,6 +395,8 @@ static struct chan *chan_new(struct hub *hub, struct rtbp_str topic, bool is_pri
 	ch->number = hub->next_chan++;
 	ch->is_private = is_private;
 	ch->identity = identity_ref(identity);
+	if (identity)
+		identity->n_chans++;
 	ch->topic = (struct rtbp_str){ ch->topic_text, topic.size };
 	ch->sender_only = true;
 	TAILQ_INIT(&ch->subs);

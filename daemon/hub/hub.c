@@ -61,6 +61,11 @@ uint64_t hub_now(const struct hub *hub)
 	return clock_now(hub->clock);
 }
 
+int64_t hub_wall_s(const struct hub *hub)
+{
+	return clock_wall(hub->clock) / 1000;
+}
+
 uint64_t hub_random(struct hub *hub, uint64_t ceiling)
 {
 	/* Jitter needs spread, not secrecy, and tests need the same numbers again. */
@@ -264,6 +269,7 @@ void hub_turn_end(struct hub *hub)
 	auth_run(hub);
 	joins_refuse(hub);
 	probation_run(hub);
+	tokens_trim(hub);
 	wants_tell(hub); /* a peer that ended may have taken the place of others' changes with it */
 	drain_step(hub);
 }
@@ -301,7 +307,6 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	TAILQ_INIT(&hub->reap_peers);
 	TAILQ_INIT(&hub->reap_joins);
 	TAILQ_INIT(&hub->reap_chans);
-	RB_INIT(&hub->peers_by_session);
 	RB_INIT(&hub->joins);
 	RB_INIT(&hub->chans);
 	RB_INIT(&hub->chans_by_number);
@@ -357,6 +362,7 @@ struct hub *hub_free(struct hub *hub)
 	while ((j = RB_MIN(join_id_tree, &hub->joins)))
 		join_kill(j);
 	reap(hub);
+	tokens_trim(hub);
 	probation_done(hub);
 	links_done(hub);
 	rtbp_buf_done(&hub->scratch);

@@ -11,11 +11,6 @@
 #include "base/log.h"
 #include "hub/impl.h"
 
-int64_t hub_wall_s(const struct hub *hub)
-{
-	return clock_wall(hub->clock) / 1000;
-}
-
 const char *token_state_name(const struct token *t)
 {
 	switch (t->state) {
@@ -40,12 +35,28 @@ struct identity *identity_ref(struct identity *i)
 	return i;
 }
 
+static void identity_check(struct identity *i)
+{
+	if (i->n_refs || !TAILQ_EMPTY(&i->tokens))
+		return;
+	TAILQ_REMOVE(&i->hub->identities, i, entry);
+	free(i);
+}
+
+/* Tokens that nobody has: looked at at the turn's end, not in the middle of a walk. */
+static void look_at_idle_tokens(struct hub *hub)
+{
+	hub->has_idle_tokens = true;
+	hub_wake(hub);
+}
+
 void identity_unref(struct identity *i)
 {
 	if (!i || --i->n_refs)
 		return;
-	TAILQ_REMOVE(&i->hub->identities, i, entry);
-	free(i);
+	if (!TAILQ_EMPTY(&i->tokens))
+		look_at_idle_tokens(i->hub);
+	identity_check(i);
 }
 
 uint64_t identity_number(const struct identity *i)
@@ -92,15 +103,20 @@ bool identity_is_accepted(const struct identity *i)
 	return false;
 }
 
+static bool is_better(const struct token *a, const struct token *b)
+{
+	if (a->state != b->state)
+		return a->state == TOKEN_ACCEPTED;
+	return a->jwt.exp_s > b->jwt.exp_s;
+}
+
 struct token *identity_token(const struct identity *i)
 {
 	struct token *t, *best = NULL;
 
 	TAILQ_FOREACH(t, &i->tokens, in_identity) {
-		if (t->jwt.exp_s <= hub_wall_s(i->hub))
-			continue;
-		if (!best || (t->state == TOKEN_ACCEPTED) > (best->state == TOKEN_ACCEPTED) ||
-		    (t->state == best->state && t->jwt.exp_s > best->jwt.exp_s))
+		if (t->n_grants && t->jwt.exp_s > hub_wall_s(i->hub) &&
+		    (!best || is_better(t, best)))
 			best = t;
 	}
 	return best;
@@ -118,7 +134,7 @@ void identity_push(struct identity *i)
 
 static void set_identity(struct token *t, struct identity *i)
 {
-	t->identity = identity_ref(i);
+	t->identity = i;
 	TAILQ_INSERT_TAIL(&i->tokens, t, in_identity);
 }
 
@@ -130,7 +146,7 @@ static void leave_identity(struct token *t)
 		return;
 	TAILQ_REMOVE(&i->tokens, t, in_identity);
 	t->identity = NULL;
-	identity_unref(i);
+	identity_check(i);
 }
 
 /* The one that says the same of its bearer; `accepted`: and that the server believes. */
@@ -149,6 +165,18 @@ static struct identity *find_same(struct token *t, bool accepted)
 	return NULL;
 }
 
+/* Another one that claims the same waits for the server's word. */
+static bool is_claimed(const struct token *t)
+{
+	const struct token *other;
+
+	TAILQ_FOREACH(other, &t->hub->tokens, entry) {
+		if (other->state == TOKEN_WAITING && jwt_same_claims(&other->jwt, &t->jwt))
+			return true;
+	}
+	return false;
+}
+
 /* ---- tokens ---- */
 
 static void token_news(struct token *t)
@@ -161,18 +189,23 @@ static void token_news(struct token *t)
 }
 
 /* It waits for the server's word; an identity that claims the same and has not been believed
- * either must have it first, so that the two can become one. */
-static void token_try(struct token *t)
+ * either must have it first, so that the two can become one. What comes after it and claims the
+ * same waits, too, and becomes no identity before it: so nobody can keep it waiting. */
+static bool token_try(struct token *t)
 {
 	struct identity *same = find_same(t, false);
 	struct token *other;
 
-	TAILQ_FOREACH(other, &same->tokens, in_identity) {
-		if (other->state == TOKEN_UNPROVEN)
-			trial_token(other, t->uid);
+	if (same) {
+		TAILQ_FOREACH(other, &same->tokens, in_identity) {
+			if (other->state == TOKEN_UNPROVEN && !trial_token(other, t->uid))
+				return false;
+		}
 	}
-	trial_token(t, t->uid);
+	return trial_token(t, t->uid);
 }
+
+static void token_free(struct token *t);
 
 static int token_new(struct hub *hub, struct rtbp_str bytes, struct jwt *jwt, uid_t uid,
 		     struct token **ret)
@@ -184,13 +217,14 @@ static int token_new(struct hub *hub, struct rtbp_str bytes, struct jwt *jwt, ui
 		return -ENOMEM;
 	t->hub = hub;
 	t->jwt = *jwt;
-	if (!find_same(t, false) && !(own = identity_new(hub))) {
+	if (!find_same(t, false) && !is_claimed(t) && !(own = identity_new(hub))) {
 		free(t);
 		return -ENOMEM;
 	}
 	t->bytes = secret_new(bytes.p, bytes.size);
 	if (!t->bytes) {
-		identity_unref(identity_ref(own));
+		if (own)
+			identity_check(own);
 		free(t);
 		return -ENOMEM;
 	}
@@ -203,8 +237,11 @@ static int token_new(struct hub *hub, struct rtbp_str bytes, struct jwt *jwt, ui
 		set_identity(t, own);
 	TAILQ_INSERT_TAIL(&hub->tokens, t, entry);
 	hub->n_tokens++;
-	if (!own)
-		token_try(t);
+	if (!own && !token_try(t)) {
+		TAILQ_REMOVE(&hub->tokens, t, entry);
+		token_free(t);
+		return -ENOMEM;
+	}
 	*ret = t;
 	return 0;
 }
@@ -327,13 +364,50 @@ static void token_free(struct token *t)
 	free(t);
 }
 
+/* Of the tokens that nobody has any more an identity keeps the one that lives longest, while
+ * anything of it is there: who comes back with that one finds its channels, and who comes with
+ * another that says the same is known. No join carries it. */
+static struct token *kept_token(const struct identity *i)
+{
+	struct token *t, *best = NULL;
+
+	if (!i || !i->n_refs || i->hub->dying)
+		return NULL;
+	TAILQ_FOREACH(t, &i->tokens, in_identity) {
+		if (!t->n_grants && t->jwt.exp_s > hub_wall_s(i->hub) &&
+		    (!best || t->jwt.exp_s > best->jwt.exp_s))
+			best = t;
+	}
+	return best;
+}
+
 void token_check(struct token *t)
 {
 	if (t->n_grants)
 		return;
+	if (t->identity && t->identity->n_refs) {
+		look_at_idle_tokens(t->hub);
+		return;
+	}
 	if (t->state != TOKEN_REFUSED)
 		TAILQ_REMOVE(&t->hub->tokens, t, entry);
 	token_free(t);
+}
+
+void tokens_trim(struct hub *hub)
+{
+	struct token *t, *next;
+
+	if (!hub->has_idle_tokens)
+		return;
+	hub->has_idle_tokens = false;
+	for (t = TAILQ_FIRST(&hub->tokens); t; t = next) {
+		next = TAILQ_NEXT(t, entry);
+		if (t->n_grants || t == kept_token(t->identity))
+			continue;
+		TAILQ_REMOVE(&hub->tokens, t, entry);
+		token_free(t);
+	}
 }
 
 void token_refused(struct token *t, const char *code, const char *text)
@@ -351,7 +425,7 @@ void token_refused(struct token *t, const char *code, const char *text)
 	key = verdict_key_of_token(
 		t->hub, (struct rtbp_str){ secret_bytes(t->bytes), secret_size(t->bytes) }, t->uid,
 		name);
-	verdicts_put(&t->hub->refused, &key, hub_now(t->hub), code, text);
+	verdicts_put(&t->hub->refused, &key, t->uid, hub_now(t->hub), code, text);
 	TAILQ_REMOVE(&t->hub->tokens, t, entry);
 	t->state = TOKEN_REFUSED;
 	leave_identity(t);

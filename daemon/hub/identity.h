@@ -13,8 +13,11 @@
  *
  *   peer 1 -- n grant n -- 1 token n -- 1 identity 1 -- n chan, binding, feed, join
  *
- * Joins carry the identity's token that lives longest; what is joined is told when there is a
- * better one. A peer's own rights end with the token that it gave.
+ * Without clients an identity is kept, with one token, while something of it is still there: a
+ * command that is run again and again is the same one each time.
+ *
+ * Joins carry the token that lives longest; what is joined is told when there is a better one. A
+ * peer's own rights end with the token that it gave.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -78,7 +81,9 @@ struct identity {
 	struct hub *hub;
 	uint64_t number; /* never used again */
 	TAILQ_HEAD(, token) tokens;
-	unsigned n_refs;
+	unsigned n_refs; /* of channels, bindings, feeds and joins */
+	unsigned n_chans;
+	uint64_t mark; /* report_know.c: the asker's user gave a token of it */
 };
 
 TAILQ_HEAD(token_list, token);
@@ -88,15 +93,17 @@ TAILQ_HEAD(identity_list, identity);
  * hold. A new one without a grant is freed by token_check(). */
 int token_get(struct hub *hub, struct rtbp_str bytes, uid_t uid, struct token **ret, char *text,
 	      size_t size);
-/* Frees it, if nobody has it any more. */
+/* Frees it, if nobody has it any more and its identity need not keep it. */
 void token_check(struct token *t);
+/* Those that identities have kept for too long. At the turn's end. */
+void tokens_trim(struct hub *hub);
 /* The server took a join with it. */
 void token_accepted(struct token *t);
 /* The server will not have it: `code` and its words. */
 void token_refused(struct token *t, const char *code, const char *text);
 /* The identity's token with that number; NULL: gone, or the daemon's own. */
 struct token *identity_find_token(const struct identity *i, uint64_t number);
-/* What joins carry now; NULL: all of its tokens have ended. */
+/* What joins carry now; NULL: all that clients have given have ended. */
 struct token *identity_token(const struct identity *i);
 /* Whether the server took one of its tokens. */
 bool identity_is_accepted(const struct identity *i);
@@ -106,8 +113,6 @@ uint64_t identity_number(const struct identity *i); /* 0: the daemon's own */
 /* What is joined gets the token that lives longer. */
 void identity_push(struct identity *i);
 const char *token_state_name(const struct token *t);
-/* Seconds since the Unix epoch. */
-int64_t hub_wall_s(const struct hub *hub);
 
 /* ---- auth.c: what peers bring ---- */
 

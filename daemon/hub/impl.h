@@ -45,6 +45,7 @@ enum {
 	PEER_SENDS_MAX = 512,
 	PEER_SEND_BYTES_MAX = 2 * 1024 * 1024,
 	PEER_SYNCS_MAX = 64, /* unanswered ones of one peer */
+	PEER_REST_MS = 1,    /* after an answer that costs as much as many others */
 	CHAN_SENDS_MAX = 4096,
 	EVENTS_MAX = 64, /* event filters of one subscription */
 };
@@ -61,7 +62,6 @@ enum peer_state {
 
 struct peer {
 	TAILQ_ENTRY(peer) entry;
-	RB_ENTRY(peer) by_session;
 	struct hub *hub;
 	const struct peer_io *io;
 	void *io_ctx;
@@ -70,11 +70,13 @@ struct peer {
 	char name[64], version[32];
 	enum peer_state state;
 	bool paused;
+	bool is_full;            /* many of its sends are on their way */
+	struct timer rest_timer; /* armed: it is not read because of what it asked */
 	struct timer hello_timer;
 	TAILQ_HEAD(, sub) subs;
 	unsigned n_subs;
 	unsigned n_bindings; /* wants of all subs */
-	uint64_t mark;       /* of the last row it was given */
+	uint64_t mark;       /* rows.c: of the last row it was given; report.c: it is counted */
 	TAILQ_HEAD(, tracker) trackers;
 	unsigned n_trackers;
 	struct user *user; /* NULL: there was no memory for it */
@@ -132,6 +134,7 @@ struct chan {
 	uint64_t number;
 	bool is_private;
 	struct identity *identity; /* NULL: the daemon's own */
+	uint64_t mark;             /* report_know.c: the asker's user has something of it */
 	char *topic_text;
 	struct rtbp_str topic;
 	struct join *successor; /* that is to take the place of `join`, on a lower link (move.c) */
@@ -187,7 +190,6 @@ struct sync {
 	unsigned sent;   /* 1 << link number: it was sent */
 };
 
-RB_HEAD(peer_tree, peer);
 RB_HEAD(chan_key_tree, chan);
 RB_HEAD(chan_number_tree, chan);
 RB_HEAD(send_tree, send);
@@ -209,7 +211,6 @@ struct hub {
 	char last_end_reason[32], last_end_text[256];
 
 	TAILQ_HEAD(, peer) peers;
-	struct peer_tree peers_by_session;
 	unsigned n_peers;
 	struct chan_key_tree chans;
 	struct chan_number_tree chans_by_number;
@@ -220,6 +221,7 @@ struct hub {
 	struct identity_list identities;
 	uint64_t next_identity;
 	struct token_list tokens, tokens_with_news;
+	bool has_idle_tokens; /* perhaps: of which no client is left */
 	unsigned n_tokens;
 	struct user_tree users;
 	struct verdicts proven, refused;
@@ -239,7 +241,7 @@ struct hub {
 	bool private_only;    /* database changes need private channels: configured, or learned */
 	TAILQ_HEAD(, sub) subs_with_news; /* of their bindings */
 	bool telling;                     /* in wants_tell() */
-	uint64_t mark; /* the last one that was given to bindings or peers, to know them again */
+	uint64_t mark; /* the last one that was given to something, to know it again */
 	uint64_t row_seed;
 	struct timer tidy_timer, bindings_timer;
 	char merge_key[32]; /* under which this daemon shows merged presence */
@@ -281,6 +283,8 @@ void hub_wake(struct hub *hub);
 /* A link's mailbox was full: whoever has something for it is asked again in a moment. */
 void hub_try_again(struct hub *hub);
 uint64_t hub_now(const struct hub *hub);
+/* Seconds since the Unix epoch. */
+int64_t hub_wall_s(const struct hub *hub);
 /* 0 .. ceiling, for jitter. */
 uint64_t hub_random(struct hub *hub, uint64_t ceiling);
 /* The scratch buffer, empty. One user at a time: not held across calls that pack. */
@@ -297,9 +301,6 @@ int hub_compare_str(struct rtbp_str a, struct rtbp_str b);
 void hub_deliver(struct chan *ch, struct blob *notice, struct rtbp_str event, uint64_t sender);
 
 /* peer.c */
-int peer_session_compare(struct peer *a, struct peer *b);
-RB_PROTOTYPE(peer_tree, peer, by_session, peer_session_compare)
-struct peer *peer_find(struct hub *hub, uint64_t session);
 void peer_send(struct peer *p,
 	       struct blob *blob); /* over its limit: the peer is ended as a slow consumer */
 /* `m`: the method that an `error` notice names; RTBP_N_METHODS: none that we know. */
@@ -315,6 +316,9 @@ uint64_t peer_time_left(const struct peer *p, uint64_t ms);
 /* Takes it off the list; what waited behind it may be answered now. */
 void peer_request_done(struct peer *p, struct request *r);
 void peer_update_pause(struct peer *p);
+/* It was answered something that costs much more than the few bytes that ask for it: nothing more
+ * is read from it for a moment. The moments of one user follow each other. */
+void peer_rest(struct peer *p);
 /* Hands a request to the file that knows what it means. */
 void peer_carry_out(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer,
 		    struct rtbp_val params);
@@ -410,10 +414,6 @@ void move_check(struct chan *ch);
 /* Its own join is gone. */
 void move_forget(struct chan *ch);
 
-/* report_changes.c: the members feeds, postgres_changes, private_only of `status`. */
-enum { REPORT_CHANGES_MEMBERS = 3 };
-void report_pack_changes(const struct peer *asker, struct rtbp_buf *b);
-
 /* access.c: what the rules (acl.h) say of a peer */
 bool access_topic(const struct peer *p, unsigned rights, struct rtbp_str topic);
 /* What a subscription needs. Who only names a topic could learn something of it, too. */
@@ -427,7 +427,6 @@ bool access_needs_token(const struct peer *p);
 bool access_may_attach(const struct peer *p);
 
 /* report.c */
-bool report_shows_channel(const struct peer *asker, const struct chan *ch);
 void channels_request(struct peer *p, uint32_t id, bool wants_answer);
 void clients_request(struct peer *p, uint32_t id, bool wants_answer);
 void status_request(struct peer *p, uint32_t id, bool wants_answer);

@@ -15,20 +15,6 @@
 #include "base/log.h"
 #include "hub/impl.h"
 
-int peer_session_compare(struct peer *a, struct peer *b)
-{
-	return a->session < b->session ? -1 : a->session > b->session;
-}
-
-RB_GENERATE(peer_tree, peer, by_session, peer_session_compare)
-
-struct peer *peer_find(struct hub *hub, uint64_t session)
-{
-	struct peer key = { .session = session };
-
-	return RB_FIND(peer_tree, &hub->peers_by_session, &key);
-}
-
 static void peer_reap_later(struct peer *p)
 {
 	if (p->reaped)
@@ -164,16 +150,37 @@ void peer_request_done(struct peer *p, struct request *r)
  * there broadcast_request() answers "busy" instead. */
 void peer_update_pause(struct peer *p)
 {
-	bool pause = p->paused;
+	bool pause;
 
 	if (p->given.n >= PEER_SENDS_MAX || p->given.bytes >= PEER_SEND_BYTES_MAX)
-		pause = true;
+		p->is_full = true;
 	else if (p->given.n <= PEER_SENDS_MAX / 2 && p->given.bytes <= PEER_SEND_BYTES_MAX / 2)
-		pause = false;
+		p->is_full = false;
+	pause = p->is_full || p->rest_timer.armed;
 	if (pause != p->paused && p->state < PEER_CLOSING) {
 		p->paused = pause;
 		p->io->pause(p->io_ctx, pause);
 	}
+}
+
+static void rest_over(void *ctx)
+{
+	peer_update_pause(ctx);
+}
+
+void peer_rest(struct peer *p)
+{
+	uint64_t at = hub_now(p->hub);
+
+	if (p->state >= PEER_CLOSING)
+		return;
+	if (p->user && p->user->rested_ms > at)
+		at = p->user->rested_ms;
+	at += PEER_REST_MS;
+	if (p->user)
+		p->user->rested_ms = at;
+	timer_arm(&p->hub->timers, &p->rest_timer, at);
+	peer_update_pause(p);
 }
 
 /* ---- requests ---- */
@@ -384,10 +391,10 @@ int hub_attach(struct hub *hub, const struct peer_cred *cred, const struct peer_
 	p->user = user_get(hub, cred->uid);
 	if (p->user)
 		p->user->n_peers++;
+	timer_init(&p->rest_timer, rest_over, p);
 	timer_init(&p->hello_timer, peer_hello_late, p);
 	timer_arm(&hub->timers, &p->hello_timer, hub_now(hub) + HELLO_MS);
 	TAILQ_INSERT_TAIL(&hub->peers, p, entry);
-	RB_INSERT(peer_tree, &hub->peers_by_session, p);
 	hub->n_peers++;
 	*ret = p;
 	hub_wake(hub);
@@ -428,6 +435,7 @@ static void peer_detach(struct peer *p)
 	struct sub *s;
 
 	timer_disarm(&p->hub->timers, &p->hello_timer);
+	timer_disarm(&p->hub->timers, &p->rest_timer);
 	sends_forget_peer(p);
 	while ((t = TAILQ_FIRST(&p->trackers)))
 		tracker_free(t);
@@ -450,7 +458,6 @@ void peer_free(struct peer *p)
 	if (p->state != PEER_GONE)
 		return;
 	TAILQ_REMOVE(&p->hub->peers, p, entry);
-	RB_REMOVE(peer_tree, &p->hub->peers_by_session, p);
 	p->hub->n_peers--;
 	if (p->user)
 		p->user->n_peers--;

@@ -34,7 +34,7 @@ void join_remember_success(struct join *j)
 	struct verdict_key key = join_verdict_key(j, 0);
 
 	if (j->is_private && !j->is_trial)
-		verdicts_put(&j->hub->proven, &key, hub_now(j->hub), "", "");
+		verdicts_put(&j->hub->proven, &key, j->uid, hub_now(j->hub), "", "");
 	key.uid = j->uid;
 	verdicts_forget(&j->hub->refused, &key);
 }
@@ -75,17 +75,17 @@ static struct link *get_link(struct hub *hub)
 
 void trial_free(struct trial *t)
 {
-	struct probation *pr = &t->hub->probation;
+	struct hub *hub = t->hub;
 
-	if (pr->current == t)
-		pr->current = NULL;
+	if (hub->probation.current == t)
+		hub->probation.current = NULL;
 	TAILQ_REMOVE(&t->user->trials, t, entry);
 	if (t->real)
 		t->real->trial = NULL;
 	if (t->token)
 		t->token->trial = NULL;
 	free(t);
-	hub_wake(pr->hub); /* the next one */
+	hub_wake(hub); /* the next one */
 }
 
 /* If its join is out already its answer still counts, and nothing else is tried before: who goes
@@ -138,17 +138,18 @@ static void bring_forward(struct trial *t, uid_t uid)
 	TAILQ_INSERT_HEAD(&u->trials, t, entry);
 }
 
-void trial_token(struct token *t, uid_t waiting)
+bool trial_token(struct token *t, uid_t waiting)
 {
 	if (!t->trial) {
 		t->trial = trial_new(t->hub, t->uid);
 		if (!t->trial)
-			return;
+			return false;
 		verdict_name_token(t->hub, t, t->trial->token_name);
 		t->trial->token = t;
 	}
 	if (waiting != t->uid)
 		bring_forward(t->trial, waiting);
+	return true;
 }
 
 static bool trial_join(struct join *j)
@@ -170,6 +171,8 @@ static unsigned n_private_unanswered(const struct join *j)
 	struct join *other;
 	unsigned n = 0;
 
+	if (j->link->joins_unanswered == 0)
+		return 0;
 	RB_FOREACH(other, join_topic_tree, &j->link->joins)
 		n += other->state == JOIN_JOINING && other->is_private && other->uid == j->uid;
 	return n;
@@ -261,7 +264,6 @@ static bool has_budget(struct trial *t)
 		return true;
 	if (!real) {
 		t->not_before_ms = at;
-		timer_arm(&hub->timers, &hub->probation.timer, at);
 		return false;
 	}
 	trial_free(t);
@@ -289,7 +291,7 @@ static void start(struct trial *t)
 		join_update(t->join);
 	}
 	if (link && !link_is_online(link))
-		timer_arm(&t->hub->timers, &pr->timer, hub_now(t->hub) + PROBATION_LINK_MS);
+		timer_arm(&t->hub->timers, &pr->link_timer, hub_now(t->hub) + PROBATION_LINK_MS);
 	joins_run(t->hub);
 }
 
@@ -301,17 +303,21 @@ static bool is_still_there(const struct trial *t)
 	return link && t->real && link_has_topic(link, t->real->topic);
 }
 
-/* The first that may be tried of the users behind the one that was last. */
-static struct trial *next_trial(struct hub *hub)
+/* The first that may be tried of the users behind the one that was last. @ret_at: or when one may
+ * be. */
+static struct trial *next_trial(struct hub *hub, uint64_t *ret_at)
 {
 	uint64_t now = hub_now(hub);
 	struct user *u, *first = NULL;
 	struct trial *t, *found = NULL, *after = NULL;
 
+	*ret_at = UINT64_MAX;
 	RB_FOREACH(u, user_tree, &hub->users) {
 		TAILQ_FOREACH(t, &u->trials, entry) {
 			if (t->not_before_ms <= now && !is_still_there(t))
 				break;
+			if (t->not_before_ms > now && t->not_before_ms < *ret_at)
+				*ret_at = t->not_before_ms;
 		}
 		if (!t)
 			continue;
@@ -328,23 +334,31 @@ static struct trial *next_trial(struct hub *hub)
 void probation_run(struct hub *hub)
 {
 	struct probation *pr = &hub->probation;
+	uint64_t at = UINT64_MAX;
 	struct trial *t;
 
 	if (hub->dying || hub->drain >= HUB_FAREWELL)
 		return;
-	while (!pr->current && (t = next_trial(hub))) {
+	while (!pr->current && (t = next_trial(hub, &at))) {
 		if (is_needed(t))
 			start(t);
 		else
 			trial_drop(t);
 	}
+	if (!pr->current && at != UINT64_MAX)
+		timer_arm(&hub->timers, &pr->again_timer, at);
 	if (!pr->current && pr->link && !pr->idle_timer.armed)
 		timer_arm(&hub->timers, &pr->idle_timer, hub_now(hub) + PROBATION_IDLE_MS);
 }
 
 /* ---- from the link and the clock ---- */
 
-static void timer_due(void *ctx)
+static void again_due(void *ctx)
+{
+	hub_wake(ctx);
+}
+
+static void link_late(void *ctx)
 {
 	struct hub *hub = ctx;
 	struct probation *pr = &hub->probation;
@@ -362,8 +376,10 @@ void probation_on_link(struct link *link)
 
 	if (!pr->current || pr->current->in_place || !pr->link)
 		return;
-	if (!link_is_online(pr->link) && !pr->timer.armed)
-		timer_arm(&hub->timers, &pr->timer, hub_now(hub) + PROBATION_LINK_MS);
+	if (link_is_online(pr->link))
+		timer_disarm(&hub->timers, &pr->link_timer);
+	else if (!pr->link_timer.armed)
+		timer_arm(&hub->timers, &pr->link_timer, hub_now(hub) + PROBATION_LINK_MS);
 }
 
 bool probation_give_link(struct hub *hub)
@@ -469,8 +485,8 @@ void probation_forget_join(struct join *j)
 
 void probation_init(struct hub *hub)
 {
-	hub->probation.hub = hub;
-	timer_init(&hub->probation.timer, timer_due, hub);
+	timer_init(&hub->probation.link_timer, link_late, hub);
+	timer_init(&hub->probation.again_timer, again_due, hub);
 	timer_init(&hub->probation.idle_timer, idle_over, hub);
 	verdicts_init(&hub->proven, false);
 	verdicts_init(&hub->refused, true);

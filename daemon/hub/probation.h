@@ -43,10 +43,11 @@ enum {
 	REFUSED_MAX_MS = 300000,
 	REFUSED_FORGET_MS = 900000,
 	VERDICTS_MAX = 4096,        /* of each kind; the oldest goes first */
-	VERDICTS_OF_USER_MAX = 512, /* refusals of one user: it pushes out its own */
-	RECORD_MS = 600000,         /* so long a user's joins are tried apart after a failure */
-	BUDGET_MS = 300000,         /* in which ... */
-	BUDGET_OF_USER = 2,         /* ... so many failures of one user are borne */
+	REFUSALS_OF_USER_MAX = 512, /* by joins of one user: it pushes out its own */
+	PROVEN_OF_USER_MAX = VERDICTS_MAX / 2,
+	RECORD_MS = 600000, /* so long a user's joins are tried apart after a failure */
+	BUDGET_MS = 300000, /* in which ... */
+	BUDGET_OF_USER = 2, /* ... so many failures of one user are borne */
 	BUDGET_OF_ALL = 4,
 	PROBATION_IDLE_MS = 30000,
 	PROBATION_LINK_MS = 15000,  /* for its connection to be there; else in their place ... */
@@ -68,6 +69,7 @@ struct verdict {
 	RB_ENTRY(verdict) by_key;
 	TAILQ_ENTRY(verdict) by_age;
 	struct verdict_key key;
+	uid_t by; /* whose join it came from */
 	char *topic;
 	uint64_t at_ms, until_ms;
 	uint32_t pause_ms;
@@ -86,9 +88,9 @@ int verdict_key_compare(struct verdict *a, struct verdict *b);
 RB_PROTOTYPE(verdict_tree, verdict, by_key, verdict_key_compare)
 void verdicts_init(struct verdicts *v, bool are_refusals);
 void verdicts_done(struct verdicts *v);
-/* Notes it, as of now. Without memory it is forgotten. */
-void verdicts_put(struct verdicts *v, const struct verdict_key *key, uint64_t now, const char *code,
-		  const char *text);
+/* Notes it, as of now, as learned by a join of @by. Without memory it is forgotten. */
+void verdicts_put(struct verdicts *v, const struct verdict_key *key, uid_t by, uint64_t now,
+		  const char *code, const char *text);
 /* What still holds; NULL: nothing. */
 const struct verdict *verdicts_find(const struct verdicts *v, const struct verdict_key *key,
 				    uint64_t now);
@@ -109,6 +111,7 @@ struct user {
 	uint64_t record_until_ms; /* a join of it failed: its unproven ones are tried apart */
 	uint64_t failed_at_ms[BUDGET_OF_USER]; /* the latest ones; 0: none */
 	uint64_t last_turn; /* when it got a join, as a number that grows with each */
+	uint64_t rested_ms; /* peer_rest(): when the last of its clients is read again */
 	TAILQ_HEAD(, trial) trials;
 };
 
@@ -148,14 +151,14 @@ struct trial {
 };
 
 struct probation {
-	struct hub *hub;
 	struct trial *current; /* one at a time */
 	struct link *link;     /* NULL: there is none now */
 	uid_t last_uid;        /* whose turn it was last */
 	uint64_t no_link_until_ms;
 	uint64_t failed_at_ms[BUDGET_OF_ALL];
-	struct timer timer; /* for the link; for a budget */
-	struct timer idle_timer;
+	struct timer link_timer;  /* to be there by then */
+	struct timer again_timer; /* the next trial may go */
+	struct timer idle_timer;  /* the link is not needed any more */
 };
 
 void probation_init(struct hub *hub);
@@ -179,8 +182,8 @@ void join_forget_success(struct join *j);
 /* It ends, is left, or waits no longer. */
 void probation_forget_join(struct join *j);
 /* The token is to be tried. @waiting: the user who waits for that: another one than who brought it
- * does not stand in that one's queue. */
-void trial_token(struct token *t, uid_t waiting);
+ * does not stand in that one's queue. Return: false: no memory. */
+bool trial_token(struct token *t, uid_t waiting);
 /* No connection apart is to be had: what is being tried goes in its place. */
 void probation_give_up_link(struct hub *hub);
 struct verdict_key join_verdict_key(const struct join *j, uid_t uid);

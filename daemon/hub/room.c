@@ -246,13 +246,10 @@ static void on_probe(void *ctx, uint64_t cookie, enum session_result result, uin
 		     struct rtbp_val response)
 {
 	struct join *j = join_find(ctx, cookie);
-	struct chan *ch;
+	struct chan *ch = j ? chan_of_join(j) : NULL; /* not any more, if another took over */
 
 	(void)response;
-	if (!j)
-		return;
-	ch = j->owner;
-	if (ch->room.probe_ref != ref || result == SESSION_LOST)
+	if (!ch || ch->room.probe_ref != ref || result == SESSION_LOST)
 		return;
 	ch->room.probe_ref = 0;
 	if (ch->room.state != ROOM_PENDING || !ch->room.fold)

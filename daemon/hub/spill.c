@@ -98,9 +98,12 @@ static const struct join_ops spill_join_ops = {
 
 struct slot *join_slot(struct join *j)
 {
+	struct chan *ch;
+
 	if (j->ops == &spill_join_ops)
 		return &((struct spill *)j->owner)->slot;
-	return &((struct chan *)j->owner)->slot;
+	ch = chan_of_join(j);
+	return ch ? &ch->slot : NULL;
 }
 
 void slot_update_owner(struct slot *slot)

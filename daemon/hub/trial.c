@@ -81,6 +81,7 @@ static void again_later(struct trial *t, uint32_t ms)
 	t->join->owner = NULL;
 	t->join->trial_token = NULL;
 	if (t->real) {
+		t->real->retry_at_ms = hub_now(hub) + ms;
 		trial_free(t); /* its next turn makes another */
 		joins_run(hub);
 		return;
@@ -90,7 +91,6 @@ static void again_later(struct trial *t, uint32_t ms)
 	t->not_before_ms = hub_now(hub) + ms;
 	TAILQ_REMOVE(&t->user->trials, t, entry);
 	TAILQ_INSERT_TAIL(&t->user->trials, t, entry);
-	timer_arm(&hub->timers, &hub->probation.timer, t->not_before_ms);
 	hub_wake(hub);
 }
 
@@ -132,7 +132,7 @@ static void orphan_failed(struct trial *t, const struct reason *reason, const ch
 	}
 	if (join_is_at_fault(j, reason) && !(t->token_name[0] && shows_token(j, reason))) {
 		user_failed(hub, user_get(hub, t->payer));
-		verdicts_put(&hub->refused, &key, hub_now(hub), reason->code, text);
+		verdicts_put(&hub->refused, &key, t->payer, hub_now(hub), reason->code, text);
 	}
 	over(t);
 	if (token && reason->class == REASON_AUTH)

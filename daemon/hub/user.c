@@ -23,6 +23,7 @@ struct user *user_get(struct hub *hub, uid_t uid)
 	if (!u)
 		return NULL;
 	u->uid = uid;
+	u->last_turn = hub->n_turns; /* nobody is served before the others by going and coming */
 	TAILQ_INIT(&u->trials);
 	RB_INSERT(user_tree, &hub->users, u);
 	return u;
@@ -62,9 +63,14 @@ void user_stalled(struct hub *hub, struct user *u)
 		note(u->failed_at_ms, BUDGET_OF_USER, hub_now(hub));
 }
 
+static bool is_live(uint64_t failed_at_ms, uint64_t now)
+{
+	return failed_at_ms && failed_at_ms + BUDGET_MS > now;
+}
+
 static uint64_t later(uint64_t oldest, uint64_t now)
 {
-	return oldest && oldest + BUDGET_MS > now ? oldest + BUDGET_MS : now;
+	return is_live(oldest, now) ? oldest + BUDGET_MS : now;
 }
 
 uint64_t user_budget(const struct hub *hub, const struct user *u)
@@ -81,10 +87,11 @@ void users_trim(struct hub *hub)
 	uint64_t now = hub_now(hub);
 	struct user *u, *next;
 
+	/* Nor is anything borne anew of who goes and comes. */
 	for (u = RB_MIN(user_tree, &hub->users); u; u = next) {
 		next = RB_NEXT(user_tree, &hub->users, u);
 		if (u->n_peers || u->send_bytes || !TAILQ_EMPTY(&u->trials) ||
-		    user_has_record(u, now))
+		    user_has_record(u, now) || is_live(u->failed_at_ms[0], now))
 			continue;
 		RB_REMOVE(user_tree, &hub->users, u);
 		free(u);

@@ -53,26 +53,24 @@ static struct verdict *find(const struct verdicts *v, const struct verdict_key *
 }
 
 /* Who fills the memory pushes out its own. */
-static void make_room(struct verdicts *v, uid_t uid)
+static void make_room(struct verdicts *v, uid_t by)
 {
 	struct verdict *e, *oldest = NULL;
 	unsigned n = 0;
 
-	if (v->are_refusals) {
-		TAILQ_FOREACH(e, &v->ages, by_age) {
-			if (e->key.uid != uid)
-				continue;
-			oldest = oldest ? oldest : e;
-			n++;
-		}
+	TAILQ_FOREACH(e, &v->ages, by_age) {
+		if (e->by != by)
+			continue;
+		oldest = oldest ? oldest : e;
+		n++;
 	}
-	if (n >= VERDICTS_OF_USER_MAX)
+	if (n >= (v->are_refusals ? REFUSALS_OF_USER_MAX : PROVEN_OF_USER_MAX))
 		drop(v, oldest);
 	else if (v->n >= VERDICTS_MAX)
 		drop(v, TAILQ_FIRST(&v->ages));
 }
 
-static struct verdict *add(struct verdicts *v, const struct verdict_key *key)
+static struct verdict *add(struct verdicts *v, const struct verdict_key *key, uid_t by)
 {
 	struct verdict *e = calloc(1, sizeof(*e));
 
@@ -82,8 +80,9 @@ static struct verdict *add(struct verdicts *v, const struct verdict_key *key)
 		free(e);
 		return NULL;
 	}
-	make_room(v, key->uid);
+	make_room(v, by);
 	e->key = *key;
+	e->by = by;
 	e->key.topic.p = e->topic;
 	RB_INSERT(verdict_tree, &v->tree, e);
 	TAILQ_INSERT_TAIL(&v->ages, e, by_age);
@@ -91,12 +90,12 @@ static struct verdict *add(struct verdicts *v, const struct verdict_key *key)
 	return e;
 }
 
-void verdicts_put(struct verdicts *v, const struct verdict_key *key, uint64_t now, const char *code,
-		  const char *text)
+void verdicts_put(struct verdicts *v, const struct verdict_key *key, uid_t by, uint64_t now,
+		  const char *code, const char *text)
 {
 	struct verdict *e = find(v, key);
 
-	if (!e && !(e = add(v, key)))
+	if (!e && !(e = add(v, key, by)))
 		return;
 	TAILQ_REMOVE(&v->ages, e, by_age);
 	TAILQ_INSERT_TAIL(&v->ages, e, by_age);

@@ -302,13 +302,10 @@ static unsigned count_refs(struct hub *hub, const struct identity *i)
 {
 	unsigned n = 0;
 	struct binding *b;
-	struct token *t;
 	struct chan *ch;
 	struct feed *f;
 	struct join *j;
 
-	TAILQ_FOREACH(t, &hub->tokens, entry)
-		n += t->identity == i;
 	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number)
 		n += ch->identity == i;
 	RB_FOREACH(b, binding_id_tree, &hub->bindings_by_id)
@@ -324,15 +321,22 @@ static void check_identities(struct hub *hub)
 {
 	const struct grant *g;
 	struct identity *i;
-	struct token *t;
-	unsigned n = 0, n_grants;
+	struct token *t, *other;
+	unsigned n = 0, n_grants, n_kept;
 
 	MUST(TAILQ_EMPTY(&hub->tokens_with_news));
 	TAILQ_FOREACH(t, &hub->tokens, entry) {
 		n_grants = 0;
 		TAILQ_FOREACH(g, &t->grants, in_token)
 			n_grants++;
-		MUST(n_grants && n_grants == t->n_grants);
+		MUST(n_grants == t->n_grants);
+		MUST(n_grants || (t->identity && t->identity->n_refs));
+		n_kept = 0;
+		if (t->identity) {
+			TAILQ_FOREACH(other, &t->identity->tokens, in_identity)
+				n_kept += !other->n_grants;
+		}
+		MUST(n_kept <= 1);
 		MUST(t->state != TOKEN_REFUSED);
 		MUST((t->state == TOKEN_WAITING) == (t->identity == NULL));
 		MUST(t->state != TOKEN_WAITING || t->trial || t->is_believed);
@@ -341,7 +345,7 @@ static void check_identities(struct hub *hub)
 	}
 	MUST(n == hub->n_tokens);
 	TAILQ_FOREACH(i, &hub->identities, entry)
-		MUST(i->n_refs == count_refs(hub, i));
+		MUST(i->n_refs == count_refs(hub, i) && (i->n_refs || !TAILQ_EMPTY(&i->tokens)));
 }
 
 static void check_link(struct hub *hub, struct link *link)
@@ -369,7 +373,7 @@ static void check_link(struct hub *hub, struct link *link)
 		MUST(link->idle_timer.armed == (n == 0));
 }
 
-static void check_peer(struct hub *hub, struct peer *p)
+static void check_peer(struct peer *p)
 {
 	unsigned n_subs = 0, n_sends = 0, n_trackers = 0;
 	struct request *r;
@@ -378,7 +382,6 @@ static void check_peer(struct hub *hub, struct peer *p)
 
 	MUST(!p->reaped);
 	MUST(p->state != PEER_GONE);
-	MUST(peer_find(hub, p->session) == p);
 	MUST(p->hello_timer.armed == (p->state == PEER_NEW));
 	TAILQ_FOREACH(s, &p->subs, in_peer)
 		n_subs++;
@@ -438,7 +441,7 @@ void hub_check(struct hub *hub)
 	    !TAILQ_EMPTY(&hub->reap_chans))
 		return; /* another turn is due */
 	TAILQ_FOREACH(p, &hub->peers, entry) {
-		check_peer(hub, p);
+		check_peer(p);
 		n_peers++;
 	}
 	MUST(n_peers == hub->n_peers);

@@ -22,7 +22,7 @@ static void put(uid_t uid, const char *topic, uint64_t now)
 {
 	struct verdict_key key = key_of(uid, topic);
 
-	verdicts_put(&v, &key, now, "unauthorized", "no");
+	verdicts_put(&v, &key, uid, now, "unauthorized", "no");
 }
 
 static bool has(uid_t uid, const char *topic, uint64_t now)
@@ -77,7 +77,7 @@ START_TEST(it_keeps_its_own_bytes)
 	char topic[] = "some topic";
 	struct verdict_key key = { .uid = 1, .topic = { topic, 4 } };
 
-	verdicts_put(&v, &key, T0, "c", "t");
+	verdicts_put(&v, &key, 1, T0, "c", "t");
 	memset(topic, 'x', sizeof(topic) - 1);
 	key.topic = (struct rtbp_str){ "some", 4 };
 	ck_assert(verdicts_find(&v, &key, T0));
@@ -118,11 +118,11 @@ START_TEST(of_one_user)
 	char topic[20];
 
 	put(2, "mine", T0);
-	for (unsigned i = 0; i < 3 * VERDICTS_OF_USER_MAX; i++) {
+	for (unsigned i = 0; i < 3 * REFUSALS_OF_USER_MAX; i++) {
 		snprintf(topic, sizeof(topic), "t%u", i);
 		put(1, topic, T0);
 	}
-	ck_assert_uint_eq(v.n, VERDICTS_OF_USER_MAX + 1);
+	ck_assert_uint_eq(v.n, REFUSALS_OF_USER_MAX + 1);
 	ck_assert(has(2, "mine", T0));
 	ck_assert(!has(1, "t1023", T0));
 	ck_assert(has(1, "t1024", T0));
@@ -144,12 +144,31 @@ START_TEST(of_all)
 }
 END_TEST
 
+/* They hold for all, but who brought them does not push out what others' joins have shown. */
+START_TEST(proven_by_one_user)
+{
+	struct verdict_key key = { .is_private = true };
+	char topic[20];
+
+	put(2, "mine", T0);
+	key.topic = (struct rtbp_str){ "for all", 7 };
+	verdicts_put(&v, &key, 2, T0, "", "");
+	for (unsigned i = 0; i < 2 * VERDICTS_MAX; i++) {
+		snprintf(topic, sizeof(topic), "t%u", i);
+		key.topic = (struct rtbp_str){ topic, strlen(topic) };
+		verdicts_put(&v, &key, 1, T0 + i, "", "");
+	}
+	ck_assert_uint_eq(v.n, PROVEN_OF_USER_MAX + 2);
+	ck_assert(has(2, "mine", T0) && has(0, "for all", T0));
+}
+END_TEST
+
 /* What was heard again is young again. */
 START_TEST(the_oldest_goes)
 {
 	char topic[20];
 
-	for (unsigned i = 0; i < VERDICTS_MAX; i++) {
+	for (unsigned i = 0; i < PROVEN_OF_USER_MAX; i++) {
 		snprintf(topic, sizeof(topic), "t%u", i);
 		put(0, topic, T0);
 	}
@@ -158,7 +177,7 @@ START_TEST(the_oldest_goes)
 	ck_assert(has(0, "t0", T0 + 1));
 	ck_assert(!has(0, "t1", T0 + 1));
 	ck_assert(has(0, "t2", T0 + 1));
-	ck_assert_uint_eq(v.n, VERDICTS_MAX);
+	ck_assert_uint_eq(v.n, PROVEN_OF_USER_MAX);
 }
 END_TEST
 
@@ -268,6 +287,7 @@ int main(void)
 	t = tcase_create("proven");
 	tcase_add_checked_fixture(t, begin_proven, end);
 	tcase_add_test(t, the_oldest_goes);
+	tcase_add_test(t, proven_by_one_user);
 	tcase_add_test(t, for_an_hour);
 	suite_add_tcase(s, t);
 	t = tcase_create("users");
