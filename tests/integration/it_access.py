@@ -64,9 +64,11 @@ class Rights(Users):
             for i, binding in enumerate(forbidden):
                 with self.subTest(binding=binding):
                     # Alone, and beside what it may have.
-                    for topic, more in ("", {}), (f"changes:{i}", {}), ("mine", {"broadcast": {}}):
+                    for topic, more in ("", {}), ("mine", {}), ("mine", {"broadcast": {}}):
                         [entry] = ann.subscribe(topic, postgres_changes=[binding], **more)["postgres_changes"]
                         self.assertEqual((entry["id"], entry["state"], entry["code"]), (0, "error", "forbidden"), entry)
+                    # Nor may it have a topic of another name beside it.
+                    self.assertEqual(self.code(ann.subscribe, f"changes:{i}", postgres_changes=[binding]), FORBIDDEN)
             entries = ann.subscribe("", postgres_changes=forbidden)["postgres_changes"]
             self.assertEqual([(e["id"], e["code"]) for e in entries], [(0, "forbidden")] * len(forbidden))
             for binding in dict(public, table="%"), dict(public, table="to%"), {"schema": "%", "table": "x"}, {}:
@@ -89,7 +91,7 @@ class Rights(Users):
 
     def test_one_table_is_excepted(self):
         """All of a schema, but for one: a pattern that takes it in brings the others' rows only."""
-        self.start(f"deny user {ANN} read table public.salaries", *allow(ANN, "read table public.*"), *allow(BOB, *ALL))
+        self.start(f"deny user {ANN} read table public.salaries", *allow(ANN, "read table public.*", "read topic marks"), *allow(BOB, *ALL))
         for name in "salaries", "salariet":
             self.table(name, "n int8 primary key")
         self.addCleanup(self.sql, "drop table salaries, salariet")
@@ -98,7 +100,8 @@ class Rights(Users):
         for peer in (ann, bob):
             entries = peer.subscribe("", postgres_changes=wishes)["postgres_changes"]
             self.assertEqual({e["state"] for e in entries}, {"ready"}, entries)
-        [entry] = ann.subscribe("alone", postgres_changes=[{"schema": "public", "table": "salaries"}])["postgres_changes"]
+        mark = {"event": "INSERT", "schema": "public", "table": "marks"}
+        entry, _ = ann.subscribe("marks", postgres_changes=[{"schema": "public", "table": "salaries"}, mark])["postgres_changes"]
         self.assertEqual(entry["code"], "forbidden")
         for n in range(5):
             self.sql(f"insert into salaries values ({n}); insert into salariet values ({n}); delete from salaries where n = {n}")
