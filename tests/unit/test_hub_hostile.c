@@ -420,6 +420,80 @@ START_TEST(snapshots_wait_for_room)
 }
 END_TEST
 
+/* ---- a server that stops answering on one connection ---- */
+
+static void three_channels_each(struct hub_conf *conf)
+{
+	conf->max_links = 3;
+	conf->max_channels = 4;
+	conf->linger_ms = 0;
+}
+
+/* Room on link 0 for what is on link 1: two of its four channels are left. */
+static void leave_two(struct fake_peer *p)
+{
+	for (unsigned i = 3; i <= 4; i++) {
+		char params[60];
+
+		snprintf(params, sizeof(params), "{'chan':%u}", i);
+		peer_ask(p, 10 + i, "unsubscribe", params);
+		expect(p, "[1,*,null,{}]");
+		server_reply(expect_frame("*'phx_leave'*"), true, "{}");
+	}
+}
+
+/* Moves the channel x, if it is to be moved now. */
+static void serve_move(void)
+{
+	while (rig.frames.next < rig.frames.n) {
+		struct line *f = &rig.frames.at[rig.frames.next++];
+
+		if (strcmp(f->event, "phx_join") == 0)
+			server_reply(f, true, "{}");
+	}
+}
+
+/* It asked who is there, alone on a further link, and that is emptied before the server has
+ * answered: the answer does not come (0), or the connection ends (1). */
+START_TEST(asks_who_is_there_on_a_link_that_is_emptied)
+{
+	struct fake_peer *a, *b;
+
+	begin(three_channels_each);
+	a = peer_ready();
+	b = peer_ready();
+	for (unsigned i = 1; i <= 4; i++) {
+		char params[60];
+
+		snprintf(params, sizeof(params), "{'topic':'t%u'}", i);
+		peer_ask(a, i, "subscribe", params);
+		server_reply(expect_frame("*'phx_join'*"), true, "{}");
+		expect(a, "[1,*,null,{*'ready'}]");
+	}
+	peer_ask(b, 1, "subscribe", "{'topic':'x','presence':{},'keep':true,'timeout_ms':1000}");
+	rig.at = 1;
+	server_open();
+	rig.at = 0;
+	ck_assert_uint_eq(server_join("x")->link, 1);
+	expect_frame("[*'realtime:x','presence',*");
+	leave_two(a);
+	advance(12000);
+	serve_move();
+	if (_i == 1) {
+		rig.at = 1;
+		server_drop(SESSION_FAULT_LOST, "lost");
+		rig.at = 0;
+	}
+	serve_for(120000, 1000);
+	peer_skip(b, "");
+	/* Wherever it is now, it is joined. */
+	rig.at = rig.links[1].is_open;
+	server_broadcast("x", "e", "1");
+	rig.at = 0;
+	expect(b, "[2,'broadcast',*");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_hostile");
@@ -439,6 +513,7 @@ int main(void)
 	tcase_add_test(t, ghost_of_the_channel_before);
 	tcase_add_test(t, gone_while_the_link_is_full);
 	tcase_add_test(t, snapshots_wait_for_room);
+	tcase_add_loop_test(t, asks_who_is_there_on_a_link_that_is_emptied, 0, 2);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }
