@@ -98,7 +98,7 @@ struct binding {
 	int64_t gap_from_wall_ms;
 	char gap_cause[BINDING_CODE_MAX];
 	uint64_t n_rows;
-	uint64_t mark; /* rows.c: of the row that is being looked at */
+	uint64_t mark; /* rows.c: of the row that is being looked at; report_know.c: it is known */
 };
 
 RB_HEAD(binding_text_tree, binding);

@@ -45,7 +45,7 @@ enum {
 	PEER_SENDS_MAX = 512,
 	PEER_SEND_BYTES_MAX = 2 * 1024 * 1024,
 	PEER_SYNCS_MAX = 64, /* unanswered ones of one peer */
-	PEER_REST_MS = 1,    /* after an answer that costs as much as many others */
+	PEER_REST_MS = 5,    /* after an answer that costs as much as many others */
 	CHAN_SENDS_MAX = 4096,
 	EVENTS_MAX = 64, /* event filters of one subscription */
 };

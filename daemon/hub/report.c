@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "hub/acl.h"
 #include "hub/impl.h"
+#include "hub/report.h"
 #include "realtime/reasons.h"
 
 static const char *connection_state(struct hub *hub, const struct session_status *st)
@@ -108,84 +108,18 @@ void report_connection(struct hub *hub)
 	blob_unref(notice);
 }
 
-/* ---- status ---- */
+/* ---- the parts of a status ---- */
 
-/* ---- what the asker may know ---- */
-
-static bool may_know_of_user(const struct peer *asker, uid_t uid)
-{
-	return asker->cred.uid == uid || access_admin(asker);
-}
-
-/* Somebody of the asker's user has something of it. */
-static bool has_channel(const struct peer *asker, const struct chan *ch)
-{
-	const struct tracker *t;
-	const struct spill *sp;
-	const struct sub *s;
-
-	TAILQ_FOREACH(s, &ch->subs, in_chan) {
-		if (s->peer->cred.uid == asker->cred.uid)
-			return true;
-	}
-	TAILQ_FOREACH(t, &ch->slot.trackers, in_slot) {
-		if (t->peer->cred.uid == asker->cred.uid)
-			return true;
-	}
-	TAILQ_FOREACH(sp, &ch->spills, entry) {
-		TAILQ_FOREACH(t, &sp->slot.trackers, in_slot) {
-			if (t->peer->cred.uid == asker->cred.uid)
-				return true;
-		}
-	}
-	return false;
-}
-
-bool report_shows_channel(const struct peer *asker, const struct chan *ch)
-{
-	if (access_admin(asker) || has_channel(asker, ch))
-		return true;
-	return !ch->identity && (access_topic(asker, ACL_READ, ch->topic) ||
-				 access_topic(asker, ACL_WRITE, ch->topic) ||
-				 access_topic(asker, ACL_PRESENCE, ch->topic));
-}
-
-static bool gave_token(const struct peer *p, const struct identity *i)
-{
-	const struct grant *g;
-
-	TAILQ_FOREACH(g, &p->grants, in_peer) {
-		if (g->token && g->token->identity == i)
-			return true;
-	}
-	return false;
-}
-
-/* Somebody of the asker's user gave a token of it. */
-static bool may_know_of_identity(const struct peer *asker, const struct identity *i)
-{
-	const struct peer *p;
-
-	if (access_admin(asker))
-		return true;
-	TAILQ_FOREACH(p, &i->hub->peers, entry) {
-		if (p->cred.uid == asker->cred.uid && gave_token(p, i))
-			return true;
-	}
-	return false;
-}
-
-/* ---- the parts ---- */
-
-static void pack_link(const struct peer *asker, struct link *link, struct rtbp_buf *b)
+static void pack_link(const struct report *r, struct link *link)
 {
 	const struct join *cause = link->number ? link_cause(link) : NULL;
 	const char *why = "shared by all";
 	struct session_status st;
+	struct rtbp_buf *b = r->b;
 
 	if (link->number)
 		why = cause ? cause->why : "unused; closed soon";
-	if (cause && !may_know_of_user(asker, cause->uid)) {
+	if (cause && !report_knows_user(r, cause->uid)) {
 		why = "needed by another user";
 		cause = NULL;
 	}
@@ -205,9 +139,10 @@ static void pack_link(const struct peer *asker, struct link *link, struct rtbp_b
 		rtbp_pack_field_uint(b, RTBP_F_UID, cause->uid);
 }
 
-static void pack_links(const struct peer *asker, struct rtbp_buf *b)
+static void pack_links(const struct report *r)
 {
-	struct hub *hub = asker->hub;
+	struct hub *hub = r->hub;
+	struct rtbp_buf *b = r->b;
 	uint32_t n = 0;
 
 	for (unsigned i = 0; i < LINKS_MAX; i++)
@@ -216,22 +151,23 @@ static void pack_links(const struct peer *asker, struct rtbp_buf *b)
 	rtbp_pack_array(b, n);
 	for (unsigned i = 0; i < LINKS_MAX; i++) {
 		if (hub->links[i].wanted)
-			pack_link(asker, &hub->links[i], b);
+			pack_link(r, &hub->links[i]);
 	}
 }
 
-static void pack_clients(const struct peer *asker, struct rtbp_buf *b)
+static void pack_clients(const struct report *r)
 {
-	struct hub *hub = asker->hub;
+	struct hub *hub = r->hub;
+	struct rtbp_buf *b = r->b;
 	struct peer *p;
 	uint32_t n = 0;
 
 	TAILQ_FOREACH(p, &hub->peers, entry)
-		n += p->state == PEER_READY && may_know_of_user(asker, p->cred.uid);
+		n += p->state == PEER_READY && report_knows_user(r, p->cred.uid);
 	rtbp_pack_field(b, RTBP_F_CLIENTS);
 	rtbp_pack_array(b, n);
 	TAILQ_FOREACH(p, &hub->peers, entry) {
-		if (p->state != PEER_READY || !may_know_of_user(asker, p->cred.uid))
+		if (p->state != PEER_READY || !report_knows_user(r, p->cred.uid))
 			continue;
 		rtbp_pack_map(b, 8);
 		rtbp_pack_field_uint(b, RTBP_F_SESSION, p->session);
@@ -271,11 +207,13 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 {
 	/* The shared join; without one, a further tracker's. */
 	const struct join *j = ch->join ? ch->join : TAILQ_FIRST(&ch->spills)->slot.join;
-	bool watched = ch->room.fold != NULL;
+	uint64_t now = hub_now(ch->hub);
+	bool watched = ch->room.fold != NULL,
+	     is_waiting = j->state == JOIN_WAITING && j->retry_at_ms > now;
 	unsigned n_trackers, n_shown;
 
 	count_trackers(ch, &n_trackers, &n_shown);
-	rtbp_pack_map(b, 10 + (watched ? 2 : 0) + (j->code[0] ? 2 : 0));
+	rtbp_pack_map(b, 10 + (watched ? 2 : 0) + (j->code[0] ? 2 : 0) + is_waiting);
 	chan_pack_name(ch, b);
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, ch->is_private);
 	rtbp_pack_field_uint(b, RTBP_F_IDENTITY, identity_number(ch->identity));
@@ -294,65 +232,84 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 		rtbp_pack_field_text(b, RTBP_F_CODE, j->code);
 		rtbp_pack_field_text(b, RTBP_F_TEXT, j->text);
 	}
+	if (is_waiting)
+		rtbp_pack_field_uint(b, RTBP_F_RETRY_IN_MS, j->retry_at_ms - now);
 }
 
 /* Not those that are only the name of somebody's database changes. */
-static bool is_shown(const struct peer *asker, const struct chan *ch)
+static bool is_shown(const struct report *r, const struct chan *ch)
 {
-	return (ch->join || !TAILQ_EMPTY(&ch->spills)) && report_shows_channel(asker, ch);
+	return (ch->join || !TAILQ_EMPTY(&ch->spills)) && report_knows_channel(r, ch);
 }
 
-static void pack_channels(const struct peer *asker, struct rtbp_buf *b)
+static void pack_channels(const struct report *r)
 {
-	struct hub *hub = asker->hub;
+	struct hub *hub = r->hub;
+	struct rtbp_buf *b = r->b;
 	struct chan *ch;
 	uint32_t n = 0;
 
 	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number)
-		n += is_shown(asker, ch);
+		n += is_shown(r, ch);
 	rtbp_pack_field(b, RTBP_F_CHANNELS);
 	rtbp_pack_array(b, n);
 	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number) {
-		if (is_shown(asker, ch))
+		if (is_shown(r, ch))
 			pack_channel(ch, b);
 	}
 }
 
-static void pack_identity(const struct identity *i, struct rtbp_buf *b)
+/* One that gave a token of it for several topics is one. */
+static unsigned count_clients(struct hub *hub, const struct identity *i)
+{
+	const struct token *t;
+	const struct grant *g;
+	unsigned n = 0;
+
+	hub->mark++;
+	TAILQ_FOREACH(t, &i->tokens, in_identity) {
+		TAILQ_FOREACH(g, &t->grants, in_token) {
+			n += g->peer->mark != hub->mark && g->peer->pending != g;
+			if (g->peer->pending != g)
+				g->peer->mark = hub->mark;
+		}
+	}
+	return n;
+}
+
+static void pack_identity(struct hub *hub, const struct identity *i, struct rtbp_buf *b)
 {
 	const struct token *best = identity_token(i);
-	const struct peer *p;
-	struct chan *ch;
-	unsigned n_clients = 0, n_channels = 0;
 
 	if (!best)
 		best = TAILQ_FIRST(&i->tokens);
-	TAILQ_FOREACH(p, &i->hub->peers, entry)
-		n_clients += gave_token(p, i);
-	RB_FOREACH(ch, chan_number_tree, &i->hub->chans_by_number)
-		n_channels += ch->identity == i;
 	rtbp_pack_map(b, 6);
 	rtbp_pack_field_uint(b, RTBP_F_IDENTITY, i->number);
 	rtbp_pack_field_text(b, RTBP_F_ROLE, best->jwt.role);
 	rtbp_pack_field_text(b, RTBP_F_STATE, token_state_name(best));
 	rtbp_pack_field_uint(b, RTBP_F_EXPIRES, (uint64_t)best->jwt.exp_s);
-	rtbp_pack_field_uint(b, RTBP_F_CLIENTS, n_clients);
-	rtbp_pack_field_uint(b, RTBP_F_CHANNELS, n_channels);
+	rtbp_pack_field_uint(b, RTBP_F_CLIENTS, count_clients(hub, i));
+	rtbp_pack_field_uint(b, RTBP_F_CHANNELS, i->n_chans);
 }
 
 /* Not those that are there only until what was joined with them has ended. */
-static void pack_identities(const struct peer *asker, struct rtbp_buf *b)
+static bool shows_identity(const struct report *r, const struct identity *i)
+{
+	return !TAILQ_EMPTY(&i->tokens) && report_knows_identity(r, i);
+}
+
+static void pack_identities(const struct report *r)
 {
 	const struct identity *i;
 	uint32_t n = 0;
 
-	TAILQ_FOREACH(i, &asker->hub->identities, entry)
-		n += !TAILQ_EMPTY(&i->tokens) && may_know_of_identity(asker, i);
-	rtbp_pack_field(b, RTBP_F_IDENTITIES);
-	rtbp_pack_array(b, n);
-	TAILQ_FOREACH(i, &asker->hub->identities, entry) {
-		if (!TAILQ_EMPTY(&i->tokens) && may_know_of_identity(asker, i))
-			pack_identity(i, b);
+	TAILQ_FOREACH(i, &r->hub->identities, entry)
+		n += shows_identity(r, i);
+	rtbp_pack_field(r->b, RTBP_F_IDENTITIES);
+	rtbp_pack_array(r->b, n);
+	TAILQ_FOREACH(i, &r->hub->identities, entry) {
+		if (shows_identity(r, i))
+			pack_identity(r->hub, i, r->b);
 	}
 }
 
@@ -378,10 +335,12 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 	struct hub *hub = p->hub;
 	struct rtbp_buf *b = hub_scratch(hub);
 	bool had_end = hub->last_end_wall_ms != 0;
+	struct report r;
 	size_t begin;
 
 	if (!wants_answer)
 		return;
+	report_begin(&r, p, b);
 	begin = rtbp_msg_begin_result(b, id);
 	rtbp_pack_map(b, (had_end ? 11 : 10) + REPORT_CHANGES_MEMBERS);
 	rtbp_pack_field(b, RTBP_F_SERVER);
@@ -395,12 +354,12 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 	rtbp_pack_field_text(b, RTBP_F_URL, hub->conf.url);
 	rtbp_pack_field_text(b, RTBP_F_VSN,
 			     session_vsn(hub->links[0].session) == PHX_VSN_2 ? "2.0.0" : "1.0.0");
-	rtbp_pack_field_bool(b, RTBP_F_ADMIN, access_admin(p));
-	pack_links(p, b);
-	pack_clients(p, b);
-	pack_channels(p, b);
-	pack_identities(p, b);
-	report_pack_changes(p, b);
+	rtbp_pack_field_bool(b, RTBP_F_ADMIN, r.sees_all);
+	pack_links(&r);
+	pack_clients(&r);
+	pack_channels(&r);
+	pack_identities(&r);
+	report_pack_changes(&r);
 	pack_counters(hub, b);
 	if (had_end) {
 		rtbp_pack_field(b, RTBP_F_LAST_DISCONNECT);
@@ -411,22 +370,26 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 	}
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(p);
+	peer_rest(p);
 }
 
 /* Answers with one part of the status. */
 static void part_request(struct peer *p, uint32_t id, bool wants_answer,
-			 void (*pack)(const struct peer *asker, struct rtbp_buf *b))
+			 void (*pack)(const struct report *r))
 {
 	struct rtbp_buf *b = hub_scratch(p->hub);
+	struct report r;
 	size_t begin;
 
 	if (!wants_answer)
 		return;
+	report_begin(&r, p, b);
 	begin = rtbp_msg_begin_result(b, id);
 	rtbp_pack_map(b, 1);
-	pack(p, b);
+	pack(&r);
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(p);
+	peer_rest(p);
 }
 
 void channels_request(struct peer *p, uint32_t id, bool wants_answer)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "hub/impl.h"
+#include "hub/report.h"
 #include "proto/rtbp_json.h"
 
 enum {
@@ -10,36 +11,25 @@ enum {
 	BINDINGS_SHOWN_MAX = 2 * 1024 * 1024, /* of all */
 };
 
-/* Somebody of the asker's user wants one of these. */
-static bool wants_binding(const struct peer *asker, const struct binding *bi)
-{
-	const struct want *w;
-
-	TAILQ_FOREACH(w, &bi->wants, in_binding) {
-		if (w->sub->peer->cred.uid == asker->cred.uid)
-			return true;
-	}
-	return false;
-}
-
-static bool shows_binding(const struct peer *asker, const struct binding *bi)
+static bool shows_binding(const struct report *r, const struct binding *bi)
 {
 	/* Those that nobody wants any more are there only until what carries them goes. */
-	return bi->n_wants && (access_admin(asker) || wants_binding(asker, bi));
+	return bi->n_wants && report_knows_binding(r, bi);
 }
 
-static bool shows_feed(const struct peer *asker, const struct feed *f)
+static bool shows_feed(const struct report *r, const struct feed *f)
 {
-	bool own = access_admin(asker);
+	bool own = r->sees_all;
 
 	for (unsigned i = 0; !own && i < f->n_items; i++)
-		own = wants_binding(asker, f->items[i].binding);
+		own = report_knows_binding(r, f->items[i].binding);
 	return own && f->state != FEED_OVER; /* not those that are being left */
 }
 
-static void pack_feed(const struct peer *asker, const struct feed *f, struct rtbp_buf *b)
+static void pack_feed(const struct report *r, const struct feed *f)
 {
-	bool shows_chan = f->chan && report_shows_channel(asker, f->chan);
+	bool shows_chan = f->chan && report_knows_channel(r, f->chan);
+	struct rtbp_buf *b = r->b;
 	const struct join *j = f->join;
 	const char *code = j->code[0] ? j->code : f->code;
 	const char *text = j->code[0] ? j->text : f->text;
@@ -88,9 +78,10 @@ static void pack_binding(const struct binding *bi, size_t *room, struct rtbp_buf
 	}
 }
 
-void report_pack_changes(const struct peer *asker, struct rtbp_buf *b)
+void report_pack_changes(const struct report *r)
 {
-	struct hub *hub = asker->hub;
+	struct rtbp_buf *b = r->b;
+	struct hub *hub = r->hub;
 	size_t room = BINDINGS_SHOWN_MAX;
 	struct binding *bi;
 	struct feed *f;
@@ -98,19 +89,19 @@ void report_pack_changes(const struct peer *asker, struct rtbp_buf *b)
 
 	rtbp_pack_field(b, RTBP_F_FEEDS);
 	TAILQ_FOREACH(f, &hub->feeds, entry)
-		n += shows_feed(asker, f);
+		n += shows_feed(r, f);
 	rtbp_pack_array(b, n);
 	TAILQ_FOREACH(f, &hub->feeds, entry) {
-		if (shows_feed(asker, f))
-			pack_feed(asker, f, b);
+		if (shows_feed(r, f))
+			pack_feed(r, f);
 	}
 	n = 0;
 	RB_FOREACH(bi, binding_id_tree, &hub->bindings_by_id)
-		n += shows_binding(asker, bi);
+		n += shows_binding(r, bi);
 	rtbp_pack_field(b, RTBP_F_POSTGRES_CHANGES);
 	rtbp_pack_array(b, n);
 	RB_FOREACH(bi, binding_id_tree, &hub->bindings_by_id) {
-		if (shows_binding(asker, bi))
+		if (shows_binding(r, bi))
 			pack_binding(bi, &room, b);
 	}
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE_ONLY, hub->private_only);

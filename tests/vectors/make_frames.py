@@ -64,6 +64,8 @@ STATUS = {
          "queued_sends": 0, "presence": "ok", "entries": 2, "trackers": 2, "shown": 1},
         {"chan": 2, "topic": "room:2", "private": True, "identity": 1, "state": "rejected", "link": 0, "subscribers": 1,
          "queued_sends": 3, "trackers": 0, "shown": 0, "code": "rejected", "text": "Unauthorized"},
+        {"chan": 3, "topic": "room:3", "private": True, "identity": 0, "state": "rejoining", "link": 0, "subscribers": 1,
+         "queued_sends": 0, "trackers": 0, "shown": 0, "code": "join_budget", "text": SENTENCE, "retry_in_ms": 65000},
     ],
     "identities": [{"identity": 1, "role": "authenticated", "state": "accepted", "expires": 1700003600, "clients": 1,
                     "channels": 1}],
