@@ -99,8 +99,19 @@ void join_wait_in(struct join *j, const struct park *park)
 
 void join_no_budget(struct join *j, uint64_t at_ms)
 {
-	join_set_reason(j, "join_budget",
-			"too many joins of this user have failed, and each makes all others wait");
+	const struct user *u = user_get(j->hub, j->uid);
+	uint64_t oldest = u ? u->failed_at_ms[BUDGET_OF_USER - 1] : 0;
+	bool is_own = oldest && oldest + BUDGET_MS >= at_ms;
+	unsigned n_links = j->hub->conf.max_links;
+	char text[sizeof(j->text)];
+
+	snprintf(text, sizeof(text),
+		 "%d joins of %s have failed within %d minutes, and each makes all others wait "
+		 "(%s[limits] links = %u%s)",
+		 is_own ? BUDGET_OF_USER : BUDGET_OF_ALL, is_own ? "this user" : "all users",
+		 BUDGET_MS / 60000, n_links > 1 ? "none of " : "", n_links,
+		 n_links > 1 ? " is free to try joins apart" : "");
+	join_set_reason(j, "join_budget", text);
 	j->retry_at_ms = at_ms;
 	j->ops->changed(j);
 	joins_run(j->hub);

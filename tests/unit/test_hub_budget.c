@@ -138,7 +138,9 @@ START_TEST(told_when)
 	stall_run(10001);
 	expect(users[0], "[1,1,[300,'rejected','Unauthorized*',null],null]");
 	expect(users[0], "[1,2,[300,'rejected','Unauthorized*',null],null]");
-	expect(users[0], "[1,3,[103,'join_budget',*,295*],null]");
+	expect(users[0], "[1,3,[103,'join_budget','2 joins of this user have failed within 5 "
+			 "minutes, and each "
+			 "makes all others wait ([limits] links = 1)',295*],null]");
 	expect(users[0], "[1,4,[103,'join_budget',*,295*],null]");
 	/* Public ones, and what others join, are none of it. */
 	peer_ask(users[0], 5, "subscribe", "{'topic':'open'}");
@@ -173,7 +175,9 @@ START_TEST(all_is_used_up)
 	stall_run(25000);
 	ask(users[4], 1, "a", "");
 	stall_run(100);
-	expect(users[4], "[1,1,[103,'join_budget',*],null]");
+	expect(users[4], "[1,1,[103,'join_budget','4 joins of all users have failed within 5 "
+			 "minutes, and each "
+			 "makes all others wait ([limits] links = 1)',*],null]");
 	stall_run(MINUTES_5);
 	ask(users[4], 2, "a", "");
 	stall_run(100);
@@ -272,7 +276,7 @@ START_TEST(broadcast_without_budget)
 	peer_ask(users[0], 3, "broadcast",
 		 "{'topic':'c','private':true,'event':'e','payload':1,'ttl_ms':3000}");
 	stall_run(3100);
-	expect(users[0], "[1,3,null,{'outcome':'*',*'text':'too many*'}]");
+	expect(users[0], "[1,3,null,{'outcome':'*',*'text':'2 joins of this user have failed*'}]");
 	ck_assert_uint_eq(stall.links[0].n_joins, 2);
 }
 END_TEST
