@@ -27,6 +27,25 @@ bool access_topic(const struct peer *p, unsigned rights, struct rtbp_str topic)
 	return !p->hub->conf.acl || !rights || acl_topic(p->hub->conf.acl, &who, rights, topic);
 }
 
+const char *access_refusal(const struct peer *p, unsigned rights, struct rtbp_str topic)
+{
+	static const struct {
+		unsigned right;
+		const char *text;
+	} refusals[] = {
+		{ ACL_READ, "the access rules do not allow this user to read this topic" },
+		{ ACL_WRITE, "the access rules do not allow this user to write to this topic" },
+		{ ACL_PRESENCE,
+		  "the access rules do not allow this user the presence of this topic" },
+	};
+
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++) {
+		if (!access_topic(p, rights & refusals[i].right, topic))
+			return refusals[i].text;
+	}
+	return NULL;
+}
+
 unsigned access_rights(bool broadcasts, bool presence, struct rtbp_str topic)
 {
 	unsigned rights = (broadcasts ? ACL_READ : 0) | (presence ? ACL_PRESENCE : 0);

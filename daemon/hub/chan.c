@@ -460,8 +460,8 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, unsigned ri
 	struct chan *ch;
 	int r;
 
-	*ret_text = rtbp_error_sentence(RTBP_E_FORBIDDEN);
-	if (!access_topic(p, rights, topic))
+	*ret_text = access_refusal(p, rights, topic);
+	if (*ret_text)
 		return RTBP_E_FORBIDDEN;
 	r = peer_identity(p, topic, &identity, ret_text);
 	if (r)

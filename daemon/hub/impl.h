@@ -416,6 +416,9 @@ void move_forget(struct chan *ch);
 
 /* access.c: what the rules (acl.h) say of a peer */
 bool access_topic(const struct peer *p, unsigned rights, struct rtbp_str topic);
+/* Which of the rights is missing, for people; NULL: none. It depends on what is asked for and on
+ * the rules alone, never on what there is. */
+const char *access_refusal(const struct peer *p, unsigned rights, struct rtbp_str topic);
 /* What a subscription needs. Who only names a topic could learn something of it, too. */
 unsigned access_rights(bool broadcasts, bool presence, struct rtbp_str topic);
 /* Of a row; absent names are those of no table. */

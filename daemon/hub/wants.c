@@ -205,7 +205,7 @@ static const char *want_state(const struct want *w, const char **ret_code, const
 	if (w->binding)
 		return binding_state(w->binding, ret_code, ret_text);
 	*ret_code = "forbidden";
-	*ret_text = rtbp_error_sentence(RTBP_E_FORBIDDEN);
+	*ret_text = "the access rules do not allow this user to read this table";
 	return "error";
 }
 

@@ -90,6 +90,35 @@ START_TEST(each_right_of_a_topic)
 }
 END_TEST
 
+#define NOT_ALLOWED "the access rules do not allow this user "
+
+/* Who is refused is told which right is missing. */
+START_TEST(the_missing_right)
+{
+	static const struct {
+		const char *method, *params, *missing;
+	} rows[] = {
+		{ "subscribe", "{'topic':'none'}", "to read this topic" },
+		{ "subscribe", "{'topic':'none','presence':{}}", "to read this topic" },
+		{ "subscribe", "{'topic':'r','presence':{}}", "the presence of this topic" },
+		{ "broadcast", "{'topic':'r','event':'e','payload':1}", "to write to this topic" },
+		{ "track", "{'topic':'r','state':{}}", "the presence of this topic" },
+	};
+	char pattern[200];
+
+	begin("allow user 1001 read topic r\nallow user 1002 read topic z\n");
+	for (uint32_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		peer_ask(a, i, rows[i].method, rows[i].params);
+		snprintf(pattern, sizeof(pattern),
+			 "[1,%u,[301,'forbidden','" NOT_ALLOWED "%s',null],null]", i,
+			 rows[i].missing);
+		expect(a, pattern);
+	}
+	peer_ask(a, 9, "subscribe", ASK(T("t")));
+	expect(a, "[1,9,null,{*'code':'forbidden','text':'" NOT_ALLOWED "to read this table'}]}]");
+}
+END_TEST
+
 START_TEST(presence_alone)
 {
 	begin("allow user 1001 presence topic p\nallow user 1002 read topic z\n");
@@ -428,6 +457,7 @@ int main(void)
 
 	tcase_add_checked_fixture(t, NULL, end);
 	tcase_add_test(t, each_right_of_a_topic);
+	tcase_add_test(t, the_missing_right);
 	tcase_add_test(t, presence_alone);
 	tcase_add_test(t, not_there_and_not_allowed);
 	tcase_add_test(t, denied_at_attach);
