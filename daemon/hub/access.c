@@ -153,18 +153,26 @@ static void apply(struct peer *p)
 		sub_reject(s, RTBP_E_FORBIDDEN, "forbidden", changed);
 	TAILQ_FOREACH(s, &p->subs, in_peer)
 		wants_check_access(s);
-	sends_reject(p, may_not_send, NULL, RTBP_E_FORBIDDEN, changed);
 	while ((t = find_tracker(p)))
 		tracker_reject(t, RTBP_E_FORBIDDEN, changed);
 }
 
 void hub_set_acl(struct hub *hub, const struct acl *acl)
 {
+	const struct acl *old = hub->conf.acl;
 	struct peer *p;
+	unsigned n;
 
 	hub->conf.acl = acl;
-	sends_reject_orphans(hub);
+	/* Of whom the sender is gone: nobody can be asked any more whether it may. */
+	n = old && acl && acl_is_same(old, acl) ? 0 : sends_reject_orphans(hub);
+	if (n)
+		log_warning("the access rules have changed: %u messages that were to be sent for "
+			    "clients that have gone are not sent",
+			    n);
 	TAILQ_FOREACH(p, &hub->peers, entry) {
+		/* Of one that is being closed, too: what it has said goes on without it. */
+		sends_reject(p, may_not_send, NULL, RTBP_E_FORBIDDEN, changed);
 		if (p->state >= PEER_CLOSING)
 			continue;
 		if (access_may_attach(p))

@@ -106,6 +106,42 @@ static bool fits_topic(const struct rule *rule, struct rtbp_str topic, struct rt
 	return may_fit(rule, user) && fits_glob(rule, topic, user);
 }
 
+/* ---- the same rules ---- */
+
+static bool is_same_who(const struct who_spec *a, const struct who_spec *b)
+{
+	return a->kind == b->kind && (a->kind == WHO_ALL || a->id == b->id);
+}
+
+static bool is_same_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool is_same_rule(const struct rule *a, const struct rule *b)
+{
+	return a->allow == b->allow && is_same_who(&a->who, &b->who) && a->rights == b->rights &&
+	       a->what == b->what && a->n_glob == b->n_glob &&
+	       (!a->n_glob || memcmp(a->glob, b->glob, a->n_glob * sizeof(*a->glob)) == 0) &&
+	       is_same_text(a->schema, b->schema) && is_same_text(a->table, b->table);
+}
+
+bool acl_is_same(const struct acl *a, const struct acl *b)
+{
+	if (a->owner != b->owner || a->socket_group != b->socket_group ||
+	    a->n_rules != b->n_rules || a->n_own != b->n_own)
+		return false;
+	for (size_t i = 0; i < a->n_rules; i++) {
+		if (!is_same_rule(&a->rules[i], &b->rules[i]))
+			return false;
+	}
+	for (size_t i = 0; i < a->n_own; i++) {
+		if (!is_same_who(&a->own[i], &b->own[i]))
+			return false;
+	}
+	return true;
+}
+
 /* ---- birth and death ---- */
 
 void acl_rule_done(struct rule *rule)

@@ -64,6 +64,9 @@ int acl_identity(struct acl *acl, const char *text, char *ret_text, size_t size)
 /* The group of the socket is known only when it is there. */
 void acl_set_socket_group(struct acl *acl, gid_t gid);
 
+/* Both have the same rules, in the same order, for the same users and groups. */
+bool acl_is_same(const struct acl *a, const struct acl *b);
+
 /* Some rule might allow it something. */
 bool acl_may_attach(const struct acl *acl, const struct acl_who *who);
 /* @rights: all of them. */

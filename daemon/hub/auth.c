@@ -70,10 +70,11 @@ static void tell_end(const struct grant *g)
 	struct rtbp_buf *b = hub_scratch(g->peer->hub);
 	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_ERROR);
 
-	rtbp_pack_map(b, g->topic ? 3 : 2);
+	rtbp_pack_map(b, g->topic ? 4 : 3);
 	rtbp_pack_field_text(b, RTBP_F_METHOD, rtbp_method_name(RTBP_M_AUTH));
 	if (g->topic)
 		rtbp_pack_field_text(b, RTBP_F_TOPIC, g->topic);
+	rtbp_pack_field_text(b, RTBP_F_CODE, g->code);
 	rtbp_pack_field(b, RTBP_F_ERROR);
 	rtbp_pack_error(b, RTBP_E_BAD_TOKEN, g->text, -1);
 	(void)rtbp_msg_end(b, begin);

@@ -82,6 +82,8 @@ static uint64_t limit_of(enum rtbp_method m, struct rtbp_val params)
 	return ms < SUBSCRIBE_TIMEOUT_MAX_MS ? ms : SUBSCRIBE_TIMEOUT_MAX_MS;
 }
 
+static const char too_much[] = "too much waits for the server's word about this client's token";
+
 void held_add(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer,
 	      struct rtbp_val params)
 {
@@ -91,12 +93,12 @@ void held_add(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer
 
 	if (p->n_held < HELD_MAX && p->held_bytes + params.size <= HELD_BYTES_MAX)
 		h = calloc(1, sizeof(*h) + params.size);
-	if (!h) {
-		peer_answer_error(p, &now, m, RTBP_E_BUSY,
-				  "too much waits for the server's word about this client's token",
-				  -1);
+	if (!h && m == RTBP_M_BROADCAST && wants_answer)
+		send_answer_outcome(p, &now, "busy", too_much);
+	else if (!h)
+		peer_answer_error(p, &now, m, RTBP_E_BUSY, too_much, -1);
+	if (!h)
 		return;
-	}
 	h->peer = p;
 	h->method = m;
 	h->since_ms = hub_now(p->hub);

@@ -364,7 +364,7 @@ void sends_fail(struct chan *ch, const char *outcome, const char *text);
 void sends_lost(struct chan *ch, const char *text);
 void sends_forget_peer(struct peer *p);
 /* What is queued of clients that are gone ends: whether they might send it now cannot be said. */
-void sends_reject_orphans(struct hub *hub);
+unsigned sends_reject_orphans(struct hub *hub);
 /* What of this peer's is queued for a channel that matches ends with an error. */
 typedef bool (*sends_match_fn)(struct peer *p, const struct chan *ch, const void *ctx);
 void sends_reject(struct peer *p, sends_match_fn match, const void *ctx, enum rtbp_error code,

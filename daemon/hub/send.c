@@ -153,24 +153,20 @@ void sends_reject(struct peer *p, sends_match_fn match, const void *ctx, enum rt
 	}
 }
 
-/* The tree of all is not to be walked while it changes. */
-static struct send *find_orphan(struct hub *hub)
+unsigned sends_reject_orphans(struct hub *hub)
 {
-	struct send *s;
+	struct send next = { .id = 0 }, *s;
+	unsigned n = 0;
 
-	RB_FOREACH(s, send_tree, &hub->sends) {
-		if (!s->peer && !s->given)
-			break;
-	}
-	return s;
-}
-
-void sends_reject_orphans(struct hub *hub)
-{
-	struct send *s;
-
-	while ((s = find_orphan(hub)))
+	/* By number: the end of one may be that of others. */
+	while ((s = RB_NFIND(send_tree, &hub->sends, &next))) {
+		next.id = s->id + 1;
+		if (s->peer || s->given)
+			continue;
 		send_drop(s);
+		n++;
+	}
+	return n;
 }
 
 void sends_forget_peer(struct peer *p)

@@ -57,6 +57,30 @@ static void expect_end(struct fake_peer *p)
 		  "'code':'forbidden','text':'" CHANGED "'}]");
 }
 
+/* A reload that leaves the rules as they are takes nothing from those who have gone. */
+START_TEST(sends_of_the_departed)
+{
+	for (int same = 0; same < 2; same++) {
+		server_drop(SESSION_FAULT_LOST, "gone");
+		rig.uid = 1001;
+		a = peer_ready();
+		peer_ask(a, 1, "broadcast",
+			 same ? "{'topic':'t','event':'second','payload':1,'ttl_ms':60000}"
+			      : "{'topic':'t','event':'first','payload':1,'ttl_ms':60000}");
+		peer_close(a);
+		if (!same)
+			reload("deny user 7 read topic x\n" ALL);
+		reload(ALL);
+		advance(5000);
+		server_open();
+		server_serve();
+		turn();
+	}
+	ck_assert_uint_eq(frames_with("first"), 0);
+	ck_assert_uint_eq(frames_with("second"), 1);
+}
+END_TEST
+
 START_TEST(what_may_stay_does)
 {
 	peer_join(a, "t", "{}");
@@ -329,7 +353,7 @@ START_TEST(who_may_nothing_ends)
 	peer_ask(a, 2, "broadcast", "{'topic':'u','event':'e','payload':1}");
 	expect_frame("[*'realtime:u','phx_join',*");
 	reload("allow user 1002 read topic t\n");
-	expect_nothing(a);
+	expect(a, "[1,2,[301,*");
 	expect_farewell(a, "denied", true);
 	expect_nothing(b);
 	server_broadcast("t", "e", "1");
@@ -485,6 +509,7 @@ int main(void)
 	TCase *t = tcase_create("reload"), *own = tcase_create("private");
 
 	tcase_add_checked_fixture(t, begin, end);
+	tcase_add_test(t, sends_of_the_departed);
 	tcase_add_test(t, what_may_stay_does);
 	tcase_add_test(t, broadcasts_of_one);
 	tcase_add_test(t, last_one_leaves);

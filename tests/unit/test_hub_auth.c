@@ -80,7 +80,8 @@ START_TEST(refused_first_join)
 	server_reply(expect_join("t", alice), false,
 		     "{'reason':'JwtSignatureError: Failed to validate JWT signature'}");
 	expect(a, "[1,2,[211,'bad_token','JwtSignatureError*',null],null]");
-	expect(a, "[2,'error',{'method':'auth','error':[211,'bad_token',*]}]");
+	expect(a, "[2,'error',{'method':'auth','code':'token_signature','error':[211,'bad_token',*]"
+		  "}]");
 	peer_ask(a, 3, "subscribe", "{'topic':'t'}");
 	expect(a, "[1,3,[211,'bad_token','JwtSignatureError*',null],null]");
 	expect_no_frame();
@@ -104,7 +105,8 @@ START_TEST(expiry)
 	advance(3599000);
 	expect_nothing(a);
 	advance(2000);
-	expect(a, "[2,'error',{'method':'auth','error':[211,'bad_token',*]}]");
+	expect(a,
+	       "[2,'error',{'method':'auth','code':'token_expired','error':[211,'bad_token',*]}]");
 	expect(a, "[2,'channel',{'chan':1,*'state':'rejected','code':'token_expired','text':*}]");
 	peer_ask(a, 3, "subscribe", "{'topic':'t'}");
 	expect(a, "[1,3,[211,*],null]");
@@ -401,7 +403,7 @@ START_TEST(accepted_while_its_like_is_refused)
 	peer_ask(b, 2, "subscribe", "{'topic':'t'}");
 	open_link(1);
 	server_tries(1, forged, false, REFUSED_TOKEN);
-	expect(a, "[2,'error',{'method':'auth','error':[211,*]}]");
+	expect(a, "[2,'error',{'method':'auth',*'error':[211,*]}]");
 	expect_nothing(a);
 	server_tries(1, true_one, true, "{}");
 	trial_left();
@@ -437,7 +439,7 @@ START_TEST(forged)
 	expect(a, "[2,'broadcast',*");
 	open_link(1);
 	server_tries(1, copy, false, REFUSED_TOKEN);
-	expect(m, "[2,'error',{'method':'auth','error':[211,*]}]");
+	expect(m, "[2,'error',{'method':'auth',*'error':[211,*]}]");
 	for (unsigned id = 1; id < 6; id++)
 		expect(m, "[1,*,[211,'bad_token','" SIGNATURE_WORDS "',null],null]");
 	expect(m, "[1,6,[206,'not_subscribed',*");

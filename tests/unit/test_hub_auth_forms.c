@@ -48,7 +48,7 @@ START_TEST(never_sent)
 			 "[1,*,[211,'bad_token','the token *',null],null]");
 	}
 	peer_call(a, "auth", "{'token':'sb_secret_0123456789abcdef'}");
-	expect(a, "[2,'error',{'method':'auth','error':[211,*");
+	expect(a, "[2,'error',{'method':'auth',*'error':[211,*");
 	expect_nothing(a);
 	/* None of them was put in force: the daemon's identity still is. */
 	peer_joins(a, 200, "t", "the-key");
@@ -156,7 +156,7 @@ START_TEST(hello_refused_later)
 	peer_ask(p, 1, "subscribe", "{'topic':'t'}");
 	server_reply(expect_join("t", alice), false, REFUSED_TOKEN);
 	expect(p, "[1,1,[211,'bad_token','" SIGNATURE_WORDS "',null],null]");
-	expect(p, "[2,'error',{'method':'auth','error':[211,'bad_token','" SIGNATURE_WORDS
+	expect(p, "[2,'error',{'method':'auth',*'error':[211,'bad_token','" SIGNATURE_WORDS
 		  "',null]}]");
 	peer_ask(p, 2, "subscribe", "{'topic':'t'}");
 	expect(p, "[1,2,[211,*");

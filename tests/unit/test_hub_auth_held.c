@@ -101,7 +101,7 @@ START_TEST(of_a_hello_that_is_refused)
 	peer_call(p, "broadcast", "{'topic':'t','event':'e','payload':1}");
 	peer_ask(p, 2, "sync", "{}");
 	refuse_it();
-	expect(p, "[2,'error',{'method':'auth','error':[211,'bad_token','" SIGNATURE_WORDS
+	expect(p, "[2,'error',{'method':'auth',*'error':[211,'bad_token','" SIGNATURE_WORDS
 		  "',null]}]");
 	expect(p, "[1,1,[211,*");
 	expect(p, "[2,'error',{'method':'broadcast','error':[211,*");
@@ -333,6 +333,8 @@ START_TEST(too_many)
 	expect(b, "[1,2,[100,'busy',*");
 	peer_call(b, "broadcast", "{'topic':'t','event':'e','payload':1}");
 	expect(b, "[2,'error',{'method':'broadcast','error':[100,'busy',*");
+	peer_ask(b, 5, "broadcast", "{'topic':'t','event':'e','payload':1}");
+	expect(b, "[1,5,null,{'outcome':'busy',*");
 	peer_ask(b, 3, "status", "{}");
 	expect(b, "[1,3,null,*");
 	/* No other client hears of it. */
@@ -361,7 +363,7 @@ START_TEST(too_large)
 		peer_ask(b, i, "broadcast", params);
 	expect_nothing(b);
 	peer_ask(b, 5, "broadcast", params);
-	expect(b, "[1,5,[100,'busy',*");
+	expect(b, "[1,5,null,{'outcome':'busy',*");
 	peer_ask(b, 6, "sync", "{}"); /* what is small has room still */
 	expect_nothing(b);
 }
@@ -476,7 +478,7 @@ START_TEST(expired_while_held)
 	peer_ask(p, 1, "subscribe", "{'topic':'t','keep':true}");
 	rig.open_result = -ENETDOWN;
 	advance(3700000);
-	expect(p, "[2,'error',{'method':'auth','error':[211,'bad_token',*]}]");
+	expect(p, "[2,'error',{'method':'auth',*'error':[211,'bad_token',*]}]");
 	expect(p, "[1,1,[211,'bad_token',*");
 	peer_ask(p, 2, "subscribe", "{'topic':'t'}");
 	expect(p, "[1,2,[211,'bad_token',*");
