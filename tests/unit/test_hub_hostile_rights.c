@@ -292,6 +292,26 @@ START_TEST(sends_after_its_right_was_taken)
 }
 END_TEST
 
+/* Its connection ends with the new rules, or is ending when they come. */
+START_TEST(sends_after_it_may_not_attach_any_more)
+{
+	begin_offline("allow user 2000 write topic t\n");
+	peer_ask(a, 1, "broadcast", QUEUED);
+	b = peer_of(2000);
+	peer_ask(b, 1, "broadcast", QUEUED);
+	peer_frame(b, "\xc1", 1);
+	expect_farewell(b, "protocol", false);
+	reload("allow user 2001 write topic t\n");
+	expect_farewell(a, "denied", true);
+	peer_close(a);
+	peer_close(b);
+	turn();
+	server_open();
+	server_serve();
+	ck_assert_uint_eq(frames_with("said before"), 0);
+}
+END_TEST
+
 START_TEST(sends_after_its_tokens_end)
 {
 	begin_offline("allow * read,write topic *\n");
@@ -323,6 +343,7 @@ int main(void)
 	tcase_add_test(t, reads_on_after_its_tokens_end);
 	tcase_add_test(t, takes_all_unsent_bytes_by_coming_and_going);
 	tcase_add_test(t, sends_after_its_right_was_taken);
+	tcase_add_test(t, sends_after_it_may_not_attach_any_more);
 	tcase_add_test(t, sends_after_its_tokens_end);
 	suite_add_tcase(s, t);
 	return suite_run(s);
