@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/accounts.h"
 #include "base/cleanup.h"
 #include "ipc/listener.h"
 
@@ -176,17 +176,19 @@ static int sockfile_clear(const char *path, const struct sockaddr_un *addr, stru
 
 static int sockfile_group(const struct listener_conf *conf, gid_t *ret, struct why *w)
 {
-	const struct group *group;
+	int r;
 
 	*ret = (gid_t)-1;
 	if (!conf->group)
 		return 0;
-	group = getgrnam(conf->group);
-	if (!group)
+	r = accounts_gid(conf->group, ret);
+	if (r == ACCOUNTS_NONE)
 		return why(w, -EINVAL,
 			   "%s: group \"%s\" does not exist; make it, or set another socket group",
 			   conf->path, conf->group);
-	*ret = group->gr_gid;
+	if (r < 0)
+		return why(w, r, "%s: cannot look up the group \"%s\": %s", conf->path,
+			   conf->group, strerror(-r));
 	return 0;
 }
 
