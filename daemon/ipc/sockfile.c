@@ -187,8 +187,8 @@ static int sockfile_group(const struct listener_conf *conf, gid_t *ret, struct w
 			   "%s: group \"%s\" does not exist; make it, or set another socket group",
 			   conf->path, conf->group);
 	if (r < 0)
-		return why(w, r, "%s: cannot look up the group \"%s\": %s", conf->path,
-			   conf->group, strerror(-r));
+		return why(w, r, "%s: cannot look up the group \"%s\": %s", conf->path, conf->group,
+			   strerror(-r));
 	return 0;
 }
 

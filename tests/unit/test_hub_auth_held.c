@@ -352,11 +352,9 @@ END_TEST
 
 START_TEST(too_large)
 {
-	static char params[300 * 1024];
-	char big[300 * 1024 - 100];
+	static char params[300 * 1024], big[sizeof(params) - 100];
 
 	memset(big, 'x', sizeof(big) - 1);
-	big[sizeof(big) - 1] = '\0';
 	give(b, 1, second, NULL);
 	snprintf(params, sizeof(params), "{'topic':'t','event':'e','payload':'%s'}", big);
 	for (unsigned i = 2; i < 5; i++)
