@@ -114,53 +114,26 @@ static bool may_stay(const struct peer *p, const struct chan *ch, unsigned right
 	return access_topic(p, rights, ch->topic) && (ch->identity || !access_needs_token(p));
 }
 
-static bool may_not_send(struct peer *p, const struct chan *ch, const void *ctx)
+static bool is_gone(struct peer *p, const struct chan *ch, unsigned rights, const void *ctx)
 {
 	(void)ctx;
-	return !may_stay(p, ch, ACL_WRITE);
-}
-
-static struct sub *find_sub(struct peer *p)
-{
-	struct sub *s;
-
-	TAILQ_FOREACH(s, &p->subs, in_peer) {
-		if (!may_stay(p, s->chan,
-			      access_rights(s->broadcasts, s->presence, s->chan->topic)))
-			break;
-	}
-	return s;
-}
-
-static struct tracker *find_tracker(struct peer *p)
-{
-	struct tracker *t;
-
-	TAILQ_FOREACH(t, &p->trackers, in_peer) {
-		if (!may_stay(p, t->chan, ACL_PRESENCE))
-			break;
-	}
-	return t;
+	return !may_stay(p, ch, rights);
 }
 
 static void apply(struct peer *p)
 {
-	struct tracker *t;
 	struct sub *s;
 
-	/* From the start after each end, which may be the end of others. */
-	while ((s = find_sub(p)))
-		sub_reject(s, RTBP_E_FORBIDDEN, "forbidden", changed);
+	ends_apply(p, is_gone, NULL, RTBP_E_FORBIDDEN, "forbidden", changed);
 	TAILQ_FOREACH(s, &p->subs, in_peer)
 		wants_check_access(s);
-	while ((t = find_tracker(p)))
-		tracker_reject(t, RTBP_E_FORBIDDEN, changed);
 }
 
 void hub_set_acl(struct hub *hub, const struct acl *acl)
 {
 	const struct acl *old = hub->conf.acl;
 	struct peer *p;
+	bool is_in;
 	unsigned n;
 
 	hub->conf.acl = acl;
@@ -171,13 +144,14 @@ void hub_set_acl(struct hub *hub, const struct acl *acl)
 			    "clients that have gone are not sent",
 			    n);
 	TAILQ_FOREACH(p, &hub->peers, entry) {
-		/* Of one that is being closed, too: what it has said goes on without it. */
-		sends_reject(p, may_not_send, NULL, RTBP_E_FORBIDDEN, changed);
-		if (p->state >= PEER_CLOSING)
-			continue;
-		if (access_may_attach(p))
+		is_in = p->state < PEER_CLOSING;
+		if (is_in && access_may_attach(p)) {
 			apply(p);
-		else
+			continue;
+		}
+		/* What it has said would go on without it. */
+		sends_reject(p, is_gone, NULL, RTBP_E_FORBIDDEN, changed);
+		if (is_in)
 			peer_end(p, RTBP_E_DENIED, changed, true);
 	}
 	hub_wake(hub);

@@ -128,33 +128,12 @@ struct scope {
 	bool all; /* whoever it is of, `keep` too */
 };
 
-static bool is_in_scope(struct peer *p, const struct chan *ch, const void *ctx)
+static bool is_in_scope(struct peer *p, const struct chan *ch, unsigned rights, const void *ctx)
 {
 	const struct scope *s = ctx;
 
+	(void)rights;
 	return find_for(p, ch->topic) == s->grant && (s->all || ch->identity != s->keep);
-}
-
-static struct sub *sub_in_scope(struct peer *p, const struct scope *scope)
-{
-	struct sub *s;
-
-	TAILQ_FOREACH(s, &p->subs, in_peer) {
-		if (is_in_scope(p, s->chan, scope))
-			break;
-	}
-	return s;
-}
-
-static struct tracker *tracker_in_scope(struct peer *p, const struct scope *scope)
-{
-	struct tracker *t;
-
-	TAILQ_FOREACH(t, &p->trackers, in_peer) {
-		if (is_in_scope(p, t->chan, scope))
-			break;
-	}
-	return t;
 }
 
 /* Subscriptions, presences and queued sends of the grant's scope, but for those of `keep`, end. The
@@ -163,15 +142,8 @@ static void end_scope(struct peer *p, const struct grant *g, const struct identi
 		      const char *code, const char *text)
 {
 	struct scope scope = { g, keep, all };
-	struct tracker *t;
-	struct sub *s;
 
-	/* From the start after each end, which may be the end of others. */
-	while ((s = sub_in_scope(p, &scope)))
-		sub_reject(s, RTBP_E_BAD_TOKEN, code, text);
-	while ((t = tracker_in_scope(p, &scope)))
-		tracker_reject(t, RTBP_E_BAD_TOKEN, text);
-	sends_reject(p, is_in_scope, &scope, RTBP_E_BAD_TOKEN, text);
+	ends_apply(p, is_in_scope, &scope, RTBP_E_BAD_TOKEN, code, text);
 }
 
 static void drop_token(struct grant *g)

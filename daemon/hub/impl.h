@@ -365,9 +365,13 @@ void sends_lost(struct chan *ch, const char *text);
 void sends_forget_peer(struct peer *p);
 /* What is queued of clients that are gone ends: whether they might send it now cannot be said. */
 unsigned sends_reject_orphans(struct hub *hub);
-/* What of this peer's is queued for a channel that matches ends with an error. */
-typedef bool (*sends_match_fn)(struct peer *p, const struct chan *ch, const void *ctx);
-void sends_reject(struct peer *p, sends_match_fn match, const void *ctx, enum rtbp_error code,
+/* ends.c: whether the peer has no longer these rights (ACL_*) to the channel. */
+typedef bool (*gone_fn)(struct peer *p, const struct chan *ch, unsigned rights, const void *ctx);
+/* What the peer has and may have no longer ends, with `code` in the words of `channel`. */
+void ends_apply(struct peer *p, gone_fn gone, const void *ctx, enum rtbp_error error,
+		const char *code, const char *text);
+/* Of that only what is queued to be sent. */
+void sends_reject(struct peer *p, gone_fn gone, const void *ctx, enum rtbp_error error,
 		  const char *text);
 
 /* sync.c */

@@ -57,11 +57,12 @@ void join_backoff(struct join *j, const char *text, const struct park *park)
 		j->retry_at_ms = 0;
 		join_queue(j);
 	} else if (reason->retry_ms == REASON_NEVER) {
-		log_warning("%s: refused: %s; %s", j->wire_topic, text, reason->advice);
+		if (!j->is_trial) /* what was tried says it */
+			log_warning("%s: refused: %s; %s", j->wire_topic, text, reason->advice);
 		join_reject(j);
 	} else {
 		j->retry_at_ms = park ? park->until_ms : hub_now(hub) + next_pause(j, reason);
-		if (!park)
+		if (!park && !j->is_trial)
 			log_notice("%s: %s; next try in %" PRIu64 " ms", j->wire_topic, text,
 				   j->retry_at_ms - hub_now(hub));
 		join_queue(j);

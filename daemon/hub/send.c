@@ -126,29 +126,29 @@ void sends_lost(struct chan *ch, const char *text)
 		send_end(s, "unknown", text);
 }
 
-static struct send *find_queued(struct peer *p, sends_match_fn match, const void *ctx)
+static struct send *find_queued(struct peer *p, gone_fn gone, const void *ctx)
 {
 	struct request *r;
 	struct send *s;
 
 	TAILQ_FOREACH(r, &p->requests, entry) {
 		s = (struct send *)((char *)r - offsetof(struct send, request));
-		if (r->kind == REQUEST_SEND && !s->given && match(p, s->chan, ctx))
+		if (r->kind == REQUEST_SEND && !s->given && gone(p, s->chan, ACL_WRITE, ctx))
 			return s;
 	}
 	return NULL;
 }
 
 /* Looked for anew each time: with one of them a barrier behind it may be answered and go. */
-void sends_reject(struct peer *p, sends_match_fn match, const void *ctx, enum rtbp_error code,
+void sends_reject(struct peer *p, gone_fn gone, const void *ctx, enum rtbp_error error,
 		  const char *text)
 {
 	struct request answered;
 	struct send *s;
 
-	while ((s = find_queued(p, match, ctx))) {
+	while ((s = find_queued(p, gone, ctx))) {
 		answered = s->request;
-		peer_answer_error(p, &answered, RTBP_M_BROADCAST, code, text, -1);
+		peer_answer_error(p, &answered, RTBP_M_BROADCAST, error, text, -1);
 		send_drop(s);
 	}
 }
