@@ -241,6 +241,18 @@ void rtbc_on_hello(struct rtb_client *c, struct rtbp_val result);
 void rtbc_detach(struct rtb_client *c, int why, bool is_final);
 /* Copies at most `size` - 1 bytes, cut between characters. */
 void rtbc_copy(char *to, size_t size, struct rtbp_str from);
+/* `at`: monotonic ms, -1: none. Return: it has come, and was set to none. Otherwise `next` is
+ * brought forward to it. */
+static inline bool rtbc_is_due(int64_t *at, int64_t now_ms, int64_t *next)
+{
+	bool is_due = *at >= 0 && *at <= now_ms;
+
+	if (is_due)
+		*at = -1;
+	else if (*at >= 0 && (*next < 0 || *at < *next))
+		*next = *at;
+	return is_due;
+}
 
 /* conn.c */
 
@@ -262,6 +274,8 @@ void rtbc_want_write(struct rtb_client *c);
 /* Return: 0; -ENOMEM: nothing was done, dispatch it again; 1: detached, stop reading. */
 int rtbc_dispatch(struct rtb_client *c, const void *body, size_t size);
 void rtbc_tell_connection(struct rtb_client *c, struct rtbp_val v);
+/* A string of a map, cut to `size`; "" when it is not there. */
+void rtbc_get_text(struct rtbp_val map, enum rtbp_field field, char *to, size_t size);
 /* Detaches. Return: 1, for `return`. */
 int rtbc_protocol_error(struct rtb_client *c, const char *what, size_t offset);
 
@@ -326,6 +340,8 @@ void rtbc_pending_free(struct rtb_client *c, struct rtbc_pending *p);
 void rtbc_on_result(struct rtb_client *c, const struct rtbc_pending *p, struct rtbp_val result);
 void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,
 		     const struct rtbp_error_info *e);
+/* What a program is told of such an answer. */
+int rtbc_error_of(const struct rtbp_error_info *e);
 /* All of them end, with the attachment or (without replies) with the client: sends are unknown,
  * replies get RTB_E_DETACHED if `with_replies`. */
 void rtbc_pending_end_all(struct rtb_client *c, bool with_replies);

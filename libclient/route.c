@@ -12,7 +12,7 @@
 
 #include "libclient/client.h"
 
-static void get_text(struct rtbp_val map, enum rtbp_field field, char *to, size_t size)
+void rtbc_get_text(struct rtbp_val map, enum rtbp_field field, char *to, size_t size)
 {
 	struct rtbp_str s = { NULL, 0 };
 
@@ -57,9 +57,9 @@ void rtbc_tell_connection(struct rtb_client *c, struct rtbp_val v)
 
 	if (!c->handlers.connection || !rtbp_is(v, RTBP_MAP))
 		return;
-	get_text(v, RTBP_F_STATE, state, sizeof(state));
-	get_text(v, RTBP_F_REASON, reason, sizeof(reason));
-	get_text(v, RTBP_F_TEXT, text, sizeof(text));
+	rtbc_get_text(v, RTBP_F_STATE, state, sizeof(state));
+	rtbc_get_text(v, RTBP_F_REASON, reason, sizeof(reason));
+	rtbc_get_text(v, RTBP_F_TEXT, text, sizeof(text));
 	conn.since_unix_ms = get_ms(v, RTBP_F_SINCE);
 	conn.next_try_ms = get_ms(v, RTBP_F_NEXT_TRY_MS);
 	rtbc_enter(c);
@@ -129,7 +129,7 @@ static int on_gap(struct rtb_client *c, struct rtbp_val params)
 	t = rtbc_topic_by_chan(c, gap.chan);
 	if (!t)
 		return 0;
-	get_text(params, RTBP_F_CAUSE, cause, sizeof(cause));
+	rtbc_get_text(params, RTBP_F_CAUSE, cause, sizeof(cause));
 	gap.topic = t->name;
 	gap.from_unix_ms = get_ms(params, RTBP_F_FROM);
 	gap.to_unix_ms = get_ms(params, RTBP_F_TO);

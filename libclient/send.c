@@ -179,7 +179,7 @@ static enum rtb_outcome find_outcome(struct rtbp_str name)
 
 void rtbc_on_result(struct rtb_client *c, const struct rtbc_pending *p, struct rtbp_val result)
 {
-	struct rtbp_str name = { NULL, 0 }, words = { NULL, 0 };
+	struct rtbp_str name = { NULL, 0 };
 	char text[RTBC_TEXT_MAX];
 
 	if (p->kind == RTBC_REPLY) {
@@ -187,12 +187,11 @@ void rtbc_on_result(struct rtb_client *c, const struct rtbc_pending *p, struct r
 		return;
 	}
 	(void)rtbp_get_str(rtbp_field(result, RTBP_F_OUTCOME), &name);
-	(void)rtbp_get_str(rtbp_field(result, RTBP_F_TEXT), &words);
-	rtbc_copy(text, sizeof(text), words);
+	rtbc_get_text(result, RTBP_F_TEXT, text, sizeof(text));
 	call_result(c, p, find_outcome(name), text, -1, "");
 }
 
-static int reply_error(const struct rtbp_error_info *e)
+int rtbc_error_of(const struct rtbp_error_info *e)
 {
 	switch (e->code) {
 	case RTBP_E_TIMEOUT:
@@ -201,8 +200,8 @@ static int reply_error(const struct rtbp_error_info *e)
 		return RTB_E_TOKEN;
 	case RTBP_E_FORBIDDEN:
 		return RTB_E_FORBIDDEN;
-	default:
-		return RTB_E_REFUSED;
+	default: /* of the first hundred it may succeed later */
+		return e->code < 200 ? RTB_E_BUSY : RTB_E_REFUSED;
 	}
 }
 
@@ -235,7 +234,7 @@ void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,
 	if (e->has_retry_after && e->retry_after_ms <= INT64_MAX)
 		retry = (int64_t)e->retry_after_ms;
 	if (p->kind == RTBC_REPLY) {
-		call_reply(c, p, reply_error(e), text, none);
+		call_reply(c, p, rtbc_error_of(e), text, none);
 		return;
 	}
 	call_result(c, p, outcome_of(e->code), text, retry, code);

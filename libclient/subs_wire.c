@@ -338,14 +338,8 @@ void rtbc_subs_tick(struct rtb_client *c, int64_t now_ms)
 	int64_t next = -1;
 
 	TAILQ_FOREACH(t, &c->topics, link) {
-		if (t->retry_at < 0)
-			continue;
-		if (t->retry_at <= now_ms) {
-			t->retry_at = -1;
+		if (rtbc_is_due(&t->retry_at, now_ms, &next))
 			rtbc_topic_touch(t);
-		} else if (next < 0 || t->retry_at < next) {
-			next = t->retry_at;
-		}
 	}
 	if (next >= 0)
 		rtbc_kick(c, next - now_ms);
@@ -508,7 +502,6 @@ void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_
 void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params)
 {
 	char code[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
-	struct rtbp_str s = { NULL, 0 };
 	enum rtb_channel_state state;
 	struct rtbc_topic *t;
 	int64_t retry = -1;
@@ -519,11 +512,8 @@ void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params)
 	t = rtbc_topic_by_chan(c, chan);
 	if (!t)
 		return;
-	(void)rtbp_get_str(rtbp_field(params, RTBP_F_CODE), &s);
-	rtbc_copy(code, sizeof(code), s);
-	s = (struct rtbp_str){ NULL, 0 };
-	(void)rtbp_get_str(rtbp_field(params, RTBP_F_TEXT), &s);
-	rtbc_copy(text, sizeof(text), s);
+	rtbc_get_text(params, RTBP_F_CODE, code, sizeof(code));
+	rtbc_get_text(params, RTBP_F_TEXT, text, sizeof(text));
 	(void)rtbp_get_int(rtbp_field(params, RTBP_F_RETRY_IN_MS), &retry);
 	rtbc_presence_set_state(t, rtbp_field(params, RTBP_F_PRESENCE));
 	if (state == RTB_CHANNEL_REJECTED && rtbc_is_token_end(code))

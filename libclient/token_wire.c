@@ -127,14 +127,8 @@ void rtbc_tokens_tick(struct rtb_client *c, int64_t now_ms)
 	int64_t next = -1;
 
 	TAILQ_FOREACH(token, &c->tokens, link) {
-		if (token->say_at < 0)
-			continue;
-		if (token->say_at <= now_ms) {
-			token->say_at = -1;
+		if (rtbc_is_due(&token->say_at, now_ms, &next))
 			c->is_token_due = true;
-		} else if (next < 0 || token->say_at < next) {
-			next = token->say_at;
-		}
 	}
 	if (next >= 0)
 		rtbc_kick(c, next - now_ms);
@@ -305,20 +299,6 @@ void rtbc_on_token_answer(struct rtb_client *c, struct rtbc_token *token, struct
 	rtbc_token_reap(c, token);
 }
 
-static int error_of(const struct rtbp_error_info *e)
-{
-	switch (e->code) {
-	case RTBP_E_BAD_TOKEN:
-		return RTB_E_TOKEN;
-	case RTBP_E_FORBIDDEN:
-		return RTB_E_FORBIDDEN;
-	case RTBP_E_TIMEOUT:
-		return RTB_E_TIMEOUT;
-	default:
-		return e->code < 200 ? RTB_E_BUSY : RTB_E_REFUSED;
-	}
-}
-
 /* Not decided, and nothing else is in force: the wish stays, and is said again. */
 static void say_later(struct rtb_client *c, struct rtbc_token *token,
 		      const struct rtbp_error_info *e)
@@ -344,10 +324,10 @@ void rtbc_on_token_error(struct rtb_client *c, struct rtbc_token *token,
 	rtbc_copy(text, sizeof(text), e->text);
 	rtbc_copy(name, sizeof(name), (struct rtbp_str){ token->name, strlen(token->name) });
 	if (e->code < 200 && !token->holds && !token->next) {
-		rtbc_token_tell(c, token->asking, error_of(e), text);
+		rtbc_token_tell(c, token->asking, rtbc_error_of(e), text);
 		say_later(c, token, e);
 	} else {
-		refuse(c, token, error_of(e), text);
+		refuse(c, token, rtbc_error_of(e), text);
 		/* Said again by us, at a new attachment: nobody waits for that answer. */
 		if (is_told)
 			tell_event(c, name, code, text);

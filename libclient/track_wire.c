@@ -120,15 +120,10 @@ void rtbc_tracks_tick(struct rtb_client *c, int64_t now_ms)
 	int64_t next = -1;
 
 	TAILQ_FOREACH(tr, &c->trackers, link) {
-		if (tr->ask_at < 0)
+		if (!rtbc_is_due(&tr->ask_at, now_ms, &next))
 			continue;
-		if (tr->ask_at <= now_ms) {
-			tr->ask_at = -1;
-			tr->asked = 0;
-			c->is_track_due = true;
-		} else if (next < 0 || tr->ask_at < next) {
-			next = tr->ask_at;
-		}
+		tr->asked = 0;
+		c->is_track_due = true;
 	}
 	if (next >= 0)
 		rtbc_kick(c, next - now_ms);
@@ -171,12 +166,10 @@ static int64_t sane_ms(uint64_t ms)
 
 static void on_outcome(struct rtb_tracker *tr, struct rtbp_str outcome, struct rtbp_val result)
 {
-	struct rtbp_str words = { NULL, 0 };
 	uint64_t retry = RTBC_TRACK_AGAIN_MS;
 	char code[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
 
-	(void)rtbp_get_str(rtbp_field(result, RTBP_F_TEXT), &words);
-	rtbc_copy(text, sizeof(text), words);
+	rtbc_get_text(result, RTBP_F_TEXT, text, sizeof(text));
 	(void)rtbp_get_uint(rtbp_field(result, RTBP_F_RETRY_IN_MS), &retry);
 	if (rtbp_str_is(outcome, "acked") || rtbp_str_is(outcome, "throttled") ||
 	    rtbp_str_is(outcome, "queued"))
@@ -292,15 +285,14 @@ bool rtbc_on_track_refused(struct rtb_client *c, struct rtbp_val params,
 
 void rtbc_on_track_notice(struct rtb_client *c, struct rtbp_val params)
 {
-	struct rtbp_str outcome = { NULL, 0 }, words = { NULL, 0 }, key;
+	struct rtbp_str outcome = { NULL, 0 }, key;
 	struct rtb_tracker *tr = find_told(c, params);
 	char text[RTBC_TEXT_MAX];
 
 	if (!tr)
 		return;
 	(void)rtbp_get_str(rtbp_field(params, RTBP_F_OUTCOME), &outcome);
-	(void)rtbp_get_str(rtbp_field(params, RTBP_F_TEXT), &words);
-	rtbc_copy(text, sizeof(text), words);
+	rtbc_get_text(params, RTBP_F_TEXT, text, sizeof(text));
 	if (rtbp_get_str(rtbp_field(params, RTBP_F_KEY), &key))
 		rtbc_copy(tr->key, sizeof(tr->key), key);
 	if (rtbp_str_is(outcome, "acked")) {

@@ -228,7 +228,7 @@ bool rtbc_watches_fit(const struct rtbc_topic *t, uint64_t serial, struct rtbp_v
 
 static void read_entry(struct rtbc_binding *b, struct rtbp_val v)
 {
-	struct rtbp_str state = { NULL, 0 }, s = { NULL, 0 };
+	struct rtbp_str state = { NULL, 0 };
 	char code[RTBC_WATCH_CODE_MAX], text[RTBC_WATCH_TEXT_MAX];
 	enum rtb_binding_state as = RTB_WATCH_PENDING;
 
@@ -237,11 +237,8 @@ static void read_entry(struct rtbc_binding *b, struct rtbp_val v)
 		as = RTB_WATCH_READY;
 	else if (rtbp_str_is(state, "error"))
 		as = RTB_WATCH_ERROR;
-	(void)rtbp_get_str(rtbp_field(v, RTBP_F_CODE), &s);
-	rtbc_copy(code, sizeof(code), s);
-	s = (struct rtbp_str){ NULL, 0 };
-	(void)rtbp_get_str(rtbp_field(v, RTBP_F_TEXT), &s);
-	rtbc_copy(text, sizeof(text), s);
+	rtbc_get_text(v, RTBP_F_CODE, code, sizeof(code));
+	rtbc_get_text(v, RTBP_F_TEXT, text, sizeof(text));
 	rtbc_binding_set(b, as, code, text);
 }
 

@@ -231,6 +231,11 @@ START_TEST(questions)
 	rtbp_msg_put_error(&f.out, id, RTBP_E_UNSUPPORTED, "no", -1);
 	fake_flush(&f, c);
 	UNTIL(c, strstr(log.heard, "-2003:no"));
+	ck_assert_int_eq(rtb_sync(c, false, on_reply, &log), 5);
+	id = fake_expect(&f, c, RTBP_M_SYNC).id;
+	rtbp_msg_put_error(&f.out, id, RTBP_E_BUSY, "not now", -1);
+	fake_flush(&f, c);
+	UNTIL(c, strstr(log.heard, "-2001:not now"));
 	end(&f, c);
 }
 END_TEST

@@ -49,7 +49,8 @@ struct rtb_watch;
 /* Errors of this library (system errors are -errno). */
 enum {
 	RTB_E_DETACHED = -2000, /* not attached to the daemon now; it re-attaches by itself */
-	RTB_E_BUSY = -2001,     /* the client's own send queue is full; process, then try again */
+	RTB_E_BUSY = -2001,     /* the client's own send queue is full; process, then try again. As
+				   the daemon's answer: not now, later perhaps */
 	RTB_E_PROTOCOL = -2002, /* the daemon sent what this library does not understand */
 	RTB_E_REFUSED =
 		-2003, /* the daemon refused the request: rtb_client_error_text() has its words */
@@ -655,7 +656,8 @@ RTB_API int64_t rtb_broadcast_json(struct rtb_client *c, const char *topic, cons
 /* ---- asking the daemon ---- */
 
 /* The answer to rtb_status() and rtb_sync(): error 0 and a MessagePack value, or a negative error
- * (RTB_E_FORBIDDEN, RTB_E_REFUSED, ...) and its text. */
+ * (RTB_E_FORBIDDEN, RTB_E_TIMEOUT, RTB_E_BUSY when it may succeed later, RTB_E_REFUSED, ...) and
+ * its text. */
 typedef void (*rtb_reply_fn)(struct rtb_client *c, int error, const char *error_text,
 			     const void *value, size_t value_size, void *user);
 
