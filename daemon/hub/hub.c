@@ -265,6 +265,7 @@ static void reap(struct hub *hub)
 void hub_turn_end(struct hub *hub)
 {
 	hub->awake = false;
+	hub->turn++;
 	reap(hub);
 	auth_run(hub);
 	joins_refuse(hub);
@@ -288,7 +289,7 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	hub->ops = ops;
 	hub->ctx = ctx;
 	hub->random = conf->session.seed;
-	hub->next_session = hub->next_chan = hub->next_id = 1;
+	hub->next_session = hub->next_chan = hub->next_id = hub->turn = 1;
 	hub->next_binding = hub->next_feed = hub->next_identity = 1;
 	hub->private_only = conf->private_only == HUB_PRIVATE_YES;
 	hub->started_ms = hub_now(hub);

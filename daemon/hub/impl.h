@@ -45,7 +45,7 @@ enum {
 	PEER_SENDS_MAX = 512,
 	PEER_SEND_BYTES_MAX = 2 * 1024 * 1024,
 	PEER_SYNCS_MAX = 64, /* unanswered ones of one peer */
-	PEER_REST_MS = 5,    /* after an answer that costs as much as many others */
+	REPORT_PAUSE_MS = 5, /* between what one user's clients ask for in the same turn */
 	CHAN_SENDS_MAX = 4096,
 	EVENTS_MAX = 64, /* event filters of one subscription */
 };
@@ -70,8 +70,13 @@ struct peer {
 	char name[64], version[32];
 	enum peer_state state;
 	bool paused;
-	bool is_full;            /* many of its sends are on their way */
-	struct timer rest_timer; /* armed: it is not read because of what it asked */
+	bool is_full; /* many of its sends are on their way */
+	struct {
+		bool waits; /* for its turn, and the peer is not read meanwhile */
+		enum rtbp_method method;
+		uint32_t id;
+		struct timer timer;
+	} report; /* a `status`, `channels`, `clients` */
 	struct timer hello_timer;
 	TAILQ_HEAD(, sub) subs;
 	unsigned n_subs;
@@ -201,7 +206,8 @@ struct hub {
 	const struct hub_ops *ops;
 	void *ctx;
 	struct timers timers;
-	bool awake; /* ops->wake was called in this turn */
+	bool awake;    /* ops->wake was called in this turn */
+	uint64_t turn; /* its number, from 1 on */
 
 	struct link links[LINKS_MAX];
 	char told_state[16];      /* what peers and ops->status were told last */
@@ -316,9 +322,6 @@ uint64_t peer_time_left(const struct peer *p, uint64_t ms);
 /* Takes it off the list; what waited behind it may be answered now. */
 void peer_request_done(struct peer *p, struct request *r);
 void peer_update_pause(struct peer *p);
-/* It was answered something that costs much more than the few bytes that ask for it: nothing more
- * is read from it for a moment. The moments of one user follow each other. */
-void peer_rest(struct peer *p);
 /* Hands a request to the file that knows what it means. */
 void peer_carry_out(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer,
 		    struct rtbp_val params);
@@ -434,9 +437,9 @@ bool access_needs_token(const struct peer *p);
 bool access_may_attach(const struct peer *p);
 
 /* report.c */
-void channels_request(struct peer *p, uint32_t id, bool wants_answer);
-void clients_request(struct peer *p, uint32_t id, bool wants_answer);
-void status_request(struct peer *p, uint32_t id, bool wants_answer);
+/* `status`, `channels`, `clients`: one for each user in a turn. The others follow one by one. */
+void report_request(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer);
+void report_timer_due(void *peer);
 /* Packs the map of the `connection` notice. */
 void report_pack_connection(struct hub *hub, struct rtbp_buf *b);
 /* Tells everybody when the connection's state is another than told last. */

@@ -156,31 +156,11 @@ void peer_update_pause(struct peer *p)
 		p->is_full = true;
 	else if (p->given.n <= PEER_SENDS_MAX / 2 && p->given.bytes <= PEER_SEND_BYTES_MAX / 2)
 		p->is_full = false;
-	pause = p->is_full || p->rest_timer.armed;
+	pause = p->is_full || p->report.waits;
 	if (pause != p->paused && p->state < PEER_CLOSING) {
 		p->paused = pause;
 		p->io->pause(p->io_ctx, pause);
 	}
-}
-
-static void rest_over(void *ctx)
-{
-	peer_update_pause(ctx);
-}
-
-void peer_rest(struct peer *p)
-{
-	uint64_t at = hub_now(p->hub);
-
-	if (p->state >= PEER_CLOSING)
-		return;
-	if (p->user && p->user->rested_ms > at)
-		at = p->user->rested_ms;
-	at += PEER_REST_MS;
-	if (p->user)
-		p->user->rested_ms = at;
-	timer_arm(&p->hub->timers, &p->rest_timer, at);
-	peer_update_pause(p);
 }
 
 /* ---- requests ---- */
@@ -277,13 +257,9 @@ void peer_carry_out(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_
 		broadcast_request(p, id, wants_answer, params);
 		break;
 	case RTBP_M_STATUS:
-		status_request(p, id, wants_answer);
-		break;
 	case RTBP_M_CHANNELS:
-		channels_request(p, id, wants_answer);
-		break;
 	case RTBP_M_CLIENTS:
-		clients_request(p, id, wants_answer);
+		report_request(p, m, id, wants_answer);
 		break;
 	case RTBP_M_SYNC:
 		sync_request(p, id, wants_answer, params);
@@ -391,7 +367,7 @@ int hub_attach(struct hub *hub, const struct peer_cred *cred, const struct peer_
 	p->user = user_get(hub, cred->uid);
 	if (p->user)
 		p->user->n_peers++;
-	timer_init(&p->rest_timer, rest_over, p);
+	timer_init(&p->report.timer, report_timer_due, p);
 	timer_init(&p->hello_timer, peer_hello_late, p);
 	timer_arm(&hub->timers, &p->hello_timer, hub_now(hub) + HELLO_MS);
 	TAILQ_INSERT_TAIL(&hub->peers, p, entry);
@@ -435,7 +411,7 @@ static void peer_detach(struct peer *p)
 	struct sub *s;
 
 	timer_disarm(&p->hub->timers, &p->hello_timer);
-	timer_disarm(&p->hub->timers, &p->rest_timer);
+	timer_disarm(&p->hub->timers, &p->report.timer);
 	sends_forget_peer(p);
 	while ((t = TAILQ_FIRST(&p->trackers)))
 		tracker_free(t);

@@ -110,8 +110,8 @@ struct user {
 	size_t send_bytes;
 	uint64_t record_until_ms; /* a join of it failed: its unproven ones are tried apart */
 	uint64_t failed_at_ms[BUDGET_OF_USER]; /* the latest ones; 0: none */
-	uint64_t last_turn; /* when it got a join, as a number that grows with each */
-	uint64_t rested_ms; /* peer_rest(): when the last of its clients is read again */
+	uint64_t last_turn;              /* when it got a join, as a number that grows with each */
+	uint64_t report_turn, report_ms; /* report.c: the last one, and that of those that wait */
 	TAILQ_HEAD(, trial) trials;
 };
 

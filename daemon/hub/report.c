@@ -330,18 +330,12 @@ static void pack_counters(struct hub *hub, struct rtbp_buf *b)
 	rtbp_pack_field_uint(b, RTBP_F_SLOW_CONSUMERS, hub->counters.slow_consumers);
 }
 
-void status_request(struct peer *p, uint32_t id, bool wants_answer)
+static void pack_status(const struct report *r)
 {
-	struct hub *hub = p->hub;
-	struct rtbp_buf *b = hub_scratch(hub);
+	struct rtbp_buf *b = r->b;
+	struct hub *hub = r->hub;
 	bool had_end = hub->last_end_wall_ms != 0;
-	struct report r;
-	size_t begin;
 
-	if (!wants_answer)
-		return;
-	report_begin(&r, p, b);
-	begin = rtbp_msg_begin_result(b, id);
 	rtbp_pack_map(b, (had_end ? 11 : 10) + REPORT_CHANGES_MEMBERS);
 	rtbp_pack_field(b, RTBP_F_SERVER);
 	rtbp_pack_map(b, 4);
@@ -354,12 +348,12 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 	rtbp_pack_field_text(b, RTBP_F_URL, hub->conf.url);
 	rtbp_pack_field_text(b, RTBP_F_VSN,
 			     session_vsn(hub->links[0].session) == PHX_VSN_2 ? "2.0.0" : "1.0.0");
-	rtbp_pack_field_bool(b, RTBP_F_ADMIN, r.sees_all);
-	pack_links(&r);
-	pack_clients(&r);
-	pack_channels(&r);
-	pack_identities(&r);
-	report_pack_changes(&r);
+	rtbp_pack_field_bool(b, RTBP_F_ADMIN, r->sees_all);
+	pack_links(r);
+	pack_clients(r);
+	pack_channels(r);
+	pack_identities(r);
+	report_pack_changes(r);
 	pack_counters(hub, b);
 	if (had_end) {
 		rtbp_pack_field(b, RTBP_F_LAST_DISCONNECT);
@@ -368,36 +362,63 @@ void status_request(struct peer *p, uint32_t id, bool wants_answer)
 		rtbp_pack_field_text(b, RTBP_F_REASON, hub->last_end_reason);
 		rtbp_pack_field_text(b, RTBP_F_TEXT, hub->last_end_text);
 	}
-	(void)rtbp_msg_end(b, begin);
-	peer_send_scratch(p);
-	peer_rest(p);
 }
 
-/* Answers with one part of the status. */
-static void part_request(struct peer *p, uint32_t id, bool wants_answer,
-			 void (*pack)(const struct report *r))
+/* ---- the requests ---- */
+
+static void answer(struct peer *p, enum rtbp_method m, uint32_t id)
 {
 	struct rtbp_buf *b = hub_scratch(p->hub);
+	size_t begin = rtbp_msg_begin_result(b, id);
 	struct report r;
-	size_t begin;
 
-	if (!wants_answer)
-		return;
+	if (p->user)
+		p->user->report_turn = p->hub->turn;
 	report_begin(&r, p, b);
-	begin = rtbp_msg_begin_result(b, id);
-	rtbp_pack_map(b, 1);
-	pack(&r);
+	if (m == RTBP_M_STATUS) {
+		pack_status(&r);
+	} else {
+		rtbp_pack_map(b, 1);
+		if (m == RTBP_M_CHANNELS)
+			pack_channels(&r);
+		else
+			pack_clients(&r);
+	}
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(p);
-	peer_rest(p);
 }
 
-void channels_request(struct peer *p, uint32_t id, bool wants_answer)
+/* A few bytes ask for what costs as much as hundreds of other requests: so it is not answered as
+ * often as it is asked for while everybody else waits. */
+static void wait_for_turn(struct peer *p, enum rtbp_method m, uint32_t id)
 {
-	part_request(p, id, wants_answer, pack_channels);
+	uint64_t now = hub_now(p->hub), last = p->user->report_ms;
+
+	p->user->report_ms = (last > now ? last : now) + REPORT_PAUSE_MS;
+	p->report.waits = true;
+	p->report.method = m;
+	p->report.id = id;
+	timer_arm(&p->hub->timers, &p->report.timer, p->user->report_ms);
+	peer_update_pause(p);
 }
 
-void clients_request(struct peer *p, uint32_t id, bool wants_answer)
+void report_timer_due(void *peer)
 {
-	part_request(p, id, wants_answer, pack_clients);
+	struct peer *p = peer;
+
+	p->report.waits = false;
+	if (p->state == PEER_READY)
+		answer(p, p->report.method, p->report.id);
+	peer_update_pause(p);
+	hub_wake(p->hub);
+}
+
+void report_request(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer)
+{
+	if (!wants_answer)
+		return;
+	if (p->user && p->user->report_turn == p->hub->turn && !p->report.waits)
+		wait_for_turn(p, m, id);
+	else
+		answer(p, m, id);
 }

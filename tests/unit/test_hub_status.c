@@ -217,37 +217,66 @@ END_TEST
 
 /* ---- again and again ---- */
 
-/* Each answer costs as much as many others: what else there is comes in between. */
-START_TEST(rests_between)
+/* A few bytes ask for what costs much: what others want comes in between. */
+START_TEST(one_in_a_turn)
 {
-	static const char *const methods[] = { "status", "channels", "clients" };
 	struct fake_peer *more;
 
 	begin(one_link);
 	more = peer_of(2000);
-	for (unsigned i = 0; i < 3; i++) {
-		peer_ask(a, i, methods[i], "{}");
-		expect(a, "[1,*");
-		ck_assert(a->paused);
-		peer_ask(more, i, methods[i], "{}");
-		peer_ask(b, i, methods[i], "{}");
-		/* Each user for itself, its clients one after the other. */
-		advance(PEER_REST_MS);
-		ck_assert(!a->paused);
-		ck_assert(!b->paused);
-		ck_assert(more->paused);
-		advance(PEER_REST_MS);
-		ck_assert(!more->paused);
-	}
-	/* Who wants no answer costs nothing. */
-	peer_call(a, "status", "{}");
+	rig.no_turns = true;
+	peer_call(a, "status", "{}"); /* no answer is wanted: it costs nothing */
+	peer_ask(a, 1, "status", "{}");
+	expect(a, "[1,1,null,{'server':*");
 	ck_assert(!a->paused);
-	/* One that goes away in between. */
-	peer_ask(a, 9, "status", "{}");
-	peer_close(a);
-	peer_ask(more, 9, "status", "{}");
-	advance(3 * PEER_REST_MS);
+	/* In the same turn: of this client, and of others of its user. */
+	peer_ask(a, 2, "channels", "{}");
+	expect_nothing(a);
+	ck_assert(a->paused);
+	peer_ask(more, 1, "clients", "{}");
+	expect_nothing(more);
+	ck_assert(more->paused);
+	peer_ask(b, 1, "clients", "{}");
+	expect(b, "[1,1,null,{'clients':*");
+	ck_assert(!b->paused);
+	/* One after the other. */
+	advance(REPORT_PAUSE_MS);
+	expect(a, "[1,2,null,{'channels':*");
+	ck_assert(!a->paused);
+	expect_nothing(more);
+	rig.no_turns = false;
+	turn();
+	advance(REPORT_PAUSE_MS);
+	expect(more, "[1,1,null,{'clients':*");
 	ck_assert(!more->paused);
+	/* In the next turns at once. */
+	peer_ask(a, 3, "status", "{}");
+	expect(a, "[1,3,null,{'server':*");
+	peer_ask(a, 4, "status", "{}");
+	expect(a, "[1,4,null,{'server':*");
+	ck_assert(!a->paused);
+}
+END_TEST
+
+/* It goes away, or is ended, while its request waits. */
+START_TEST(gone_while_it_waits)
+{
+	struct fake_peer *more;
+
+	begin(one_link);
+	more = peer_of(2000);
+	rig.no_turns = true;
+	peer_ask(a, 1, "status", "{}");
+	expect(a, "[1,1,*");
+	peer_ask(a, 2, "status", "{}");
+	peer_ask(more, 2, "status", "{}");
+	ck_assert(a->paused && more->paused);
+	rig.no_turns = false;
+	peer_close(a);
+	peer_end(more->peer, RTBP_E_SHUTDOWN, NULL, false);
+	advance(3 * REPORT_PAUSE_MS);
+	expect_nothing(more);
+	expect_farewell(more, "shutdown", false);
 }
 END_TEST
 
@@ -263,7 +292,8 @@ int main(void)
 	tcase_add_test(t, not_before);
 	tcase_add_test(t, not_its_identity);
 	tcase_add_test(t, many_clients);
-	tcase_add_test(t, rests_between);
+	tcase_add_test(t, one_in_a_turn);
+	tcase_add_test(t, gone_while_it_waits);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }
