@@ -136,8 +136,7 @@ struct rtb_sub {
 	uint64_t reported_changes, reported_refusal;
 	enum rtb_presence_status reported_presence;
 	uint64_t synced;     /* the topic's presence.n_syncs when it was told; 0: never */
-	int64_t missed_from; /* wall ms: the daemon had ended it over a token; 0: not, or the gap
-				was told */
+	int64_t missed_from; /* wall ms: the daemon had ended it; 0: not, or the gap was told */
 	char events[];       /* NUL-terminated one after the other; an empty one ends them */
 };
 
@@ -307,6 +306,9 @@ void rtbc_topic_tell_gap(struct rtbc_topic *t, const struct rtb_gap *gap);
 void rtbc_sub_tell_gap(struct rtb_sub *sub, const struct rtb_gap *gap);
 /* The daemon has nothing of it any more, as far as we know. */
 void rtbc_topic_forget(struct rtbc_topic *t);
+/* The same, but requests are on their way, which the daemon takes for new. Return: whether there
+ * are any; else nothing was done. */
+bool rtbc_topic_restart(struct rtbc_topic *t, const char *code, const char *text);
 void rtbc_subs_report(struct rtb_client *c);
 /* Frees what is dead or over; not while a callback runs. */
 void rtbc_subs_reap(struct rtb_client *c);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What ends with a token comes back with the next one.
+ * What ends with a token, or by other access rules, comes back with the next token.
  *
  * What the daemon says about an old token may come behind the answer that takes the new one. So
  * each request notes which token was in force when it was sent: when it is ended or refused and
@@ -13,7 +13,8 @@
 
 static void revive_topic(struct rtbc_topic *t)
 {
-	if (t->state == RTB_CHANNEL_REJECTED && rtbc_is_token_code(t->code)) {
+	if ((t->state == RTB_CHANNEL_REJECTED || t->state == RTB_CHANNEL_CLOSED) &&
+	    rtbc_is_token_code(t->code)) {
 		rtbc_topic_touch(t);
 		return;
 	}
@@ -72,7 +73,7 @@ void rtbc_tracker_ask_if_newer(struct rtb_tracker *tr)
 		revive_tracker(tr);
 }
 
-void rtbc_topic_ended(struct rtbc_topic *t, const char *code, const char *text)
+bool rtbc_topic_ended(struct rtbc_topic *t, const char *code, const char *text)
 {
 	bool was_there = t->state == RTB_CHANNEL_JOINED || t->state == RTB_CHANNEL_READY ||
 			 t->state == RTB_CHANNEL_REJOINING;
@@ -83,8 +84,12 @@ void rtbc_topic_ended(struct rtbc_topic *t, const char *code, const char *text)
 			sub->missed_from = rtbc_wall_ms();
 	rtbc_copy(t->missed_cause, sizeof(t->missed_cause),
 		  (struct rtbp_str){ code, strlen(code) });
-	rtbc_watches_ended(t, code, text);
+	rtbc_watches_missed(t, code);
+	if (rtbc_topic_restart(t, code, text))
+		return true;
+	rtbc_watches_set(t, RTB_WATCH_ERROR, code, text);
 	rtbc_topic_forget(t);
+	return false;
 }
 
 void rtbc_topic_tell_missed(struct rtbc_topic *t)

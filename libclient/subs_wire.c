@@ -152,6 +152,31 @@ void rtbc_topic_forget(struct rtbc_topic *t)
 	rtbc_topic_ask_anew(t);
 }
 
+/* The first request that the daemon has not answered; NULL: none. */
+static const struct rtbc_pending *first_unanswered(const struct rtbc_topic *t)
+{
+	const struct rtbc_pending *p;
+
+	TAILQ_FOREACH(p, &t->pending, topic_link)
+		if (t->is_asked && p->serial >= t->first_serial && p->serial > t->acked)
+			break;
+	return p;
+}
+
+bool rtbc_topic_restart(struct rtbc_topic *t, const char *code, const char *text)
+{
+	const struct rtbc_pending *p = first_unanswered(t);
+
+	if (!p)
+		return false;
+	t->first_serial = p->serial;
+	t->acked = 0;
+	t->refusal.serial = 0;
+	rtbc_topic_set_chan(t, 0);
+	rtbc_watches_restart(t, code, text);
+	return true;
+}
+
 /* The daemon was told. What was known without hole until here has one from here on. */
 static void note_withdrawn(struct rtbc_topic *t, bool presence)
 {
@@ -276,10 +301,15 @@ static void refuse_unsent(struct rtbc_topic *t, const char *code, const char *te
 	rtbc_kick(t->client, 0);
 }
 
+static bool is_over(enum rtb_channel_state state)
+{
+	return state == RTB_CHANNEL_REJECTED || state == RTB_CHANNEL_CLOSED;
+}
+
 static int flush_subscribe(struct rtbc_topic *t)
 {
 	const char *text;
-	bool is_over = t->state == RTB_CHANNEL_REJECTED || t->state == RTB_CHANNEL_CLOSED;
+	bool was_over = is_over(t->state);
 	enum rtbc_gate gate;
 	struct wishes w;
 	int r;
@@ -288,7 +318,7 @@ static int flush_subscribe(struct rtbc_topic *t)
 	r = w.bytes.error;
 	if (r == 0 && w.n == 0) { /* nothing but what the daemon would refuse */
 		r = t->is_asked ? send_unsubscribe(t) : 0;
-	} else if (r == 0 && t->is_asked && !is_over && w.bytes.size == t->sent_size &&
+	} else if (r == 0 && t->is_asked && !was_over && w.bytes.size == t->sent_size &&
 		   memcmp(w.bytes.data, t->sent, t->sent_size) == 0) {
 		cover_all(t);
 	} else if (r == 0 &&
@@ -302,8 +332,8 @@ static int flush_subscribe(struct rtbc_topic *t)
 		if (r == 0)
 			note_sent(t, &w);
 		if (r == 0)
-			t->was_over = is_over;
-		if (r == 0 && is_over)
+			t->was_over = was_over;
+		if (r == 0 && was_over)
 			rtbc_topic_set(t, RTB_CHANNEL_JOINING, "", "", -1);
 	}
 	rtbp_buf_done(&w.bytes);
@@ -516,14 +546,15 @@ void rtbc_on_channel(struct rtb_client *c, struct rtbp_val params)
 	rtbc_get_text(params, RTBP_F_TEXT, text, sizeof(text));
 	(void)rtbp_get_int(rtbp_field(params, RTBP_F_RETRY_IN_MS), &retry);
 	rtbc_presence_set_state(t, rtbp_field(params, RTBP_F_PRESENCE));
-	if (state == RTB_CHANNEL_REJECTED && rtbc_is_token_end(code))
-		rtbc_topic_ended(t, code, text);
+	/* All of it has ended, whatever the notification says of its parts. */
+	if (is_over(state) && rtbc_is_token_code(code))
+		state = rtbc_topic_ended(t, code, text) ? RTB_CHANNEL_JOINING : state;
 	else
 		rtbc_watches_on_channel(t, rtbp_field(params, RTBP_F_POSTGRES_CHANGES));
 	if (is_there(state))
 		rtbc_topic_tell_missed(t);
 	rtbc_topic_set(t, state_beside_watches(t, state), code, text, retry);
 	rtbc_topic_report(t);
-	if (state == RTB_CHANNEL_REJECTED)
+	if (is_over(state))
 		rtbc_topic_ask_if_newer(t, code);
 }

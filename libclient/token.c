@@ -170,27 +170,27 @@ enum rtbc_gate rtbc_token_gate(const struct rtb_client *c, const char *topic, co
 	return RTBC_GATE_REFUSED;
 }
 
-bool rtbc_is_token_end(const char *code)
+static bool is_bad_token(const char *code)
 {
 	return strncmp(code, "token_", strlen("token_")) == 0 ||
 	       strcmp(code, rtbp_error_name(RTBP_E_BAD_TOKEN)) == 0;
 }
 
-static bool is_forbidden(const char *code)
+bool rtbc_is_forbidden(const char *code)
 {
 	return strcmp(code, rtbp_error_name(RTBP_E_FORBIDDEN)) == 0;
 }
 
 bool rtbc_is_token_code(const char *code)
 {
-	return rtbc_is_token_end(code) || is_forbidden(code);
+	return is_bad_token(code) || rtbc_is_forbidden(code);
 }
 
 int rtbc_refused_error(const char *code)
 {
-	if (is_forbidden(code))
+	if (rtbc_is_forbidden(code))
 		return RTB_E_FORBIDDEN;
-	return rtbc_is_token_end(code) ? RTB_E_TOKEN : RTB_E_REFUSED;
+	return is_bad_token(code) ? RTB_E_TOKEN : RTB_E_REFUSED;
 }
 
 /* ---- telling ---- */

@@ -87,8 +87,8 @@ bool rtbc_token_governs(const struct rtb_client *c, const struct rtbc_token *tok
 uint64_t rtbc_token_serial(const struct rtb_client *c, const char *topic);
 /* Codes of what has ended, or was refused, for want of a (better) token. */
 bool rtbc_is_token_code(const char *code);
-/* The narrower ones: the token itself is what is wrong. */
-bool rtbc_is_token_end(const char *code);
+/* That of the access rules alone. */
+bool rtbc_is_forbidden(const char *code);
 /* The error of a wait that ended with this code. */
 int rtbc_refused_error(const char *code);
 /* Wipes and frees; NULL is fine. */
@@ -134,9 +134,10 @@ bool rtbc_on_token_ended(struct rtb_client *c, struct rtbp_val params,
 /* The slot's token was taken, cleared or refused: asks for what has waited for that, and unless it
  * was refused for what had ended or been refused over the one before. */
 void rtbc_revive(struct rtb_client *c, const struct rtbc_token *token, bool is_taken);
-/* The daemon has ended the topic's subscription over a token. The topic is set and reported by the
- * caller. */
-void rtbc_topic_ended(struct rtbc_topic *t, const char *code, const char *text);
+/* The daemon has ended the topic's subscription over a token, or because its access rules are
+ * others now. The topic is set and reported by the caller. Return: whether it is asked for again
+ * already, by a request that was on its way. */
+bool rtbc_topic_ended(struct rtbc_topic *t, const char *code, const char *text);
 /* That was news from before the token that holds now: asks again. */
 void rtbc_topic_ask_if_newer(struct rtbc_topic *t, const char *code);
 void rtbc_tracker_ask_if_newer(struct rtb_tracker *tr);

@@ -339,17 +339,17 @@ void rtbc_on_token_error(struct rtb_client *c, struct rtbc_token *token,
 bool rtbc_on_token_ended(struct rtb_client *c, struct rtbp_val params,
 			 const struct rtbp_error_info *e)
 {
-	struct rtbp_str method = { NULL, 0 }, topic = { NULL, 0 }, word = e->name;
+	struct rtbp_str method = { NULL, 0 };
 	char code[RTBC_CODE_MAX], text[RTBC_TEXT_MAX], name[RTBP_TOPIC_MAX + 1];
 	const struct rtbc_token *token;
 
 	(void)rtbp_get_str(rtbp_field(params, RTBP_F_METHOD), &method);
 	if (!rtbp_str_is(method, rtbp_method_name(RTBP_M_AUTH)) || !c->handlers.token)
 		return false;
-	(void)rtbp_get_str(rtbp_field(params, RTBP_F_TOPIC), &topic);
-	(void)rtbp_get_str(rtbp_field(params, RTBP_F_CODE), &word);
-	rtbc_copy(name, sizeof(name), topic);
-	rtbc_copy(code, sizeof(code), word);
+	rtbc_get_text(params, RTBP_F_TOPIC, name, sizeof(name));
+	rtbc_get_text(params, RTBP_F_CODE, code, sizeof(code));
+	if (!code[0]) /* a daemon that gives no reason */
+		rtbc_copy(code, sizeof(code), e->name);
 	rtbc_copy(text, sizeof(text), e->text);
 	TAILQ_FOREACH(token, &c->tokens, link)
 		if (strcmp(token->name, name) == 0 && (token->next || token->asking))

@@ -350,16 +350,21 @@ void rtbc_watches_on_detach(struct rtbc_topic *t)
 	rtbc_watches_set(t, RTB_WATCH_PENDING, "detached", t->client->error_text);
 }
 
-void rtbc_watches_ended(struct rtbc_topic *t, const char *code, const char *text)
+void rtbc_binding_missed(struct rtbc_binding *b, const char *cause)
+{
+	int64_t from = b->stopped_at ? b->stopped_at : rtbc_wall_ms();
+	struct rtb_watch *w;
+
+	TAILQ_FOREACH(w, &b->watches, link)
+		note_missed(w, from, cause);
+}
+
+void rtbc_watches_missed(struct rtbc_topic *t, const char *cause)
 {
 	struct rtbc_binding *b;
-	struct rtb_watch *w;
-	int64_t now = rtbc_wall_ms();
 
 	TAILQ_FOREACH(b, &t->bindings, link)
-		TAILQ_FOREACH(w, &b->watches, link)
-			note_missed(w, b->stopped_at ? b->stopped_at : now, code);
-	rtbc_watches_set(t, RTB_WATCH_ERROR, code, text);
+		rtbc_binding_missed(b, cause);
 }
 
 bool rtbc_watches_revive(struct rtbc_topic *t)

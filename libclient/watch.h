@@ -85,8 +85,9 @@ void rtbc_watches_report(struct rtbc_topic *t);
 void rtbc_watch_report(struct rtb_watch *w);
 /* What the daemon would have told now is missed: a gap, to be told before they flow again. */
 void rtbc_watches_on_detach(struct rtbc_topic *t);
-/* The same for what the daemon has ended over a token: an error until it is asked for again. */
-void rtbc_watches_ended(struct rtbc_topic *t, const char *code, const char *text);
+/* The same for what the daemon has ended, and will tell no gap of. Before the state is set. */
+void rtbc_binding_missed(struct rtbc_binding *b, const char *cause);
+void rtbc_watches_missed(struct rtbc_topic *t, const char *cause);
 /* Those that were refused one by one for want of another token are pending again. Return: whether
  * there is one. */
 bool rtbc_watches_revive(struct rtbc_topic *t);
@@ -105,6 +106,8 @@ bool rtbc_watches_pack(struct rtbc_topic *t, struct rtbp_buf *b);
 void rtbc_watches_asked(struct rtbc_topic *t, uint64_t serial);
 /* The daemon has no wishes of this topic any more, as far as we know. */
 void rtbc_watches_forget(struct rtbc_topic *t);
+/* The same, but requests are on their way: what it had is pending until they are answered. */
+void rtbc_watches_restart(struct rtbc_topic *t, const char *code, const char *text);
 /* The last request was refused; what those up to `held` asked for the daemon has, or will answer.
  * The rest gets this state, and is asked for again by the next request. */
 void rtbc_watches_refused(struct rtbc_topic *t, uint64_t held, enum rtb_binding_state state,

@@ -116,6 +116,17 @@ void rtbc_watches_asked(struct rtbc_topic *t, uint64_t serial)
 	set_asked(t, n);
 }
 
+void rtbc_watches_restart(struct rtbc_topic *t, const char *code, const char *text)
+{
+	struct rtbc_binding *b;
+
+	TAILQ_FOREACH(b, &t->bindings, link) {
+		if (b->is_known)
+			rtbc_binding_set(b, RTB_WATCH_PENDING, code, text);
+		b->is_known = false;
+	}
+}
+
 void rtbc_watches_forget(struct rtbc_topic *t)
 {
 	struct rtbc_binding *b;
@@ -239,6 +250,9 @@ static void read_entry(struct rtbc_binding *b, struct rtbp_val v)
 		as = RTB_WATCH_ERROR;
 	rtbc_get_text(v, RTBP_F_CODE, code, sizeof(code));
 	rtbc_get_text(v, RTBP_F_TEXT, text, sizeof(text));
+	/* What else is an error for a while the daemon keeps, and tells the gap of. */
+	if (as == RTB_WATCH_ERROR && rtbc_is_forbidden(code))
+		rtbc_binding_missed(b, code);
 	rtbc_binding_set(b, as, code, text);
 }
 

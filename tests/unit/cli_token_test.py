@@ -40,7 +40,7 @@ class Token(Case):
         connection.notify("broadcast", chan=1, topic="t", event="e", payload=1)
         connection.notify("channel", chan=1, topic="t", private=False, state="rejected", code="token_expired",
                           text=text)  # fmt: skip
-        self.say_error(connection, text, method="auth")
+        self.say_error(connection, text, method="auth", code="token_expired")
 
     def say_error(self, connection, text, **about):
         connection.send([2, "error", {"error": [211, "bad_token", text, None], **about}])
@@ -194,7 +194,7 @@ class Renewal(Token):
     def test_ended_and_replaced(self):
         run, connection = self.sub()
         self.end_token(connection)
-        run.wait_error(f"the token has ended: it has expired (bad_token); waiting for another one in {self.path}")
+        run.wait_error(f"the token has ended: it has expired (token_expired); waiting for another one in {self.path}")
         self.assertEqual(run.json()["type"], "broadcast")
         self.assertEqual(run.json(), {"type": "channel", "topic": "t", "state": "rejected", "code": "token_expired",
                                       "text": "it has expired"})  # fmt: skip
@@ -303,6 +303,20 @@ class Refused(Case):
                     code, _, errors = self.run_cli(*args).end()
                     self.assertEqual(code, 5)
                     self.assertRegex(errors, words)
+
+    def test_forbidden_later(self):
+        """The access rules have changed."""
+        for chan, (args, topic) in enumerate(((("sub", "t"), "t"), (("sub", "--pg", "a.b"), "")), 1):
+            with self.subTest(args):
+                run = self.run_cli(*args, "-v", "--json")
+                connection = self.connection()
+                while run.json().get("state") != "ready":
+                    pass
+                connection.notify("channel", chan=chan, topic=topic, private=False, state="rejected", code="forbidden",
+                                  text="not any more")  # fmt: skip
+                code, _, errors = run.end()
+                self.assertEqual(code, 5)
+                self.assertRegex(errors, r"not any more \(forbidden\); see the access rules")
 
     def test_too_many_failures(self):
         """Those are waited out."""

@@ -5,8 +5,8 @@
  *
  *     ready  pending:CODE  error:CODE     how it stands
  *     +1  ~1  -1                          INSERT, UPDATE, DELETE of the row whose id is 1
- *     gap:CAUSE:FROM-TO                   a gap; gap:detached, gap:token_...: the library's own
- * (now)
+ *     gap:CAUSE:FROM-TO                   a gap
+ *     gap:detached, :forbidden, :token_.. the library's own (now)
  *
  * Include in one file of a test program only.
  */
@@ -71,7 +71,8 @@ static void on_row_gap(struct rtb_watch *w, const struct rtb_gap *gap, void *use
 	char text[128];
 
 	ck_assert_ptr_eq(w, eye->watch);
-	if (strcmp(gap->cause, "detached") == 0 || strncmp(gap->cause, "token_", 6) == 0) {
+	if (strcmp(gap->cause, "detached") == 0 || strcmp(gap->cause, "forbidden") == 0 ||
+	    strncmp(gap->cause, "token_", 6) == 0) {
 		eye->gap_from = gap->from_unix_ms;
 		eye->gap_to = gap->to_unix_ms;
 		(void)snprintf(text, sizeof(text), "gap:%s", gap->cause);

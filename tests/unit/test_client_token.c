@@ -344,7 +344,7 @@ END_TEST
 
 START_TEST(words)
 {
-	ck_assert_ptr_nonnull(strstr(rtb_strerror(RTB_E_TOKEN), "bad token"));
+	ck_assert_ptr_nonnull(strstr(rtb_strerror(RTB_E_TOKEN), "the token"));
 	ck_assert_ptr_nonnull(strstr(rtb_strerror(RTB_E_FORBIDDEN), "access rules"));
 }
 END_TEST
@@ -356,14 +356,18 @@ START_TEST(it_has_ended)
 	struct fake f;
 
 	c = bearing_client(&f, &b);
-	say_token_ended(&f, NULL, "it has expired");
-	say_token_ended(&f, "t", "it is forged");
+	say_token_ended(&f, NULL, "token_expired", "it has expired");
+	say_token_ended(&f, "t", "token_signature", "it is forged");
+	/* Daemons that do not tell why. */
+	say_token_ended(&f, NULL, NULL, "no");
+	say_token_ended(&f, "t", "", "no");
 	fake_flush(&f, c);
-	SAID(&b, "!bad_token:it has expired t!bad_token:it is forged ");
+	SAID(&b, "!token_expired:it has expired t!token_signature:it is forged "
+		 "!bad_token:no t!bad_token:no ");
 	ck_assert(fake_is_quiet(&f, c));
 	/* That is no news when the next one is on its way. */
 	set_token(&b, NULL, TOKEN_B);
-	say_token_ended(&f, NULL, "it has expired");
+	say_token_ended(&f, NULL, "token_expired", "it has expired");
 	say_result(&f, expect_auth(&f, c, "absent", JSON(TOKEN_B)), ACCEPTED);
 	fake_flush(&f, c);
 	SAID(&b, "accepted@7 ");
@@ -392,7 +396,7 @@ START_TEST(ended_without_a_handler)
 	o.user = &b;
 	b.c = fake_client(&f, &o);
 	fake_attach(&f, b.c);
-	say_token_ended(&f, NULL, "it has expired");
+	say_token_ended(&f, NULL, "token_expired", "it has expired");
 	fake_flush(&f, b.c);
 	SAID(&b, "211 bad_token it has expired ");
 	end(&f, b.c);

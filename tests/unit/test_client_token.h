@@ -152,17 +152,20 @@ FAKE_UNUSED static void take_token(struct fake *f, struct bearer *b, const char 
 	fake_flush(f, b->c);
 }
 
-/* The daemon says that the token has ended. */
-FAKE_UNUSED static void say_token_ended(struct fake *f, const char *topic, const char *text)
+/* The daemon says that the token has ended; `code`: why, NULL: it does not tell. */
+FAKE_UNUSED static void say_token_ended(struct fake *f, const char *topic, const char *code,
+					const char *text)
 {
 	size_t begin = rtbp_msg_begin_notice(&f->out, RTBP_N_ERROR);
 
-	rtbp_pack_map(&f->out, topic ? 3 : 2);
+	rtbp_pack_map(&f->out, 2 + (topic != NULL) + (code != NULL));
 	rtbp_pack_field(&f->out, RTBP_F_ERROR);
 	rtbp_pack_error(&f->out, RTBP_E_BAD_TOKEN, text, -1);
 	rtbp_pack_field_text(&f->out, RTBP_F_METHOD, "auth");
 	if (topic)
 		rtbp_pack_field_text(&f->out, RTBP_F_TOPIC, topic);
+	if (code)
+		rtbp_pack_field_text(&f->out, RTBP_F_CODE, code);
 	ck_assert_int_eq(rtbp_msg_end(&f->out, begin), 0);
 }
 

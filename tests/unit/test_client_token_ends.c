@@ -73,10 +73,10 @@ START_TEST(expired_until_the_next)
 
 	c = following_client(&f, &b, &ear);
 	say_channel(&f, 5, "rejected", "token_expired", "the token has expired");
-	say_token_ended(&f, NULL, "the token has expired");
+	say_token_ended(&f, NULL, "token_expired", "the token has expired");
 	fake_flush(&f, c);
 	HEARS(&ear, "rejected:token_expired ");
-	SAID(&b, "!bad_token:the token has expired ");
+	SAID(&b, "!token_expired:the token has expired ");
 	ck_assert_int_eq(rtb_wait_ready(ear.sub, -1), RTB_E_TOKEN);
 	marker(&f, c); /* it is not asked in a loop */
 	/* Who asks anew is asked for, and refused by the daemon. */
@@ -199,6 +199,45 @@ START_TEST(expired_then_detached)
 	say_subscribed(&f, expect_subscribe(&f, c, "t"), 5, "ready");
 	fake_flush(&f, c);
 	HEARS(&ear, "joining:detached gap:token_signature ready ");
+	end(&f, c);
+}
+END_TEST
+
+/* The access rules have changed. */
+START_TEST(forbidden_from_now_on)
+{
+	struct ear ear, late = { 0 };
+	struct rtb_client *c;
+	struct bearer b;
+	struct fake f;
+	uint32_t id;
+
+	c = following_client(&f, &b, &ear);
+	say_channel(&f, 5, "rejected", "forbidden", "not any more");
+	fake_flush(&f, c);
+	HEARS(&ear, "rejected:forbidden ");
+	ck_assert_int_eq(rtb_wait_ready(ear.sub, -1), RTB_E_FORBIDDEN);
+	marker(&f, c);
+	take_token(&f, &b, NULL, TOKEN_B, JSON(TOKEN_B));
+	say_subscribed(&f, expect_subscribe(&f, c, "t"), 6, "ready");
+	fake_flush(&f, c);
+	HEARS(&ear, "joining gap:forbidden ready ");
+	/* What had been asked for before that news came is taken for new: it is refused, or not. */
+	listen_to(c, &late, "t", true, NULL);
+	id = expect_subscribe(&f, c, "t");
+	say_channel(&f, 6, "rejected", "forbidden", "not any more");
+	say_subscribed(&f, id, 7, "ready");
+	say_broadcast(&f, 7, "e", "1");
+	fake_flush(&f, c);
+	HEARS(&ear, "joining:forbidden gap:forbidden ready e=1 ");
+	HEARS(&late, "joining:forbidden ready e=1 "); /* it was not there before */
+	rtb_unsubscribe(late.sub);
+	id = expect_subscribe(&f, c, "t");
+	say_channel(&f, 7, "rejected", "forbidden", "not any more");
+	say_error(&f, id, RTBP_E_FORBIDDEN, "not any more");
+	fake_flush(&f, c);
+	HEARS(&ear, "joining:forbidden rejected:forbidden ");
+	marker(&f, c);
 	end(&f, c);
 }
 END_TEST
@@ -461,6 +500,7 @@ int main(void)
 	tcase_add_test(t, replaced);
 	tcase_add_test(t, refused_at_attachment);
 	tcase_add_test(t, expired_then_detached);
+	tcase_add_test(t, forbidden_from_now_on);
 	tcase_add_test(t, what_the_server_rejects_stays);
 	tcase_add_test(t, each_topic_its_own);
 	tcase_add_test(t, waits_then_refused);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* librtbridge: watches and trackers that end with a token, and come back with the next one. */
+/* librtbridge: watches and trackers that end with a token, or by other access rules, and come back
+ * with the next token. */
 #include "test_client_token.h"
 #include "test_client_rows.h"
 
@@ -76,6 +77,151 @@ START_TEST(one_binding_forbidden)
 		   "{\"id\":1,\"state\":\"ready\"},{\"id\":2,\"state\":\"ready\"}]}");
 	fake_flush(&f, c);
 	SAW(&d, "pending ready ");
+	ck_assert_str_eq(a.heard, "");
+	end(&f, c);
+}
+END_TEST
+
+/* The access rules have changed. */
+static void say_forbidden(struct fake *f, const char *state)
+{
+	char json[256];
+
+	(void)snprintf(json, sizeof(json),
+		       "{\"chan\":7,\"topic\":\"\",\"private\":false,\"state\":\"%s\","
+		       "\"code\":\"forbidden\",\"text\":\"not any more\"}",
+		       state);
+	say_notice(f, RTBP_N_CHANNEL, json);
+}
+
+/* Attached with TOKEN_A, watching public.a (id 1). */
+static struct rtb_client *bearing_watcher(struct fake *f, struct bearer *b, struct eye *eye)
+{
+	struct rtb_client *c = bearing_client(f, b);
+
+	*eye = (struct eye){ 0 };
+	watch_table(c, eye, "a");
+	say_bound(f, expect_bindings(f, c, "[" TABLE("a") "]"), "ready", READY(1));
+	fake_flush(f, c);
+	SAW(eye, "ready ");
+	return c;
+}
+
+static void check_all_forbidden(const char *state)
+{
+	struct eye a, other = { 0 };
+	struct rtb_client *c;
+	struct bearer b;
+	struct fake f;
+
+	c = bearing_watcher(&f, &b, &a);
+	say_forbidden(&f, state);
+	fake_flush(&f, c);
+	SAW(&a, "error:forbidden ");
+	ck_assert_int_eq(rtb_watch_state(a.watch), RTB_WATCH_ERROR);
+	ck_assert_int_eq(rtb_wait_watch(a.watch, -1), RTB_E_FORBIDDEN);
+	ck_assert_str_eq(rtb_client_error_text(c), "not any more (forbidden)");
+	ck_assert(fake_is_quiet(&f, c));
+	take_token(&f, &b, NULL, TOKEN_B, JSON(TOKEN_B));
+	say_bound(&f, expect_bindings(&f, c, "[" TABLE("a") "]"), "joined", PENDING(3));
+	say_states(&f, "ready", READY(3));
+	say_row(&f, "3", 1);
+	fake_flush(&f, c);
+	SAW(&a, "pending gap:forbidden ready +1 ");
+	ck_assert_int_gt(a.gap_from, 1600000000000);
+	ck_assert_int_le(a.gap_from, a.gap_to);
+	/* Who asks by itself finds out whether it is allowed again; all else is asked for with it. */
+	say_forbidden(&f, state);
+	fake_flush(&f, c);
+	SAW(&a, "error:forbidden ");
+	watch_table(c, &other, "b");
+	say_bound(&f, expect_bindings(&f, c, "[" TABLE("a") "," TABLE("b") "]"), "ready",
+		  READY(1) "," READY(2));
+	fake_flush(&f, c);
+	SAW(&a, "pending gap:forbidden ready ");
+	SAW(&other, "ready ");
+	/* So is it at an attachment. */
+	say_forbidden(&f, state);
+	fake_flush(&f, c);
+	SAW(&a, "error:forbidden ");
+	fake_hang_up(&f);
+	expect_hello(&f, c, JSON(TOKEN_B));
+	answer_hello(&f, c, ACCEPTED);
+	say_bound(&f, expect_bindings(&f, c, "[" TABLE("a") "," TABLE("b") "]"), "ready",
+		  READY(1) "," READY(2));
+	fake_flush(&f, c);
+	SAW(&a, "pending:detached gap:forbidden ready ");
+	end(&f, c);
+}
+
+START_TEST(all_forbidden)
+{
+	check_all_forbidden("rejected");
+	check_all_forbidden("closed");
+}
+END_TEST
+
+/* What was asked for before that news came is taken for new by the daemon. */
+START_TEST(all_forbidden_meanwhile)
+{
+	struct eye a, more = { 0 }, third = { 0 };
+	struct rtb_client *c;
+	struct bearer b;
+	struct fake f;
+	uint32_t id;
+
+	c = bearing_watcher(&f, &b, &a);
+	watch_table(c, &more, "b");
+	id = expect_bindings(&f, c, "[" TABLE("a") "," TABLE("b") "]");
+	say_forbidden(&f, "rejected");
+	fake_flush(&f, c);
+	SAW(&a, "pending:forbidden ");
+	say_bound(&f, id, "ready", READY(1) "," READY(2));
+	say_row(&f, "1,2", 1);
+	fake_flush(&f, c);
+	SAW(&a, "gap:forbidden ready +1 ");
+	SAW(&more, "ready +1 ");
+	ck_assert(fake_is_quiet(&f, c));
+	/* Of two such requests the last one counts. */
+	rtb_unwatch(more.watch);
+	id = expect_bindings(&f, c, "[" TABLE("a") "]");
+	watch_table(c, &third, "c");
+	say_forbidden(&f, "rejected");
+	say_error(&f, id, RTBP_E_FORBIDDEN, "not any more");
+	id = expect_bindings(&f, c, "[" TABLE("a") "," TABLE("c") "]");
+	fake_flush(&f, c);
+	SAW(&a, "pending:forbidden ");
+	say_error(&f, id, RTBP_E_FORBIDDEN, "not any more");
+	fake_flush(&f, c);
+	SAW(&a, "error:forbidden ");
+	SAW(&third, "error:forbidden ");
+	ck_assert(fake_is_quiet(&f, c));
+	end(&f, c);
+}
+END_TEST
+
+/* The rules take away one table of two, which had flowed. */
+START_TEST(one_binding_forbidden_later)
+{
+	struct eye a, d = { 0 };
+	struct rtb_client *c;
+	struct bearer b;
+	struct fake f;
+
+	c = bearing_watcher(&f, &b, &a);
+	watch_table(c, &d, "b");
+	say_bound(&f, expect_bindings(&f, c, "[" TABLE("a") "," TABLE("b") "]"), "ready",
+		  READY(1) "," READY(2));
+	say_states(&f, "ready",
+		   READY(1) ",{\"id\":2,\"state\":\"error\",\"code\":\"forbidden\","
+			    "\"text\":\"no\"}");
+	fake_flush(&f, c);
+	SAW(&d, "ready error:forbidden ");
+	take_token(&f, &b, NULL, TOKEN_B, JSON(TOKEN_B));
+	say_bound(&f, expect_bindings(&f, c, "[" TABLE("a") "," TABLE("b") "]"), "ready",
+		  READY(1) "," READY(2));
+	fake_flush(&f, c);
+	SAW(&d, "pending gap:forbidden ready ");
 	ck_assert_str_eq(a.heard, "");
 	end(&f, c);
 }
@@ -198,6 +344,9 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, watches_come_back);
 	tcase_add_test(t, one_binding_forbidden);
+	tcase_add_test(t, all_forbidden);
+	tcase_add_test(t, all_forbidden_meanwhile);
+	tcase_add_test(t, one_binding_forbidden_later);
 	tcase_add_test(t, trackers_come_back);
 	tcase_add_test(t, other_refusals_stay);
 	suite_add_tcase(suite, t);

@@ -103,8 +103,12 @@ struct rtb_connection {
 /* This client's own token has ended: it has expired, or was refused. */
 struct rtb_token_event {
 	const char *topic; /* whose it was; NULL: that for all topics without one of their own */
-	const char *code;  /* short word for the reason: "bad_token", ... */
-	const char *text;  /* a sentence */
+	/* Short word for the reason: "token_expired", or what the server has against it
+	 * ("token_signature", "token_invalid", ...: PROTOCOL.md, section 8). "bad_token" when it
+	 * was refused as it was said (`text` has more), or the daemon gave no reason. Another
+	 * error's name when the daemon would not have any token, like "too_many". */
+	const char *code;
+	const char *text; /* a sentence */
 };
 
 struct rtb_handlers {
@@ -222,10 +226,11 @@ typedef void (*rtb_token_fn)(struct rtb_client *c, const char *topic,
  * Does not block, works while detached: the token is a wish, and said again at every attachment
  * before anything else. A new one is set in the same way; while it is decided the old one holds,
  * and if it is refused the old one stays. What the daemon has ended because of the old token
- * (channels REJECTED, watches ERROR, trackers REFUSED, with a code that starts with "token_") or
- * has refused for it ("bad_token", "forbidden") is asked for again once the new one is taken, or
- * the old one cleared; a `gap` with that code as cause covers the time between. Without a new token
- * it stays so, until the next attachment.
+ * (channels REJECTED, watches ERROR, trackers REFUSED, with a code that starts with "token_"), or
+ * because its access rules have become others ("forbidden"), or has refused for that ("bad_token",
+ * "forbidden"), is asked for again once the new one is taken, or the old one cleared; a `gap` with
+ * that code as cause covers the time between. Without a new token it stays so, until the next
+ * attachment, or until the program asks for the same again.
  *
  * What needs a token that is not taken never goes out with the daemon's identity instead:
  * subscriptions, watches and trackers wait while the token is being decided, and are refused with
@@ -247,8 +252,8 @@ enum rtb_channel_state {
 	RTB_CHANNEL_JOINED,    /* broadcasts flow, other parts are pending */
 	RTB_CHANNEL_READY,     /* everything asked for flows */
 	RTB_CHANNEL_REJOINING, /* the link or channel broke; the daemon brings it back */
-	RTB_CHANNEL_REJECTED,  /* refused for good: `text` has the server's words. Over a token:
-				  until  a new one is set (rtb_set_token()) */
+	RTB_CHANNEL_REJECTED,  /* refused for good: `text` has the server's words. Over a token, or
+				  by the access rules: until a new one is set (rtb_set_token()) */
 	RTB_CHANNEL_CLOSED     /* ended by rtb_unsubscribe() */
 };
 
@@ -276,8 +281,8 @@ struct rtb_broadcast {
 };
 
 /* Messages of the channel may have been missed between these two moments: it was joined anew. The
- * library's own when the daemon had ended the subscription over the client's token: from then until
- * it was there again; `cause` is that code. */
+ * library's own when the daemon had ended the subscription over the client's token, or by changed
+ * access rules: from then until it was there again; `cause` is that code. */
 struct rtb_gap {
 	uint64_t chan;
 	const char *topic;
@@ -560,7 +565,7 @@ struct rtb_watch_options {
 	/* Changes may have been missed. Comes before READY. May be NULL. With cause "detached" it
 	 * is the library's own, after a re-attachment: from is when the daemon was last heard, or
 	 * when the changes had ceased before; to is now. So it is with a cause that is about the
-	 * client's token: from is when that had ended. */
+	 * client's token, and with "forbidden": from is when the daemon had ended it. */
 	void (*gap)(struct rtb_watch *watch, const struct rtb_gap *gap, void *user);
 	void *user;
 };
