@@ -279,7 +279,7 @@ static void start(struct trial *t)
 	if (!link && !has_budget(t))
 		return;
 	pr->current = t;
-	pr->last_uid = t->user->uid;
+	pr->last_uid = t->payer; /* not of who waits for it: that one is next */
 	timer_disarm(&t->hub->timers, &pr->idle_timer);
 	if (!link && t->real) {
 		t->in_place = true;

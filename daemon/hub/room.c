@@ -252,6 +252,7 @@ static void on_probe(void *ctx, uint64_t cookie, enum session_result result, uin
 	if (!ch || ch->room.probe_ref != ref || result == SESSION_LOST)
 		return;
 	ch->room.probe_ref = 0;
+	feeds_tidy_later(ch->hub); /* it may be moved now */
 	if (ch->room.state != ROOM_PENDING || !ch->room.fold)
 		return;
 	if (presence_is_current(ch->room.fold)) {

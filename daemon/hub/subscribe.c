@@ -229,10 +229,11 @@ static void tell_rejected(const struct sub *s, const char *code, const char *tex
 void sub_reject(struct sub *s, enum rtbp_error error, const char *code, const char *text)
 {
 	struct request r = s->request;
+	/* By the refusal of the join: of its token, say. Changes may flow all the same. */
+	bool has_heard = sub_is_rejected(s) && !s->n_wants && error == RTBP_E_BAD_TOKEN;
 
 	if (s->peer->state == PEER_READY) {
-		/* Who was told by the join's own refusal has heard it. */
-		if (s->answered && !sub_is_rejected(s))
+		if (s->answered && !has_heard)
 			tell_rejected(s, code, text);
 		if (s->waiting)
 			peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, error, text, -1);

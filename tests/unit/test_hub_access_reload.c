@@ -4,6 +4,7 @@
 #include "hub_changes_text.h"
 #include "hub_tokens.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -268,6 +269,32 @@ START_TEST(one_table_of_two)
 }
 END_TEST
 
+/* The server has closed the channel for good, and was heard; the changes flow all the same, until
+ * the reload. */
+START_TEST(rejected_while_changes_flow)
+{
+	struct line join, feed;
+
+	peer_ask(a, 1, "subscribe", "{'topic':'t','broadcast':{},'postgres_changes':[" T("u") "]}");
+	join = *server_join("t");
+	feed = server_feed(ON("u"), "11");
+	expect(a, "[1,1,null,{'chan':1,*'ready'*");
+	server_text("['%" PRIu64 "',null,'%s','system',{'status':'error','message':'Unauthorized: "
+		    "You do not have permissions to read from this Channel topic','extension':"
+		    "'system','channel':'t'}]",
+		    join.ref, join.topic);
+	server_text("['%" PRIu64 "','%" PRIu64 "','%s','phx_close',{}]", join.ref, join.ref,
+		    join.topic);
+	expect(a, "[2,'channel',{'chan':1,*'rejected',*'code':'unauthorized',*");
+	server_row(&feed, "11", "{'type':'INSERT','schema':'public','table':'u','record':{'n':1}}");
+	expect(a, "[2,'postgres_changes',{'ids':[1],*");
+	reload("deny user 1001 read topic t\n" ALL);
+	expect(a, "[2,'channel',{'chan':1,*'state':'rejected','code':'forbidden',*");
+	server_row(&feed, "11", "{'type':'INSERT','schema':'public','table':'u','record':{'n':2}}");
+	expect_nothing(a);
+}
+END_TEST
+
 /* The same binding said twice, which nobody else wants and nothing carries any more. */
 START_TEST(refused_and_said_twice)
 {
@@ -511,6 +538,7 @@ int main(void)
 	tcase_add_checked_fixture(t, begin, end);
 	tcase_add_test(t, sends_of_the_departed);
 	tcase_add_test(t, what_may_stay_does);
+	tcase_add_test(t, rejected_while_changes_flow);
 	tcase_add_test(t, broadcasts_of_one);
 	tcase_add_test(t, last_one_leaves);
 	tcase_add_test(t, while_joining);
