@@ -125,14 +125,18 @@ static void cell_trackers(struct cli_table *t, struct mp channel)
 		cell_int(t, channel, "trackers");
 }
 
-/* Why it is not well: "too_many: no connection has room". */
+/* Why it is not well: "too_many: no connection has room; next try in 4.2 s". */
 static void cell_reason(struct cli_table *t, struct mp map)
 {
-	char code[64], text[512];
+	int64_t next = mp_int(mp_find(map, "retry_in_ms"), -1);
+	char code[64], text[512], when[48] = "";
 
 	mp_text(mp_find(map, "code"), code, sizeof(code));
 	mp_text(mp_find(map, "text"), text, sizeof(text));
-	cli_table_cell(t, "%s%s%s", code, code[0] && text[0] ? ": " : "", text);
+	if (next >= 0)
+		snprintf(when, sizeof(when), "%snext try in %.1f s", code[0] || text[0] ? "; " : "",
+			 (double)next / 1000);
+	cli_table_cell(t, "%s%s%s%s", code, code[0] && text[0] ? ": " : "", text, when);
 }
 
 static void head_cells(struct cli_table *t, const char *const *names)

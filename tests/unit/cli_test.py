@@ -631,6 +631,16 @@ class Status(Case):
         return subprocess.run([COMMAND, "-s", self.daemon.path, "status"], stdout=subprocess.PIPE, check=True,
                               timeout=DEADLINE).stdout.decode()  # fmt: skip
 
+    def test_when_it_is_tried_again(self):
+        channel = {"chan": 1, "topic": "t", "private": True, "state": "joining", "link": 0, "subscribers": 1, "queued_sends": 0}
+        for members, reason in [({"code": "join_budget", "text": "2 joins", "retry_in_ms": 4249}, "join_budget: 2 joins; next try in 4.2 s"),
+                                ({"code": "probation", "retry_in_ms": 0}, "probation; next try in 0.0 s"),
+                                ({"retry_in_ms": 900}, "next try in 0.9 s")]:  # fmt: skip
+            with self.subTest(reason=reason):
+                _, lines, _ = self.status(channels=[dict(channel, **members)])
+                [line] = [line for line in lines if line.startswith("1 ") and " private " in line]
+                self.assertRegex(line, " 0 +" + re.escape(reason) + "$")
+
     def test_for_people(self):
         code, lines, errors = self.status()
         self.assertEqual((code, errors), (0, ""))
