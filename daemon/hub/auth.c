@@ -227,7 +227,7 @@ static void grant_timer_due(void *ctx)
 		grant_end(g, "token_expired", expired);
 	else
 		watch(g);
-	hub_wake(hub);
+	tokens_look(hub); /* one that is only kept has no timer, and ends, too */
 }
 
 /* ---- in force ---- */

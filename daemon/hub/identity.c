@@ -43,8 +43,7 @@ static void identity_check(struct identity *i)
 	free(i);
 }
 
-/* Tokens that nobody has: looked at at the turn's end, not in the middle of a walk. */
-static void look_at_idle_tokens(struct hub *hub)
+void tokens_look(struct hub *hub)
 {
 	hub->has_idle_tokens = true;
 	hub_wake(hub);
@@ -55,7 +54,7 @@ void identity_unref(struct identity *i)
 	if (!i || --i->n_refs)
 		return;
 	if (!TAILQ_EMPTY(&i->tokens))
-		look_at_idle_tokens(i->hub);
+		tokens_look(i->hub);
 	identity_check(i);
 }
 
@@ -159,6 +158,9 @@ static struct identity *find_same(struct token *t, bool accepted)
 		if (i == t->identity || (accepted && !identity_is_accepted(i)))
 			continue;
 		other = TAILQ_FIRST(&i->tokens);
+		/* Who has gone before the server has said anything is not waited for. */
+		if (other && !other->n_grants && other->state != TOKEN_ACCEPTED)
+			continue;
 		if (other && jwt_same_claims(&other->jwt, &t->jwt))
 			return i;
 	}
@@ -386,7 +388,7 @@ void token_check(struct token *t)
 	if (t->n_grants)
 		return;
 	if (t->identity && t->identity->n_refs) {
-		look_at_idle_tokens(t->hub);
+		tokens_look(t->hub);
 		return;
 	}
 	if (t->state != TOKEN_REFUSED)

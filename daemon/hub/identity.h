@@ -95,7 +95,8 @@ int token_get(struct hub *hub, struct rtbp_str bytes, uid_t uid, struct token **
 	      size_t size);
 /* Frees it, if nobody has it any more and its identity need not keep it. */
 void token_check(struct token *t);
-/* Those that identities have kept for too long. At the turn's end. */
+/* There may be some that need not be kept: looked at at the turn's end, not in a walk. */
+void tokens_look(struct hub *hub);
 void tokens_trim(struct hub *hub);
 /* The server took a join with it. */
 void token_accepted(struct token *t);

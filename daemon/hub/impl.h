@@ -366,6 +366,8 @@ void sends_fail(struct chan *ch, const char *outcome, const char *text);
 /* All of the channel's given sends end as "unknown": no answer can come any more. */
 void sends_lost(struct chan *ch, const char *text);
 void sends_forget_peer(struct peer *p);
+/* Of a REQUEST_SEND: where it goes. */
+struct chan *send_chan(const struct request *r);
 /* What is queued of clients that are gone ends: whether they might send it now cannot be said. */
 unsigned sends_reject_orphans(struct hub *hub);
 /* ends.c: whether the peer has no longer these rights (ACL_*) to the channel. */

@@ -250,10 +250,14 @@ static bool is_needed(const struct trial *t)
 	if (t->real)
 		return t->real->state == JOIN_WAITING && t->real->ops->wanted(t->real) &&
 		       !join_is_proven(t->real);
-	return t->token->state == TOKEN_WAITING || t->token->state == TOKEN_UNPROVEN;
+	/* Nothing is tried of who is gone. */
+	return t->token->n_grants &&
+	       (t->token->state == TOKEN_WAITING || t->token->state == TOKEN_UNPROVEN);
 }
 
-/* Where failing makes all others wait. Return: false: it may not be borne now. */
+/* Where failing makes all others wait. It is for the user in whose queue it is: else who brings what
+ * others have to wait for, and has used up its own, would keep them waiting. Return: false: it may
+ * not be borne now. */
 static bool has_budget(struct trial *t)
 {
 	struct hub *hub = t->hub;
@@ -279,7 +283,7 @@ static void start(struct trial *t)
 	if (!link && !has_budget(t))
 		return;
 	pr->current = t;
-	pr->last_uid = t->payer; /* not of who waits for it: that one is next */
+	pr->last_uid = t->payer;
 	timer_disarm(&t->hub->timers, &pr->idle_timer);
 	if (!link && t->real) {
 		t->in_place = true;
@@ -303,13 +307,21 @@ static bool is_still_there(const struct trial *t)
 	return link && t->real && link_has_topic(link, t->real->topic);
 }
 
-/* The first that may be tried of the users behind the one that was last. @ret_at: or when one may
+/* Of one payer first what others wait for. */
+static bool is_before(const struct trial *a, const struct trial *b)
+{
+	return a->payer < b->payer || (a->payer == b->payer && a->user->uid != a->payer);
+}
+
+/* The first that may be tried of the users behind the one that was last: of those who pay, because
+ * what one has brought may stand in the queue of another who waits for it. @ret_at: or when one may
  * be. */
 static struct trial *next_trial(struct hub *hub, uint64_t *ret_at)
 {
 	uint64_t now = hub_now(hub);
-	struct user *u, *first = NULL;
+	uid_t last = hub->probation.last_uid;
 	struct trial *t, *found = NULL, *after = NULL;
+	struct user *u;
 
 	*ret_at = UINT64_MAX;
 	RB_FOREACH(u, user_tree, &hub->users) {
@@ -321,11 +333,9 @@ static struct trial *next_trial(struct hub *hub, uint64_t *ret_at)
 		}
 		if (!t)
 			continue;
-		if (!first) {
-			first = u;
+		if (!found || is_before(t, found))
 			found = t;
-		}
-		if (u->uid > hub->probation.last_uid && !after)
+		if (t->payer > last && (!after || is_before(t, after)))
 			after = t;
 	}
 	return after ? after : found;

@@ -406,6 +406,11 @@ void report_timer_due(void *peer)
 {
 	struct peer *p = peer;
 
+	/* Many are due at once when answers cost more than the pause: one in a turn all the same. */
+	if (p->user->report_turn == p->hub->turn) {
+		timer_arm(&p->hub->timers, &p->report.timer, hub_now(p->hub) + REPORT_PAUSE_MS);
+		return;
+	}
 	p->report.waits = false;
 	if (p->state == PEER_READY)
 		answer(p, p->report.method, p->report.id);

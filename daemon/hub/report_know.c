@@ -16,6 +16,7 @@ static void mark_sub(const struct sub *s, uint64_t mark)
 static void mark_all_of(const struct peer *p, uint64_t mark)
 {
 	const struct tracker *t;
+	const struct request *r;
 	const struct grant *g;
 	const struct sub *s;
 
@@ -23,6 +24,10 @@ static void mark_all_of(const struct peer *p, uint64_t mark)
 		mark_sub(s, mark);
 	TAILQ_FOREACH(t, &p->trackers, in_peer)
 		t->chan->mark = mark;
+	TAILQ_FOREACH(r, &p->requests, entry) {
+		if (r->kind == REQUEST_SEND)
+			send_chan(r)->mark = mark;
+	}
 	TAILQ_FOREACH(g, &p->grants, in_peer) {
 		if (g->token && g->token->identity)
 			g->token->identity->mark = mark;

@@ -126,13 +126,23 @@ void sends_lost(struct chan *ch, const char *text)
 		send_end(s, "unknown", text);
 }
 
+static struct send *of_request(const struct request *r)
+{
+	return (struct send *)((char *)r - offsetof(struct send, request));
+}
+
+struct chan *send_chan(const struct request *r)
+{
+	return of_request(r)->chan;
+}
+
 static struct send *find_queued(struct peer *p, gone_fn gone, const void *ctx)
 {
 	struct request *r;
 	struct send *s;
 
 	TAILQ_FOREACH(r, &p->requests, entry) {
-		s = (struct send *)((char *)r - offsetof(struct send, request));
+		s = of_request(r);
 		if (r->kind == REQUEST_SEND && !s->given && gone(p, s->chan, ACL_WRITE, ctx))
 			return s;
 	}
@@ -178,7 +188,7 @@ void sends_forget_peer(struct peer *p)
 		next = TAILQ_NEXT(r, entry);
 		if (r->kind != REQUEST_SEND)
 			continue;
-		s = (struct send *)((char *)r - offsetof(struct send, request));
+		s = of_request(r);
 		TAILQ_REMOVE(&p->requests, r, entry);
 		s->peer = NULL;
 		count_send(p, s, false);

@@ -229,8 +229,9 @@ static void tell_rejected(const struct sub *s, const char *code, const char *tex
 void sub_reject(struct sub *s, enum rtbp_error error, const char *code, const char *text)
 {
 	struct request r = s->request;
-	/* By the refusal of the join: of its token, say. Changes may flow all the same. */
-	bool has_heard = sub_is_rejected(s) && !s->n_wants && error == RTBP_E_BAD_TOKEN;
+	/* By the refusal of the join, if that was for its token. Changes may flow all the same. */
+	bool has_heard = error == RTBP_E_BAD_TOKEN && !s->n_wants && sub_is_rejected(s) &&
+			 strncmp(s->chan->join->code, "token_", 6) == 0;
 
 	if (s->peer->state == PEER_READY) {
 		if (s->answered && !has_heard)

@@ -129,6 +129,49 @@ START_TEST(one_is_kept)
 }
 END_TEST
 
+/* One that is kept beside those of others goes with its end. */
+START_TEST(kept_until_its_end)
+{
+	const char *brief = token_of("'role':'authenticated','sub':'alice'", 600, 2);
+	struct fake_peer *stays = peer_ready(), *p = peer_ready();
+
+	give(stays, 1, first, ACCEPTED("1"));
+	peer_shares(stays, 2, "t");
+	give(p, 1, brief, NULL);
+	open_link(1);
+	server_tries(1, brief, true, "{}");
+	trial_left();
+	expect(p, ACCEPTED("1"));
+	peer_close(p);
+	advance(500000);
+	ck_assert_uint_eq(rig.hub->n_tokens, 2);
+	advance(100000 + EXPIRY_LOOK_MS);
+	ck_assert_uint_eq(rig.hub->n_tokens, 1);
+	expect_nothing(stays);
+	peer_close(stays);
+	expect_forgotten();
+}
+END_TEST
+
+/* The server has not said anything of it when its client goes: nobody waits for that. */
+START_TEST(gone_unproven)
+{
+	const char *mallory = token_of_user("bob", 7), *bob = token_of_user("bob", 8);
+	struct fake_peer *p = peer_ready(), *q;
+
+	give(p, 1, mallory, UNPROVEN("1"));
+	peer_ask(p, 2, "subscribe", "{'topic':'u'}");
+	expect_join("u", mallory); /* no answer yet */
+	peer_close(p);
+	turn();
+	q = peer_ready();
+	give(q, 1, bob, UNPROVEN("1"));
+	ck_assert(!rig.links[1].is_open);
+	peer_close(q);
+	expect_forgotten();
+}
+END_TEST
+
 /* It keeps one that has expired no longer than it must. */
 START_TEST(come_back_too_late)
 {
@@ -153,6 +196,8 @@ int main(void)
 	tcase_add_test(t, with_a_forged_token);
 	tcase_add_test(t, kept_but_not_used);
 	tcase_add_test(t, one_is_kept);
+	tcase_add_test(t, kept_until_its_end);
+	tcase_add_test(t, gone_unproven);
 	tcase_add_test(t, come_back_too_late);
 	suite_add_tcase(s, t);
 	return suite_run(s);

@@ -216,6 +216,18 @@ START_TEST(refused_while_others_live)
 END_TEST
 
 /* The right to read has gone: a word about the identity, not about the daemon's or another's. */
+/* It was told of the refusal, and counts on the next connection: a token of another identity takes
+ * that wish away, which is told, too. */
+START_TEST(revoked_and_replaced)
+{
+	server_says(&joined, "You no longer have permission to read from this topic");
+	expect(a, "[2,'channel',{'chan':1,*'rejected','code':'unauthorized',*");
+	give(a, 3, token_of_user("bob", 1), UNPROVEN("3"));
+	expect(a, "[2,'channel',{'chan':1,*'rejected','code':'token_replaced',*");
+	expect_nothing(a);
+}
+END_TEST
+
 START_TEST(right_to_read_revoked)
 {
 	const char *bob = token_of_user("bob", 1);
@@ -342,6 +354,7 @@ int main(void)
 	tcase_add_test(t, closed_with_another_token);
 	tcase_add_test(t, closed_with_no_other);
 	tcase_add_test(t, refused_while_others_live);
+	tcase_add_test(t, revoked_and_replaced);
 	tcase_add_test(t, right_to_read_revoked);
 	tcase_add_test(t, all_have_gone);
 	tcase_add_test(t, sends_and_trackers);

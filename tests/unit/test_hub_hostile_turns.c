@@ -129,6 +129,29 @@ START_TEST(forges_a_token_and_keeps_its_own_line_long)
 }
 END_TEST
 
+/* Two users who claim to be the same, many times: their trials stand in each other's queues. */
+START_TEST(forge_tokens_for_each_other)
+{
+	struct fake_peer *c = peer_of(3000);
+	char sub[20], topic[20];
+
+	ask(c, 1, "no0", ",'private':true"); /* from now on its joins are tried */
+	stall_answer(c, 1, 60000);
+	peer_skip(c, "");
+	for (unsigned i = 0; i < FAKE_PEERS - 4; i++) {
+		snprintf(sub, sizeof(sub), "x%u", i);
+		snprintf(topic, sizeof(topic), "t%u", i);
+		give_for(a, 1 + i, topic, token_of_user(sub, FORGED), UNPROVEN("*"));
+		ask_auth(peer_of(2001), 1, token_of_user(sub, FORGED + 1));
+	}
+	stall_run(100);
+	ask(c, 2, "yes", ",'private':true,'timeout_ms':300000");
+	/* What is on trial, and one of each of the two at most. */
+	ck_assert_uint_le(stall_answer(c, 2, 300000), 3 * STALL_MS + 1000);
+	ck_assert_uint_eq(peer_skip(c, "\"ready\""), 1);
+}
+END_TEST
+
 /* Whenever the other's token is on trial there is one forged one more. */
 static unsigned n_forged;
 
@@ -381,6 +404,7 @@ int main(void)
 	tcase_add_checked_fixture(t, begin, end);
 	tcase_set_timeout(t, 100);
 	tcase_add_test(t, forges_a_token_and_keeps_its_own_line_long);
+	tcase_add_test(t, forge_tokens_for_each_other);
 	tcase_add_test(t, has_many_channels_when_the_connection_is_lost);
 	tcase_add_test(t, asks_for_a_channel_of_others_first_and_goes);
 	tcase_add_test(t, asks_for_the_refused_channel_of_another);
