@@ -133,7 +133,6 @@ void hub_set_acl(struct hub *hub, const struct acl *acl)
 {
 	const struct acl *old = hub->conf.acl;
 	struct peer *p;
-	bool is_in;
 	unsigned n;
 
 	hub->conf.acl = acl;
@@ -144,15 +143,13 @@ void hub_set_acl(struct hub *hub, const struct acl *acl)
 			    "clients that have gone are not sent",
 			    n);
 	TAILQ_FOREACH(p, &hub->peers, entry) {
-		is_in = p->state < PEER_CLOSING;
-		if (is_in && access_may_attach(p)) {
+		if (p->state < PEER_CLOSING && access_may_attach(p)) {
 			apply(p);
 			continue;
 		}
-		/* What it has said would go on without it. */
+		/* What it has said would go on without it; it may be ending already. */
 		sends_reject(p, is_gone, NULL, RTBP_E_FORBIDDEN, changed);
-		if (is_in)
-			peer_end(p, RTBP_E_DENIED, changed, true);
+		peer_end(p, RTBP_E_DENIED, changed, true);
 	}
 	hub_wake(hub);
 }

@@ -137,8 +137,16 @@ static bool chan_wanted(const struct join *j)
 
 enum { TURNS_LOOKED_AT = 64 };
 
-/* The user who waits longest of those who want something here now, one without failures before
- * others: whoever shares a channel does not stand in another one's queue. */
+/* One without failures goes before others, then who waits longest. */
+static bool goes_before(const struct user *a, const struct user *b, uint64_t now)
+{
+	bool a_failed = user_has_record(a, now), b_failed = user_has_record(b, now);
+
+	return a_failed != b_failed ? b_failed : a->last_turn < b->last_turn;
+}
+
+/* Of those who want something here now: whoever shares a channel does not stand in another one's
+ * queue. */
 static uid_t chan_uid(const struct join *j)
 {
 	const struct chan *ch = j->owner;
@@ -150,9 +158,7 @@ static uid_t chan_uid(const struct join *j)
 
 	TAILQ_FOREACH(s, &ch->subs, in_chan) {
 		u = s->on_channel ? s->peer->user : NULL;
-		if (u && (!best || user_has_record(best, now) > user_has_record(u, now) ||
-			  (user_has_record(best, now) == user_has_record(u, now) &&
-			   u->last_turn < best->last_turn)))
+		if (u && (!best || goes_before(u, best, now)))
 			best = u;
 		if (++n == TURNS_LOOKED_AT)
 			break;

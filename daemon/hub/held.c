@@ -93,12 +93,13 @@ void held_add(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer
 
 	if (p->n_held < HELD_MAX && p->held_bytes + params.size <= HELD_BYTES_MAX)
 		h = calloc(1, sizeof(*h) + params.size);
-	if (!h && m == RTBP_M_BROADCAST && wants_answer)
-		send_answer_outcome(p, &now, "busy", too_much);
-	else if (!h)
-		peer_answer_error(p, &now, m, RTBP_E_BUSY, too_much, -1);
-	if (!h)
+	if (!h) {
+		if (m == RTBP_M_BROADCAST && wants_answer)
+			send_answer_outcome(p, &now, "busy", too_much);
+		else
+			peer_answer_error(p, &now, m, RTBP_E_BUSY, too_much, -1);
 		return;
+	}
 	h->peer = p;
 	h->method = m;
 	h->since_ms = hub_now(p->hub);

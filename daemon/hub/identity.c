@@ -109,16 +109,22 @@ static bool is_better(const struct token *a, const struct token *b)
 	return a->jwt.exp_s > b->jwt.exp_s;
 }
 
-struct token *identity_token(const struct identity *i)
+/* Of those that clients have; `idle`: of those that none has any more. */
+static struct token *best_token(const struct identity *i, bool idle)
 {
 	struct token *t, *best = NULL;
 
 	TAILQ_FOREACH(t, &i->tokens, in_identity) {
-		if (t->n_grants && t->jwt.exp_s > hub_wall_s(i->hub) &&
+		if (!t->n_grants == idle && t->jwt.exp_s > hub_wall_s(i->hub) &&
 		    (!best || is_better(t, best)))
 			best = t;
 	}
 	return best;
+}
+
+struct token *identity_token(const struct identity *i)
+{
+	return best_token(i, false);
 }
 
 void identity_push(struct identity *i)
@@ -240,7 +246,6 @@ static int token_new(struct hub *hub, struct rtbp_str bytes, struct jwt *jwt, ui
 	TAILQ_INSERT_TAIL(&hub->tokens, t, entry);
 	hub->n_tokens++;
 	if (!own && !token_try(t)) {
-		TAILQ_REMOVE(&hub->tokens, t, entry);
 		token_free(t);
 		return -ENOMEM;
 	}
@@ -353,6 +358,8 @@ static void token_free(struct token *t)
 {
 	struct hub *hub = t->hub;
 
+	if (t->state != TOKEN_REFUSED)
+		TAILQ_REMOVE(&hub->tokens, t, entry);
 	if (t->trial)
 		trial_drop(t->trial);
 	if (t->has_news)
@@ -371,16 +378,7 @@ static void token_free(struct token *t)
  * another that says the same is known. No join carries it. */
 static struct token *kept_token(const struct identity *i)
 {
-	struct token *t, *best = NULL;
-
-	if (!i || !i->n_refs || i->hub->dying)
-		return NULL;
-	TAILQ_FOREACH(t, &i->tokens, in_identity) {
-		if (!t->n_grants && t->jwt.exp_s > hub_wall_s(i->hub) &&
-		    (!best || t->jwt.exp_s > best->jwt.exp_s))
-			best = t;
-	}
-	return best;
+	return i && i->n_refs && !i->hub->dying ? best_token(i, true) : NULL;
 }
 
 void token_check(struct token *t)
@@ -391,8 +389,6 @@ void token_check(struct token *t)
 		tokens_look(t->hub);
 		return;
 	}
-	if (t->state != TOKEN_REFUSED)
-		TAILQ_REMOVE(&t->hub->tokens, t, entry);
 	token_free(t);
 }
 
@@ -407,7 +403,6 @@ void tokens_trim(struct hub *hub)
 		next = TAILQ_NEXT(t, entry);
 		if (t->n_grants || t == kept_token(t->identity))
 			continue;
-		TAILQ_REMOVE(&hub->tokens, t, entry);
 		token_free(t);
 	}
 }

@@ -205,6 +205,8 @@ void join_refused(struct join *j, const char *text, bool by_trial);
 /* What those who asked for it are told: the server's word about a client's own token is one about
  * what that client gave. */
 enum rtbp_error join_refusal_error(const struct join *j);
+/* Of the last refusal: it was about the token that was sent, the daemon's own too. */
+bool join_is_refused_for_token(const struct join *j);
 /* It would be refused: without asking the server. */
 void join_refuse_here(struct join *j, const char *code, const char *text);
 /* With others: it is known why, and until when. */

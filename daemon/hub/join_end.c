@@ -19,10 +19,14 @@ static void join_reject(struct join *j)
 	j->rejected_at_ms = hub_now(j->hub);
 }
 
+bool join_is_refused_for_token(const struct join *j)
+{
+	return strncmp(j->code, "token_", 6) == 0;
+}
+
 enum rtbp_error join_refusal_error(const struct join *j)
 {
-	return j->identity && strncmp(j->code, "token_", 6) == 0 ? RTBP_E_BAD_TOKEN
-								 : RTBP_E_REJECTED;
+	return j->identity && join_is_refused_for_token(j) ? RTBP_E_BAD_TOKEN : RTBP_E_REJECTED;
 }
 
 static uint64_t next_pause(struct join *j, const struct reason *reason)

@@ -269,9 +269,10 @@ static unsigned count_clients(struct hub *hub, const struct identity *i)
 	hub->mark++;
 	TAILQ_FOREACH(t, &i->tokens, in_identity) {
 		TAILQ_FOREACH(g, &t->grants, in_token) {
-			n += g->peer->mark != hub->mark && g->peer->pending != g;
-			if (g->peer->pending != g)
-				g->peer->mark = hub->mark;
+			if (g->peer->pending == g || g->peer->mark == hub->mark)
+				continue;
+			g->peer->mark = hub->mark;
+			n++;
 		}
 	}
 	return n;

@@ -25,7 +25,7 @@ struct report {
 	uint64_t mark;   /* what the asker's user has something of has this mark */
 };
 
-/* report_know.c: what the asker may know. The answers hold until hub->mark changes. */
+/* report_know.c: what the asker may know. The answers hold until the next report or row. */
 void report_begin(struct report *r, struct peer *asker, struct rtbp_buf *b);
 bool report_knows_user(const struct report *r, uid_t uid);
 bool report_knows_identity(const struct report *r, const struct identity *i);

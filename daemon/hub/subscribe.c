@@ -231,7 +231,7 @@ void sub_reject(struct sub *s, enum rtbp_error error, const char *code, const ch
 	struct request r = s->request;
 	/* By the refusal of the join, if that was for its token. Changes may flow all the same. */
 	bool has_heard = error == RTBP_E_BAD_TOKEN && !s->n_wants && sub_is_rejected(s) &&
-			 strncmp(s->chan->join->code, "token_", 6) == 0;
+			 join_is_refused_for_token(s->chan->join);
 
 	if (s->peer->state == PEER_READY) {
 		if (s->answered && !has_heard)

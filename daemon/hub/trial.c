@@ -94,12 +94,18 @@ static void again_later(struct trial *t, uint32_t ms)
 	hub_wake(hub);
 }
 
+/* Its own record, not that of who waits for it. */
+static struct user *payer(const struct trial *t)
+{
+	return user_get(t->hub, t->payer);
+}
+
 static void token_failed(struct trial *t, const struct reason *reason, const char *text)
 {
 	struct token *token = t->token;
 
 	if (reason->class == REASON_AUTH) {
-		user_failed(t->hub, user_get(t->hub, t->payer));
+		user_failed(t->hub, payer(t));
 		over(t);
 		token_refused(token, reason->code, text);
 	} else if (shows_token(t->join, reason)) {
@@ -131,7 +137,7 @@ static void orphan_failed(struct trial *t, const struct reason *reason, const ch
 		key.topic = (struct rtbp_str){ t->token_name, strlen(t->token_name) };
 	}
 	if (join_is_at_fault(j, reason) && !(t->token_name[0] && shows_token(j, reason))) {
-		user_failed(hub, user_get(hub, t->payer));
+		user_failed(hub, payer(t));
 		verdicts_put(&hub->refused, &key, t->payer, hub_now(hub), reason->code, text);
 	}
 	over(t);
@@ -146,7 +152,7 @@ static void refused(struct trial *t)
 
 	memcpy(text, t->join->text, sizeof(text));
 	if (!t->join->link->is_probation)
-		user_stalled(t->hub, user_get(t->hub, t->payer));
+		user_stalled(t->hub, payer(t));
 	if (reason->class == REASON_TOO_MANY_USERS && t->join->link->is_probation)
 		probation_give_up_link(t->hub);
 	else if (t->token)
