@@ -222,7 +222,10 @@ void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap, const char
 
 /* The exit code for what was refused with this code. */
 int cli_exit_of(const char *code);
-enum { CLI_ADVICE = 600 };
+enum { CLI_ADVICE = 600, CLI_WHEN = 48 };
+/* "; next try in 1.5 s", if @what is "next try in"; "" when @ms is negative: not known. Returns
+ * @buf, of CLI_WHEN bytes. */
+const char *cli_when(const char *what, int64_t ms, char *buf, size_t size);
 /* "; see ..." about a refusal, "" when there is none to give. @buf: of CLI_ADVICE bytes. Returns
  * it. */
 const char *cli_advice(const struct cli *cli, const char *code, const char *text, char *buf,

@@ -5,8 +5,18 @@
 
 #include "cli.h"
 
+const char *cli_when(const char *what, int64_t ms, char *buf, size_t size)
+{
+	buf[0] = '\0';
+	if (ms >= 0)
+		(void)snprintf(buf, size, "; %s %.1f s", what, (double)ms / 1000);
+	return buf;
+}
+
 static void notice_plain(const struct cli_notice *n)
 {
+	char when[CLI_WHEN];
+
 	fflush(stdout);
 	cli_put_time(stderr);
 	fprintf(stderr, "-- %s ", n->type);
@@ -19,8 +29,7 @@ static void notice_plain(const struct cli_notice *n)
 		fputs(": ", stderr);
 		cli_put_plain(stderr, *n->text ? n->text : n->code);
 	}
-	if (n->retry_in_ms >= 0)
-		fprintf(stderr, "; next try in %.1f s", (double)n->retry_in_ms / 1000);
+	fputs(cli_when("next try in", n->retry_in_ms, when, sizeof(when)), stderr);
 	if (n->advice)
 		cli_put_plain(stderr, n->advice);
 	fputc('\n', stderr);
@@ -36,13 +45,10 @@ static void put_about(const char *topic, const char *pg)
 
 static void tell_advice(const struct cli_notice *n)
 {
-	char retry[48] = "";
+	char when[CLI_WHEN];
 
-	if (n->retry_in_ms >= 0)
-		(void)snprintf(retry, sizeof(retry), "; next try in %.1f s",
-			       (double)n->retry_in_ms / 1000);
 	cli_error("%s %s: %s (%s)%s%s", n->topic ? n->topic : n->pg, n->state, n->text, n->code,
-		  retry, n->advice);
+		  cli_when("next try in", n->retry_in_ms, when, sizeof(when)), n->advice);
 }
 
 void cli_notice(const struct cli *cli, const struct cli_notice *n)

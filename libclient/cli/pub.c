@@ -84,7 +84,7 @@ static void print_json(const struct pub *p, const struct slot *slot, uint64_t li
 
 static void print_words(const struct pub *p, const struct slot *slot, uint64_t line)
 {
-	char lead[32] = "", code[40] = "", advice[CLI_ADVICE], retry[48] = "";
+	char lead[32] = "", code[40] = "", advice[CLI_ADVICE], when[CLI_WHEN];
 
 	if (!slot->text && !slot->code[0])
 		return;
@@ -92,10 +92,8 @@ static void print_words(const struct pub *p, const struct slot *slot, uint64_t l
 		(void)snprintf(lead, sizeof(lead), "line %llu: ", (unsigned long long)line);
 	if (slot->code[0])
 		(void)snprintf(code, sizeof(code), "%s(%s)", slot->text ? " " : "", slot->code);
-	if (slot->retry_in_ms >= 0)
-		(void)snprintf(retry, sizeof(retry), "; try again in %.1f s",
-			       (double)slot->retry_in_ms / 1000);
-	cli_error("%s%s%s%s%s", lead, slot->text ? slot->text : "", code, retry,
+	cli_error("%s%s%s%s%s", lead, slot->text ? slot->text : "", code,
+		  cli_when("try again in", slot->retry_in_ms, when, sizeof(when)),
 		  cli_advice(p->cli, slot->code, slot->text ? slot->text : "", advice,
 			     sizeof(advice)));
 }

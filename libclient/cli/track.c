@@ -49,6 +49,8 @@ static void print_json(const struct track *t, const struct rtb_track *track)
 
 static void print_plain(const struct track *t, const struct rtb_track *track, FILE *f)
 {
+	char when[CLI_WHEN];
+
 	fflush(stdout);
 	cli_put_time(f);
 	if (t->child)
@@ -63,8 +65,7 @@ static void print_plain(const struct track *t, const struct rtb_track *track, FI
 		fputs(": ", f);
 		cli_put_plain(f, track->text[0] ? track->text : track->code);
 	}
-	if (track->retry_in_ms >= 0)
-		fprintf(f, "; next try in %.1f s", (double)track->retry_in_ms / 1000);
+	fputs(cli_when("next try in", track->retry_in_ms, when, sizeof(when)), f);
 	fputc('\n', f);
 }
 

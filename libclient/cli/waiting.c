@@ -57,15 +57,13 @@ static struct mp find_channel(const struct cli_waiting *w, struct mp status)
 
 static void tell(const struct cli_waiting *w, int64_t retry_in_ms)
 {
-	char advice[CLI_ADVICE], code[40] = "", retry[48] = "";
+	char advice[CLI_ADVICE], code[40] = "", when[CLI_WHEN];
 
 	if (w->code[0])
 		(void)snprintf(code, sizeof(code), " (%s)", w->code);
-	if (retry_in_ms >= 0)
-		(void)snprintf(retry, sizeof(retry), "; next try in %.1f s",
-			       (double)retry_in_ms / 1000);
 	(void)cli_advice(w->cli, w->code, w->text, advice, sizeof(advice));
-	cli_error("%s is not joined yet: %s%s%s%s", w->topic, w->text, code, retry,
+	cli_error("%s is not joined yet: %s%s%s%s", w->topic, w->text, code,
+		  cli_when("next try in", retry_in_ms, when, sizeof(when)),
 		  advice[0] ? advice : "; see `rtbridge status`");
 }
 
