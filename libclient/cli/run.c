@@ -258,6 +258,8 @@ void cli_turn(struct cli *cli, struct pollfd *extra)
 	r = poll(fds, 3, poll_ms(cli));
 	if (extra)
 		extra->revents = r > 0 ? fds[2].revents : 0;
+	/* Before what came is read: what was there before a child ended is then known at its end. */
+	take_signal(cli);
 	if (cli->client)
 		process(cli);
 	cli_token_look(cli);
@@ -267,7 +269,6 @@ void cli_turn(struct cli *cli, struct pollfd *extra)
 			cli_error("cannot write: %s", rtb_strerror(-errno));
 		cli_finish(cli, CLI_ERROR);
 	}
-	take_signal(cli);
 	if (cli->end_ms >= 0 && cli_now_ms() >= cli->end_ms)
 		cli_finish(cli, CLI_TIMEOUT);
 }

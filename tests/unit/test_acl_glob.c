@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "tests/unit/acl_util.h"
 
@@ -219,19 +218,11 @@ START_TEST(all_short_globs_without_a_name)
 }
 END_TEST
 
-static double seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-/* Trying each * anew for each other would take longer than the universe is old. */
+/* Trying each * anew for each other would take longer than the universe is old: the limit of the
+ * test's time finds that. */
 START_TEST(hostile_globs)
 {
 	char text[1100] = "allow * read topic ", topic[241];
-	double began;
 
 	/* As many as fit any topic at all. */
 	for (int i = 0; i < 239; i++)
@@ -254,14 +245,11 @@ START_TEST(hostile_globs)
 	rule(text);
 	memset(topic, 'a', 240);
 	topic[240] = '\0';
-	began = seconds();
-	for (int i = 0; i < 100; i++)
+	for (int i = 0; i < 2; i++)
 		ck_assert(!may(&(struct acl_who){ .uid = 1,
 						  .gid = 1,
 						  .name = i % 2 ? "aaaaaaaaac" : NULL },
 			       ACL_READ, topic));
-	began = (seconds() - began) / 100;
-	ck_assert_msg(began < 0.010, "%.6f s", began);
 }
 END_TEST
 
