@@ -91,9 +91,9 @@ static void on_track(struct rtb_tracker *tracker, const struct rtb_track *track,
 	bool is_detached = strcmp(track->code, "detached") == 0;
 
 	(void)tracker;
+	t->was_shown = t->was_shown || is_shown; /* also when the command has just ended */
 	if (t->cli->is_done || is_detached)
 		return;
-	t->was_shown = t->was_shown || is_shown;
 	t->cli->token_was_good = t->was_shown;
 	t->is_refused = track->state == RTB_TRACK_REFUSED;
 	if (track->state != RTB_TRACK_PENDING)
