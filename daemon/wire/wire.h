@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * wire: the WebSocket thread. Knows addresses, TLS and bytes; no topics, no peers, no policy.
+ * wire: the network thread: WebSockets, and single HTTP requests. Knows addresses, TLS and bytes;
+ * no topics, no peers, no policy.
  *
  *   thread M (libevent)              thread R (getaddrinfo)     thread W (libwebsockets)
  *   wire_open ---> resolver ----------> lookup
@@ -27,11 +28,14 @@ struct wire;
 enum {
 	WIRE_MAX_LINKS = 16,
 	WIRE_PRE = 16, /* bytes in front of every outgoing payload that belong to wire (LWS_PRE) */
+	WIRE_MAX_POSTS = 8,            /* in flight at a time */
+	WIRE_POST_MAX_BYTES = 5000000, /* of a request's body */
+	WIRE_ANSWER_MAX_BYTES = 16384, /* of an answer's body that are kept */
 };
 
 /* Conditions (positive results). */
 enum {
-	WIRE_E_BUSY = 1, /* the mailbox to W is full: tell the sender, try later */
+	WIRE_E_BUSY = 1, /* the mailbox to W is full, or WIRE_MAX_POSTS are in flight: try later */
 	WIRE_E_CLOSED,   /* the link has no open connection with this epoch */
 };
 
@@ -73,6 +77,40 @@ struct wire_target {
 	const char *const *headers; /* "x-name: value" lines, NULL-terminated, may be NULL */
 };
 
+/* One POST. Everything is borrowed for the call; wire's copies of target, headers and body are kept
+ * out of core dumps and wiped. The headers may be up to 24 KiB in all; host, connection,
+ * content-type, content-length, transfer-encoding and expect are wire's own and may not be among
+ * them. */
+struct wire_post {
+	struct wire_target target;
+	const char *content_type;
+	const void *body;
+	size_t size;         /* up to WIRE_POST_MAX_BYTES */
+	uint32_t timeout_ms; /* for all of it: name, connections, TLS, request, answer */
+};
+
+/*
+ * What became of a POST. With a status the server has answered, whatever happened to the rest of
+ * its answer (cut off, endless, too slow, garbage); why is WIRE_HTTP then. Without one:
+ *
+ *   WIRE_DNS, WIRE_CONNECT, WIRE_TLS, WIRE_INSECURE   never was_sent
+ *   WIRE_HANDSHAKE   no answer in timeout_ms (not was_sent: TLS did not come about in that time)
+ *   WIRE_LOST        the connection ended before an answer
+ *   WIRE_HTTP        what came is not HTTP
+ */
+struct wire_answer {
+	enum wire_why why;
+	/* False: not one byte of the request can have reached the server's HTTP, so that trying
+	 * again cannot do anything twice. True when in doubt. */
+	bool was_sent;
+	uint16_t status;        /* 0: none came. Never 100, 102 to 199 */
+	uint32_t retry_after_s; /* Retry-After in seconds (at most a day), else 0 */
+	const char *body;       /* its first WIRE_ANSWER_MAX_BYTES; it may hold secrets */
+	size_t size;
+	bool whole;     /* this is all of the body, and it came in order */
+	char text[256]; /* one line for people, as in wire_end; nothing of the body */
+};
+
 struct wire_conf {
 	const char *ca_file;                     /* PEM; NULL: /etc/ssl/certs/ca-certificates.crt */
 	bool allow_insecure;                     /* ws:// to any address */
@@ -89,6 +127,7 @@ struct wire_ops {
 	void (*message)(void *ctx, unsigned link, uint64_t epoch, bool binary, const uint8_t *data,
 			size_t size);
 	void (*closed)(void *ctx, unsigned link, uint64_t epoch, const struct wire_end *end);
+	void (*answered)(void *ctx, uint64_t id, const struct wire_answer *answer);
 };
 
 /**
@@ -114,7 +153,7 @@ void wire_dispatch(struct wire *w);
  * @epoch: larger than any epoch used on that link before
  *
  * A name is looked up first; its addresses are tried one after the other. When the lookup fails,
- * the addresses of the link's last good lookup of that name serve for an hour.
+ * the addresses of the last good lookup of that name serve for an hour.
  *
  * Return: 0; -ENOMEM; -EBUSY when the link still has a connection; -EINVAL when the target cannot
  * be put into a request (host over 110 bytes, path without a slash or over 2000 bytes, blanks or
@@ -137,6 +176,21 @@ int wire_send(struct wire *w, unsigned link, uint64_t epoch, bool binary, const 
  * follows, within about 2 s, and nothing else of this epoch. What was given to wire_send() before
  * is still written first, as far as the peer takes it within 1 s. */
 void wire_close(struct wire *w, unsigned link, uint64_t epoch, uint16_t code);
+
+/**
+ * wire_post() - send one HTTP request, on a connection of its own
+ * @id: the caller's; ops->answered() gives it back
+ *
+ * For each successful call there is exactly one ops->answered(), from wire_dispatch(), unless
+ * wire_free() comes first. Addresses, TLS and the refusal of unencrypted ways are those of
+ * wire_open(). No redirect is followed. The bodies count in no mailbox: they never make
+ * wire_send() busy.
+ *
+ * Return: 0; WIRE_E_BUSY when WIRE_MAX_POSTS are in flight; -ENOMEM; -EINVAL when it cannot be put
+ * into a request: as for wire_open(), or a header's name is no HTTP token or wire's own, the body
+ * is too long, the content type has control characters, timeout_ms is 0.
+ */
+int wire_post(struct wire *w, uint64_t id, const struct wire_post *post);
 
 /* Counters for status and metrics; readable on M at any time. */
 struct wire_stats {

@@ -162,7 +162,7 @@ static inline void rig_closed(void *ctx, unsigned link, uint64_t epoch, const st
 	rec->end = *end;
 }
 
-static const struct wire_ops rig_ops = { rig_opened, rig_message, rig_closed };
+static const struct wire_ops rig_ops = { rig_opened, rig_message, rig_closed, NULL };
 
 /* Change rig->conf before rig_start() for other limits. */
 static inline void rig_init(struct rig *rig)
