@@ -36,136 +36,147 @@ enum {
 	X(PRESENCE, "presence")       \
 	X(AUTH, "auth")               \
 	X(CHANNELS, "channels")       \
-	X(CLIENTS, "clients")
+	X(CLIENTS, "clients")         \
+	X(OUTCOME, "outcome")
 
 /* Notifications from the daemon, X(ID, name). */
-#define RTBP_NOTICES(X)             \
-	X(BROADCAST, "broadcast")   \
-	X(CHANNEL, "channel")       \
-	X(CONNECTION, "connection") \
-	X(ERROR, "error")           \
-	X(PRESENCE, "presence")     \
-	X(GAP, "gap")               \
-	X(TRACK, "track")           \
-	X(POSTGRES_CHANGES, "postgres_changes")
+#define RTBP_NOTICES(X)                         \
+	X(BROADCAST, "broadcast")               \
+	X(CHANNEL, "channel")                   \
+	X(CONNECTION, "connection")             \
+	X(ERROR, "error")                       \
+	X(PRESENCE, "presence")                 \
+	X(GAP, "gap")                           \
+	X(TRACK, "track")                       \
+	X(POSTGRES_CHANGES, "postgres_changes") \
+	X(REPLAY, "replay")                     \
+	X(SYSTEM, "system")
 
 /* Keys of params and results, X(ID, name). */
-#define RTBP_FIELDS(X)                          \
-	X(PROTOCOL, "protocol")                 \
-	X(CLIENT, "client")                     \
-	X(SERVER, "server")                     \
-	X(NAME, "name")                         \
-	X(VERSION, "version")                   \
-	X(SESSION, "session")                   \
-	X(LIMITS, "limits")                     \
-	X(FEATURES, "features")                 \
-	X(CONNECTION, "connection")             \
-	X(TOPIC, "topic")                       \
-	X(CHAN, "chan")                         \
-	X(PRIVATE, "private")                   \
-	X(BROADCAST, "broadcast")               \
-	X(EVENTS, "events")                     \
-	X(SELF, "self")                         \
-	X(WAIT, "wait")                         \
-	X(TIMEOUT_MS, "timeout_ms")             \
-	X(KEEP, "keep")                         \
-	X(ALL, "all")                           \
-	X(EVENT, "event")                       \
-	X(PAYLOAD, "payload")                   \
-	X(VIA, "via")                           \
-	X(TTL_MS, "ttl_ms")                     \
-	X(META, "meta")                         \
-	X(EXTRA, "extra")                       \
-	X(RAW, "raw")                           \
-	X(UNDECODABLE, "undecodable")           \
-	X(OUTCOME, "outcome")                   \
-	X(STATE, "state")                       \
-	X(CODE, "code")                         \
-	X(TEXT, "text")                         \
-	X(RETRY_IN_MS, "retry_in_ms")           \
-	X(SINCE, "since")                       \
-	X(REASON, "reason")                     \
-	X(NEXT_TRY_MS, "next_try_ms")           \
-	X(UPSTREAM, "upstream")                 \
-	X(METHOD, "method")                     \
-	X(ERROR, "error")                       \
-	X(FRAME_BYTES, "frame_bytes")           \
-	X(QUEUE_BYTES, "queue_bytes")           \
-	X(TOPIC_BYTES, "topic_bytes")           \
-	X(EVENT_BYTES, "event_bytes")           \
-	X(DEPTH, "depth")                       \
-	X(SUBSCRIPTIONS, "subscriptions")       \
-	X(PID, "pid")                           \
-	X(UID, "uid")                           \
-	X(UPTIME_MS, "uptime_ms")               \
-	X(URL, "url")                           \
-	X(VSN, "vsn")                           \
-	X(LINKS, "links")                       \
-	X(LINK, "link")                         \
-	X(WHY, "why")                           \
-	X(JOINS, "joins")                       \
-	X(RTT_MS, "rtt_ms")                     \
-	X(CLIENTS, "clients")                   \
-	X(CHANNELS, "channels")                 \
-	X(SUBSCRIBERS, "subscribers")           \
-	X(QUEUED_BYTES, "queued_bytes")         \
-	X(QUEUED_SENDS, "queued_sends")         \
-	X(COUNTERS, "counters")                 \
-	X(RECONNECTS, "reconnects")             \
-	X(MESSAGES_IN, "messages_in")           \
-	X(MESSAGES_OUT, "messages_out")         \
-	X(BYTES_IN, "bytes_in")                 \
-	X(BYTES_OUT, "bytes_out")               \
-	X(DELIVERIES, "deliveries")             \
-	X(UNDECODED, "undecoded")               \
-	X(SLOW_CONSUMERS, "slow_consumers")     \
-	X(LAST_DISCONNECT, "last_disconnect")   \
-	X(PRESENCE, "presence")                 \
-	X(KEY, "key")                           \
-	X(SNAPSHOT, "snapshot")                 \
-	X(SYNC, "sync")                         \
-	X(JOIN, "join")                         \
-	X(LEAVE, "leave")                       \
-	X(UPDATE, "update")                     \
-	X(REF, "ref")                           \
-	X(PREV, "prev")                         \
-	X(FROM, "from")                         \
-	X(TO, "to")                             \
-	X(CAUSE, "cause")                       \
-	X(MEMBERS, "members")                   \
-	X(TRACKERS, "trackers")                 \
-	X(ENTRIES, "entries")                   \
-	X(KEY_BYTES, "key_bytes")               \
-	X(STATE_BYTES, "state_bytes")           \
-	X(SHOWN, "shown")                       \
-	X(POSTGRES_CHANGES, "postgres_changes") \
-	X(SCHEMA, "schema")                     \
-	X(TABLE, "table")                       \
-	X(FILTER, "filter")                     \
-	X(SELECT, "select")                     \
-	X(ID, "id")                             \
-	X(IDS, "ids")                           \
-	X(DATA, "data")                         \
-	X(FEEDS, "feeds")                       \
-	X(FEED, "feed")                         \
-	X(BINDINGS, "bindings")                 \
-	X(BINDING, "binding")                   \
-	X(ROWS, "rows")                         \
-	X(PRIVATE_ONLY, "private_only")         \
-	X(READY, "ready")                       \
-	X(BINDING_BYTES, "binding_bytes")       \
-	X(TYPE, "type")                         \
-	X(COLUMNS, "columns")                   \
-	X(RECORD, "record")                     \
-	X(OLD_RECORD, "old_record")             \
-	X(ERRORS, "errors")                     \
-	X(COMMIT_TIMESTAMP, "commit_timestamp") \
-	X(TOKEN, "token")                       \
-	X(EXPIRES, "expires")                   \
-	X(IDENTITY, "identity")                 \
-	X(IDENTITIES, "identities")             \
-	X(ROLE, "role")                         \
-	X(ADMIN, "admin")
+#define RTBP_FIELDS(X)                            \
+	X(PROTOCOL, "protocol")                   \
+	X(CLIENT, "client")                       \
+	X(SERVER, "server")                       \
+	X(NAME, "name")                           \
+	X(VERSION, "version")                     \
+	X(SESSION, "session")                     \
+	X(LIMITS, "limits")                       \
+	X(FEATURES, "features")                   \
+	X(CONNECTION, "connection")               \
+	X(TOPIC, "topic")                         \
+	X(CHAN, "chan")                           \
+	X(PRIVATE, "private")                     \
+	X(BROADCAST, "broadcast")                 \
+	X(EVENTS, "events")                       \
+	X(SELF, "self")                           \
+	X(WAIT, "wait")                           \
+	X(TIMEOUT_MS, "timeout_ms")               \
+	X(KEEP, "keep")                           \
+	X(ALL, "all")                             \
+	X(EVENT, "event")                         \
+	X(PAYLOAD, "payload")                     \
+	X(VIA, "via")                             \
+	X(TTL_MS, "ttl_ms")                       \
+	X(META, "meta")                           \
+	X(EXTRA, "extra")                         \
+	X(RAW, "raw")                             \
+	X(UNDECODABLE, "undecodable")             \
+	X(OUTCOME, "outcome")                     \
+	X(STATE, "state")                         \
+	X(CODE, "code")                           \
+	X(TEXT, "text")                           \
+	X(RETRY_IN_MS, "retry_in_ms")             \
+	X(SINCE, "since")                         \
+	X(REASON, "reason")                       \
+	X(NEXT_TRY_MS, "next_try_ms")             \
+	X(UPSTREAM, "upstream")                   \
+	X(METHOD, "method")                       \
+	X(ERROR, "error")                         \
+	X(FRAME_BYTES, "frame_bytes")             \
+	X(QUEUE_BYTES, "queue_bytes")             \
+	X(TOPIC_BYTES, "topic_bytes")             \
+	X(EVENT_BYTES, "event_bytes")             \
+	X(DEPTH, "depth")                         \
+	X(SUBSCRIPTIONS, "subscriptions")         \
+	X(PID, "pid")                             \
+	X(UID, "uid")                             \
+	X(UPTIME_MS, "uptime_ms")                 \
+	X(URL, "url")                             \
+	X(VSN, "vsn")                             \
+	X(LINKS, "links")                         \
+	X(LINK, "link")                           \
+	X(WHY, "why")                             \
+	X(JOINS, "joins")                         \
+	X(RTT_MS, "rtt_ms")                       \
+	X(CLIENTS, "clients")                     \
+	X(CHANNELS, "channels")                   \
+	X(SUBSCRIBERS, "subscribers")             \
+	X(QUEUED_BYTES, "queued_bytes")           \
+	X(QUEUED_SENDS, "queued_sends")           \
+	X(COUNTERS, "counters")                   \
+	X(RECONNECTS, "reconnects")               \
+	X(MESSAGES_IN, "messages_in")             \
+	X(MESSAGES_OUT, "messages_out")           \
+	X(BYTES_IN, "bytes_in")                   \
+	X(BYTES_OUT, "bytes_out")                 \
+	X(DELIVERIES, "deliveries")               \
+	X(UNDECODED, "undecoded")                 \
+	X(SLOW_CONSUMERS, "slow_consumers")       \
+	X(LAST_DISCONNECT, "last_disconnect")     \
+	X(PRESENCE, "presence")                   \
+	X(KEY, "key")                             \
+	X(SNAPSHOT, "snapshot")                   \
+	X(SYNC, "sync")                           \
+	X(JOIN, "join")                           \
+	X(LEAVE, "leave")                         \
+	X(UPDATE, "update")                       \
+	X(REF, "ref")                             \
+	X(PREV, "prev")                           \
+	X(FROM, "from")                           \
+	X(TO, "to")                               \
+	X(CAUSE, "cause")                         \
+	X(MEMBERS, "members")                     \
+	X(TRACKERS, "trackers")                   \
+	X(ENTRIES, "entries")                     \
+	X(KEY_BYTES, "key_bytes")                 \
+	X(STATE_BYTES, "state_bytes")             \
+	X(SHOWN, "shown")                         \
+	X(POSTGRES_CHANGES, "postgres_changes")   \
+	X(SCHEMA, "schema")                       \
+	X(TABLE, "table")                         \
+	X(FILTER, "filter")                       \
+	X(SELECT, "select")                       \
+	X(ID, "id")                               \
+	X(IDS, "ids")                             \
+	X(DATA, "data")                           \
+	X(FEEDS, "feeds")                         \
+	X(FEED, "feed")                           \
+	X(BINDINGS, "bindings")                   \
+	X(BINDING, "binding")                     \
+	X(ROWS, "rows")                           \
+	X(PRIVATE_ONLY, "private_only")           \
+	X(READY, "ready")                         \
+	X(BINDING_BYTES, "binding_bytes")         \
+	X(TYPE, "type")                           \
+	X(COLUMNS, "columns")                     \
+	X(RECORD, "record")                       \
+	X(OLD_RECORD, "old_record")               \
+	X(ERRORS, "errors")                       \
+	X(COMMIT_TIMESTAMP, "commit_timestamp")   \
+	X(TOKEN, "token")                         \
+	X(EXPIRES, "expires")                     \
+	X(IDENTITY, "identity")                   \
+	X(IDENTITIES, "identities")               \
+	X(ROLE, "role")                           \
+	X(ADMIN, "admin")                         \
+	X(REPLAY, "replay")                       \
+	X(LIMIT, "limit")                         \
+	X(REPLICATION_READY, "replication_ready") \
+	X(STORED, "stored")                       \
+	X(N, "n")                                 \
+	X(EXTENSION, "extension")                 \
+	X(STATUS, "status")                       \
+	X(PAYLOAD_BYTES, "payload_bytes")
 
 /*
  * Errors, X(ID, code, name, sentence). The hundreds say what a retry is worth: 1xx the same request
@@ -197,6 +208,8 @@ enum {
 	  "the channel shows another client's presence, and may show no further one")         \
 	X(BAD_TOKEN, 211, "bad_token",                                                        \
 	  "the token has not the form of one, has expired, or the server refused it")         \
+	X(UNKNOWN_ID, 212, "unknown_id",                                                      \
+	  "no send of this user has this id, or it was too long ago")                         \
 	X(REJECTED, 300, "rejected", "the server refused the join and will refuse it again")  \
 	X(FORBIDDEN, 301, "forbidden", "the access rules do not allow this to this user")     \
 	X(PROTOCOL, 400, "protocol", "the frame is not a message of this protocol")           \

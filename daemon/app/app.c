@@ -12,6 +12,7 @@
 
 #include "app/names.h"
 #include "app/notify.h"
+#include "app/request.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "hub/acl.h"
@@ -146,10 +147,18 @@ static void app_link_close(void *ctx, unsigned link, uint64_t epoch, uint16_t co
 	wire_close(app->wire, link, epoch, code);
 }
 
+static int app_post(void *ctx, uint64_t id, const struct hub_post *post)
+{
+	struct app *app = ctx;
+
+	return request_post(app->wire, app->conf, id, post);
+}
+
 static const struct hub_ops hub_ops = {
 	.link_open = app_link_open,
 	.link_send = app_link_send,
 	.link_close = app_link_close,
+	.post = app_post,
 	.wake = app_hub_wake,
 	.drained = app_hub_drained,
 	.status = app_hub_status,
@@ -212,10 +221,20 @@ static void app_wire_closed(void *ctx, unsigned link, uint64_t epoch, const stru
 	hub_on_closed(app->hub, link, epoch, &session_end);
 }
 
+static void app_wire_answered(void *ctx, uint64_t id, const struct wire_answer *answer)
+{
+	struct app *app = ctx;
+	struct hub_answer a;
+
+	request_answer(answer, &a);
+	hub_on_answered(app->hub, id, &a);
+}
+
 static const struct wire_ops wire_ops = {
 	.opened = app_wire_opened,
 	.message = app_wire_message,
 	.closed = app_wire_closed,
+	.answered = app_wire_answered,
 };
 
 static void app_wire_ready(void *ctx, int fd, unsigned ready)
@@ -455,6 +474,7 @@ static int app_build_hub(struct app *app)
 	conf.trackers = app->conf->trackers == CONF_TRACKERS_MERGE    ? HUB_TRACKERS_MERGE
 			: app->conf->trackers == CONF_TRACKERS_REFUSE ? HUB_TRACKERS_REFUSE
 								      : HUB_TRACKERS_LINKS;
+	conf.payload_bytes = app->conf->payload_bytes;
 	conf.send_bytes = app->conf->send_bytes;
 	conf.acl = app->conf->acl;
 	conf.owner = geteuid();

@@ -296,6 +296,7 @@ static const char *add_identity(struct conf *conf, const struct key *key, const 
 static const char *const private_words[] = { "auto", "yes", "no", NULL };
 static const char *const tracker_words[] = { "links", "merge", "refuse", NULL };
 static const char *const probation_words[] = { "after_failure", "always", "off", NULL };
+static const char *const plan_words[] = { "custom", "free", "pro", "team", NULL };
 static const char *const connect_words[] = { "on-demand", "always", NULL };
 
 #define AT(member) offsetof(struct conf, member), sizeof(((struct conf *)0)->member)
@@ -328,6 +329,8 @@ static const struct key keys[] = {
 	{ "limits", "unsent", set_number, AT(send_bytes), 64 * 1024, 256 * 1024 * 1024, NULL },
 	{ "limits", "presence", set_number, AT(presence_bytes), 4096, 8 * 1024 * 1024, NULL },
 	{ "presence", "trackers", set_word, AT(trackers), 0, 0, tracker_words },
+	{ "plan", "name", set_word, AT(plan), 0, 0, plan_words },
+	{ "plan", "payload_kb", set_number, AT(payload_kb), 1, 5000, NULL },
 	{ "access", "rule", add_rule, AT(acl), 0, 0, NULL },
 	{ "access", "identity", add_identity, AT(acl), 0, 0, NULL },
 	{ "log", "level", set_level, AT(log_level), 0, 0, NULL },
@@ -358,7 +361,7 @@ int conf_set(struct conf *conf, const char *where, const char *section, const ch
 	return conf_complain(
 		ret, -EINVAL,
 		"%s: no section [%s]; there are [upstream], [socket], [limits], [presence], "
-		"[access], [log]",
+		"[plan], [access], [log]",
 		where, section);
 }
 
@@ -414,6 +417,8 @@ void conf_done(struct conf *conf)
 	free(conf->host);
 	free(conf->path);
 	free(conf->public_url);
+	free(conf->api_path);
+	free(conf->api_url);
 	acl_free(conf->acl);
 	secret_free(conf->apikey);
 	secret_free(conf->request);

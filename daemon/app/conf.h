@@ -54,6 +54,9 @@ struct conf {
 		CONF_TRACKERS_MERGE,
 		CONF_TRACKERS_REFUSE
 	} trackers;
+	/* [plan]: what the project may, at the server */
+	enum conf_plan { CONF_PLAN_CUSTOM, CONF_PLAN_FREE, CONF_PLAN_PRO, CONF_PLAN_TEAM } plan;
+	uint64_t payload_kb; /* of a message; 0: not said */
 	/* [access] */
 	struct acl *acl; /* without the socket's group, which is not known before there is one */
 	unsigned n_rules, n_identities;
@@ -64,8 +67,11 @@ struct conf {
 	bool tls;
 	char *host;
 	uint16_t port;
-	char *path;       /* ".../websocket", without query */
-	char *public_url; /* for people: scheme, host, port, path */
+	char *path;           /* ".../websocket", without query */
+	char *public_url;     /* for people: scheme, host, port, path */
+	char *api_path;       /* ".../api": what is below is asked by HTTP */
+	char *api_url;        /* for people */
+	size_t payload_bytes; /* of the plan; 0: not known */
 	struct secret *apikey;
 	struct secret *request; /* path and query with the key: what is asked of the server */
 	/* What the key says of itself. */

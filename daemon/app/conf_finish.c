@@ -83,6 +83,40 @@ static int look_at_key(struct conf *conf, struct conf_text *ret)
 	return 0;
 }
 
+/* The endpoints for HTTP stand beside the WebSocket's: .../socket/websocket and .../api on a bare
+ * server, .../realtime/v1/websocket and .../realtime/v1/api behind a gateway. */
+static int derive_api(struct conf *conf, const struct url_parts *u)
+{
+	static const char end[] = "/websocket", socket[] = "/socket";
+	size_t n = strlen(u->path) - (sizeof(end) - 1);
+	bool v6 = strchr(u->host, ':') != NULL;
+
+	if (n >= sizeof(socket) - 1 &&
+	    memcmp(u->path + n - (sizeof(socket) - 1), socket, sizeof(socket) - 1) == 0)
+		n -= sizeof(socket) - 1;
+	if (asprintf(&conf->api_path, "%.*s/api", (int)n, u->path) < 0)
+		conf->api_path = NULL;
+	if (conf->api_path &&
+	    asprintf(&conf->api_url, "%s://%s%s%s:%u%s", u->tls ? "https" : "http", v6 ? "[" : "",
+		     u->host, v6 ? "]" : "", u->port, conf->api_path) < 0)
+		conf->api_url = NULL;
+	return conf->api_path && conf->api_url ? 0 : -ENOMEM;
+}
+
+/* The server allows a little more than the round number. */
+static void derive_payload(struct conf *conf)
+{
+	static const uint64_t kb_of[] = {
+		[CONF_PLAN_CUSTOM] = 0,
+		[CONF_PLAN_FREE] = 256,
+		[CONF_PLAN_PRO] = 3000,
+		[CONF_PLAN_TEAM] = 3000,
+	};
+	uint64_t kb = conf->payload_kb ? conf->payload_kb : kb_of[conf->plan];
+
+	conf->payload_bytes = kb ? kb * 1000 + 500 : 0;
+}
+
 int conf_finish(struct conf *conf, struct conf_text *ret)
 {
 	struct url_parts u;
@@ -114,7 +148,8 @@ int conf_finish(struct conf *conf, struct conf_text *ret)
 	if (asprintf(&conf->public_url, "%s://%s%s%s:%u%s", u.tls ? "wss" : "ws", v6 ? "[" : "",
 		     u.host, v6 ? "]" : "", u.port, u.path) < 0)
 		conf->public_url = NULL;
-	if (!conf->host || !conf->path || !conf->public_url)
+	derive_payload(conf);
+	if (!conf->host || !conf->path || !conf->public_url || derive_api(conf, &u) < 0)
 		return conf_complain(ret, -ENOMEM, "no memory");
 	r = secret_read_file(conf->apikey_file, CONF_KEY_BYTES_MAX, &conf->apikey, text,
 			     sizeof(text));
@@ -163,6 +198,7 @@ void conf_print(const struct conf *conf, int64_t now_s)
 	struct conf_text text;
 
 	printf("upstream  %s\n", conf->public_url);
+	printf("http      %s\n", conf->api_url);
 	printf("vsn       %s\n", conf->vsn == PHX_VSN_2 ? "2.0.0" : "1.0.0");
 	printf("apikey    %s (%zu bytes)\n", conf->apikey_file, secret_size(conf->apikey));
 	for (char *const *p = conf->params; *p; p++)
@@ -171,6 +207,8 @@ void conf_print(const struct conf *conf, int64_t now_s)
 		printf("header    %.*s: ...\n", (int)strcspn(*p, ":"), *p);
 	printf("socket    %s, mode %04o%s%s\n", conf->socket_path, (unsigned)conf->socket_mode,
 	       conf->socket_group ? ", group " : "", conf->socket_group ? conf->socket_group : "");
+	if (conf->payload_bytes)
+		printf("payload   at most %zu bytes\n", conf->payload_bytes);
 	printf("links     at most %" PRIu64 ", %" PRIu64 " channels each\n", conf->max_links,
 	       conf->max_channels);
 	printf("presence  %s\n", trackers[conf->trackers]);

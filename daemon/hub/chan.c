@@ -106,16 +106,18 @@ static void chan_on_broadcast(struct chan *ch, const struct phx_msg *msg)
 {
 	struct hub *hub = ch->hub;
 	struct blob *notice;
+	uint64_t sender;
 
 	hub->counters.messages_in++;
 	if (msg->undecodable)
 		hub->counters.undecoded++;
+	sender = posts_sender(ch, msg->meta, msg->user_event, msg->payload);
 	if (ch->n_subs == 0)
 		return;
 	notice = pack_broadcast(ch, msg);
 	if (!notice)
 		return;
-	hub_deliver(ch, notice, msg->user_event, 0);
+	hub_deliver(ch, notice, msg->user_event, sender);
 	blob_unref(notice);
 }
 
@@ -131,7 +133,7 @@ static bool chan_wanted(const struct join *j)
 {
 	const struct chan *ch = j->owner;
 
-	return ch->n_on_channel > 0 || ch->n_sends > 0 || ch->slot.n_trackers > 0 ||
+	return ch->n_on_channel > 0 || ch->sends.ways[SEND_WS].n > 0 || ch->slot.n_trackers > 0 ||
 	       chan_feed_wanted(ch);
 }
 
@@ -211,7 +213,7 @@ static const char *chan_misfit(const struct join *j)
 static bool chan_owed(const struct join *j)
 {
 	const struct chan *ch = j->owner;
-	const struct send *s = TAILQ_FIRST(&ch->sends);
+	const struct send *s = TAILQ_FIRST(&ch->sends.ways[SEND_WS].list);
 
 	return (s && s->given) || ch->slot.in_flight;
 }
@@ -313,8 +315,9 @@ static void chan_on_message(struct join *j, const struct phx_msg *msg)
 /* Nobody refers to it any more: freed at the turn's end. */
 static void chan_release(struct chan *ch)
 {
-	if (ch->dead || ch->held || ch->join || ch->successor || ch->n_subs || ch->n_sends ||
-	    ch->slot.n_trackers || ch->feed || ch->proof || !TAILQ_EMPTY(&ch->spills))
+	if (ch->dead || ch->held || ch->join || ch->successor || ch->n_subs ||
+	    ch->sends.ways[SEND_WS].n || ch->sends.ways[SEND_HTTP].n || ch->slot.n_trackers ||
+	    ch->feed || ch->proof || !TAILQ_EMPTY(&ch->spills))
 		return;
 	ch->dead = true;
 	RB_REMOVE(chan_key_tree, &ch->hub->chans, ch);
@@ -406,14 +409,14 @@ static struct chan *chan_new(struct hub *hub, struct rtbp_str topic, bool is_pri
 	ch->topic = (struct rtbp_str){ ch->topic_text, topic.size };
 	ch->sender_only = true;
 	TAILQ_INIT(&ch->subs);
-	TAILQ_INIT(&ch->sends);
+	sends_init(ch);
 	TAILQ_INIT(&ch->spills);
 	slot_init(&ch->slot, ch);
 	ch->key_is_made = true;
 	if (hub->conf.trackers == HUB_TRACKERS_MERGE)
 		snprintf(ch->key, sizeof(ch->key), "%s", hub->merge_key);
 	else
-		track_make_key(hub, ch->key);
+		hub_make_uuid(hub, ch->key);
 	RB_INSERT(chan_key_tree, &hub->chans, ch);
 	RB_INSERT(chan_number_tree, &hub->chans_by_number, ch);
 	hub->n_chans++;
@@ -501,17 +504,22 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, unsigned ri
 
 void chan_free(struct chan *ch)
 {
+	sends_done(ch);
 	room_free(ch);
 	identity_unref(ch->identity);
 	free(ch->topic_text);
 	free(ch);
 }
 
+/* What of a channel that a request names there is to be. */
+enum make { MAKE_NOTHING, MAKE_CHAN, MAKE_JOIN };
+
 static struct chan *make_chan(struct peer *p, struct rtbp_str topic, bool is_private,
-			      unsigned rights, enum rtbp_error *ret_code, const char **ret_text)
+			      enum make make, unsigned rights, enum rtbp_error *ret_code,
+			      const char **ret_text)
 {
 	struct chan *ch = NULL;
-	int r = chan_get(p, topic, is_private, rights, true, &ch, ret_text);
+	int r = chan_get(p, topic, is_private, rights, make == MAKE_JOIN, &ch, ret_text);
 
 	*ret_code = r == -ENOMEM ? RTBP_E_BUSY : (enum rtbp_error)r;
 	if (r == -ENOMEM)
@@ -538,7 +546,7 @@ static struct chan *find_own(struct peer *p, struct rtbp_str topic, bool is_priv
 	return NULL;
 }
 
-static struct chan *by_number(struct peer *p, uint64_t number, bool make, unsigned rights,
+static struct chan *by_number(struct peer *p, uint64_t number, enum make make, unsigned rights,
 			      enum rtbp_error *ret_code, const char **ret_text)
 {
 	struct chan *ch = chan_find_number(p->hub, number);
@@ -548,11 +556,13 @@ static struct chan *by_number(struct peer *p, uint64_t number, bool make, unsign
 	if (!ch || (!sub_find(p, number) && !tracker_find(p, ch)))
 		return NULL;
 	/* Who only tracks, on a further link, does not keep the shared join. */
-	return make ? make_chan(p, ch->topic, ch->is_private, rights, ret_code, ret_text) : ch;
+	if (make == MAKE_NOTHING)
+		return ch;
+	return make_chan(p, ch->topic, ch->is_private, make, rights, ret_code, ret_text);
 }
 
-struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make, unsigned rights,
-			  enum rtbp_error *ret_code, const char **ret_text)
+static struct chan *find_or_make(struct peer *p, struct rtbp_val params, enum make make,
+				 unsigned rights, enum rtbp_error *ret_code, const char **ret_text)
 {
 	struct rtbp_val v = rtbp_field(params, RTBP_F_PRIVATE);
 	bool is_private = false;
@@ -578,5 +588,17 @@ struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make, uns
 	*ret_code = RTBP_E_NOT_SUBSCRIBED;
 	if (!make)
 		return find_own(p, topic, is_private);
-	return make_chan(p, topic, is_private, rights, ret_code, ret_text);
+	return make_chan(p, topic, is_private, make, rights, ret_code, ret_text);
+}
+
+struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make, unsigned rights,
+			  enum rtbp_error *ret_code, const char **ret_text)
+{
+	return find_or_make(p, params, make ? MAKE_JOIN : MAKE_NOTHING, rights, ret_code, ret_text);
+}
+
+struct chan *request_chan_only(struct peer *p, struct rtbp_val params, unsigned rights,
+			       enum rtbp_error *ret_code, const char **ret_text)
+{
+	return find_or_make(p, params, MAKE_CHAN, rights, ret_code, ret_text);
 }

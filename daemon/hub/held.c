@@ -47,19 +47,17 @@ void held_free(struct request *r)
 	free(h);
 }
 
+static const char not_yet[] = "the server has not said yet whether it takes this client's token";
+
 static void held_late(void *ctx)
 {
 	struct held *h = ctx;
 
 	if (h->method == RTBP_M_BROADCAST)
-		send_answer_outcome(h->peer, &h->request, "expired",
-				    "the server has not said yet whether it takes this client's "
-				    "token");
+		send_answer(h->peer, &h->request, SEND_WS,
+			    &(struct send_result){ "expired", not_yet, -1 });
 	else
-		peer_answer_error(h->peer, &h->request, h->method, RTBP_E_TIMEOUT,
-				  "the server has not said yet whether it takes this client's "
-				  "token",
-				  -1);
+		peer_answer_error(h->peer, &h->request, h->method, RTBP_E_TIMEOUT, not_yet, -1);
 	take_off(h);
 	hub_wake(h->peer->hub);
 	free(h);
@@ -95,7 +93,8 @@ void held_add(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer
 		h = calloc(1, sizeof(*h) + params.size);
 	if (!h) {
 		if (m == RTBP_M_BROADCAST && wants_answer)
-			send_answer_outcome(p, &now, "busy", too_much);
+			send_answer(p, &now, SEND_WS,
+				    &(struct send_result){ "busy", too_much, -1 });
 		else
 			peer_answer_error(p, &now, m, RTBP_E_BUSY, too_much, -1);
 		return;

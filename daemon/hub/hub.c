@@ -72,6 +72,15 @@ uint64_t hub_random(struct hub *hub, uint64_t ceiling)
 	return mix_next(&hub->random) % (ceiling + 1);
 }
 
+void hub_make_uuid(struct hub *hub, char *ret)
+{
+	uint64_t a = hub_random(hub, UINT64_MAX - 1), b = hub_random(hub, UINT64_MAX - 1);
+
+	snprintf(ret, 37, "%08" PRIx64 "-%04" PRIx64 "-4%03" PRIx64 "-%04" PRIx64 "-%012" PRIx64,
+		 a >> 32, a >> 16 & 0xffff, a & 0xfff, 0x8000 | (b >> 48 & 0x3fff),
+		 b & 0xffffffffffff);
+}
+
 struct rtbp_buf *hub_scratch(struct hub *hub)
 {
 	rtbp_buf_reset(&hub->scratch, SCRATCH_KEEP_BYTES);
@@ -271,6 +280,7 @@ void hub_turn_end(struct hub *hub)
 	joins_refuse(hub);
 	probation_run(hub);
 	tokens_trim(hub);
+	posts_run(hub);
 	wants_tell(hub); /* a peer that ended may have taken the place of others' changes with it */
 	drain_step(hub);
 }
@@ -322,6 +332,8 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	TAILQ_INIT(&hub->suspects);
 	TAILQ_INIT(&hub->subs_with_news);
 	RB_INIT(&hub->sends);
+	posts_init(hub);
+	outcomes_init(hub);
 	RB_INIT(&hub->syncs);
 	snprintf(hub->merge_key, sizeof(hub->merge_key), "rtbridge:%016" PRIx64,
 		 hub_random(hub, UINT64_MAX - 1));
@@ -357,12 +369,12 @@ struct hub *hub_free(struct hub *hub)
 	 * them. */
 	for (ch = RB_MIN(chan_number_tree, &hub->chans_by_number); ch; ch = next_chan) {
 		next_chan = RB_NEXT(chan_number_tree, &hub->chans_by_number, ch);
-		sends_lost(ch, NULL);
-		sends_fail(ch, "unknown", NULL);
+		sends_drop(ch);
 	}
 	while ((j = RB_MIN(join_id_tree, &hub->joins)))
 		join_kill(j);
 	reap(hub);
+	outcomes_done(hub);
 	tokens_trim(hub);
 	probation_done(hub);
 	links_done(hub);

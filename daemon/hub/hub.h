@@ -7,8 +7,9 @@
  *
  *   in    link's frame -> links.c (session; finds the join) -> its owner: chan.c, slot.c, feed.c
  *         (packs once) -> hub_deliver() -> peer.c -> io->send
- *   out   peer's frame -> peer.c (unpacks, limits) -> subscribe.c | send.c | track.c ...
+ *   out   peer's frame -> peer.c (unpacks, limits) -> subscribe.c | send_ask.c | track.c ...
  *         -> join.c -> links.c (session) -> ops->link_send
+ *         -> send_http.c -> ops->post
  *
  * Pointers never outlive a turn: what crosses to the server and back is a number (struct
  * session_push.cookie). Peers and joins that ended are freed by hub_turn_end(), never inside a call
@@ -59,6 +60,7 @@ struct hub_conf {
 			     HUB_PROBATION_OFF,
 	} probation;
 	bool connect_always;     /* else the shared link is closed while nothing needs it */
+	size_t payload_bytes;    /* the plan's limit for a broadcast; 0: not known */
 	size_t send_bytes;       /* all sends that wait or are unanswered */
 	uint32_t linger_ms;      /* a join without subscribers */
 	uint32_t send_linger_ms; /* a join that only a sender wanted */
@@ -67,12 +69,34 @@ struct hub_conf {
 /* The defaults of everything but url, apikey and seed. */
 void hub_conf_init(struct hub_conf *conf);
 
+/* An HTTP request to the project's Realtime endpoints. Everything is borrowed for the call. */
+struct hub_post {
+	const char *path;           /* below the endpoints' base: "/broadcast..." */
+	const struct secret *token; /* for `authorization`; NULL: the API key */
+	const char *content_type;
+	const void *body;
+	size_t size;
+	uint32_t timeout_ms; /* for the whole */
+};
+
+/* What became of it. Borrowed. */
+struct hub_answer {
+	bool was_sent;   /* false: not one byte of it reached the server */
+	unsigned status; /* HTTP status; 0: there was no answer */
+	uint32_t retry_after_s;
+	const char *body; /* the beginning of it */
+	size_t size;
+	const char *text; /* one line for people, when there was no answer */
+};
+
 /* Down: to wire, and to the owner's loop. */
 struct hub_ops {
 	int (*link_open)(void *ctx, unsigned link, uint64_t epoch);
 	int (*link_send)(void *ctx, unsigned link, uint64_t epoch, bool binary, const void *data,
 			 size_t size);
 	void (*link_close)(void *ctx, unsigned link, uint64_t epoch, uint16_t code);
+	/* 0, then hub_on_answered() follows exactly once; > 0: not now; < 0: it cannot be sent. */
+	int (*post)(void *ctx, uint64_t id, const struct hub_post *post);
 	void (*wake)(void *ctx);    /* call hub_turn_end() at the end of this turn */
 	void (*drained)(void *ctx); /* the end of hub_drain(), once */
 	void (*status)(void *ctx, const char *line); /* one line for people, when it changes */
@@ -116,6 +140,8 @@ void hub_on_opened(struct hub *hub, unsigned link, uint64_t epoch);
 void hub_on_frame(struct hub *hub, unsigned link, uint64_t epoch, bool binary, const void *data,
 		  size_t size);
 void hub_on_closed(struct hub *hub, unsigned link, uint64_t epoch, const struct session_end *end);
+
+void hub_on_answered(struct hub *hub, uint64_t id, const struct hub_answer *answer);
 
 /* ---- from ipc ---- */
 /**

@@ -31,23 +31,16 @@
 #include "hub/presence.h"
 #include "hub/probation.h"
 #include "hub/request.h"
+#include "hub/send.h"
 #include "proto/rtbp_msg.h"
 
 enum {
 	SUBSCRIBE_TIMEOUT_MS = 15000,
 	SUBSCRIBE_TIMEOUT_MAX_MS = 300000,
-	SEND_TTL_MS = 10000,
-	SEND_TTL_MAX_MS = 60000,
-	SEND_ACK_MS = 10000, /* without an ack for so long the outcome is "unknown" */
 	HELLO_MS = 2000,
-	/* Of one peer. Given to the link and unanswered: it is no longer read. Waiting for their
-	 * channel or for the link: "busy". */
-	PEER_SENDS_MAX = 512,
-	PEER_SEND_BYTES_MAX = 2 * 1024 * 1024,
 	PEER_SYNCS_MAX = 64, /* unanswered ones of one peer */
 	REPORT_PAUSE_MS = 5, /* between what one user's clients ask for in the same turn */
-	CHAN_SENDS_MAX = 4096,
-	EVENTS_MAX = 64, /* event filters of one subscription */
+	EVENTS_MAX = 64,     /* event filters of one subscription */
 };
 
 /* ---- peer ---- */
@@ -149,11 +142,9 @@ struct chan {
 	bool sender_only;  /* no subscriber has ever come: lingers longer */
 	TAILQ_HEAD(, sub) subs;
 	unsigned n_subs;
-	unsigned n_on_channel;             /* subs that need the join */
-	struct feed *feed, *proof;         /* of private projects (chan_feed.c); NULL: none */
-	TAILQ_HEAD(send_list, send) sends; /* oldest first; given ones in front of queued ones */
-	unsigned n_sends;
-	struct send *next_send;     /* the oldest queued one; NULL: all are given */
+	unsigned n_on_channel;     /* subs that need the join */
+	struct feed *feed, *proof; /* of private projects (chan_feed.c); NULL: none */
+	struct chan_sends sends;
 	char key[RTBP_KEY_MAX + 1]; /* of the shared join's presence */
 	bool rekeyed;     /* the shared join was joined anew for a tracker's key: not again */
 	bool key_is_made; /* by us: any tracker without a key of its own may have it */
@@ -163,24 +154,6 @@ struct chan {
 	bool held; /* its shared join is being made: it stays, whatever else ends */
 	bool dead;
 	TAILQ_ENTRY(chan) reap_entry;
-};
-
-/* ---- send ---- */
-
-struct send {
-	TAILQ_ENTRY(send) entry;
-	RB_ENTRY(send) by_id;
-	struct chan *chan;
-	struct request request;
-	struct peer *peer;       /* NULL when it is gone */
-	struct user *user;       /* whose bytes these are; NULL: not counted */
-	uint64_t id;             /* the cookie of its push */
-	uint64_t sender;         /* the peer's session, to leave it out of the loopback */
-	struct blob *notice;     /* the packed `broadcast` notification for the others */
-	struct rtbp_str event;   /* in notice */
-	struct rtbp_val payload; /* in notice */
-	bool given;              /* to the link: never sent again */
-	struct timer ttl_timer;
 };
 
 /* ---- sync ---- */
@@ -197,7 +170,6 @@ struct sync {
 
 RB_HEAD(chan_key_tree, chan);
 RB_HEAD(chan_number_tree, chan);
-RB_HEAD(send_tree, send);
 RB_HEAD(sync_tree, sync);
 
 struct hub {
@@ -260,6 +232,16 @@ struct hub {
 	struct timer behind_timer;     /* somebody is behind */
 	struct send_tree sends;
 	size_t send_bytes;
+	TAILQ_HEAD(, chan) posts_waiting; /* that have something for HTTP, in turn */
+	struct post posts[POSTS_MAX];
+	struct timer post_timer; /* the server could not be reached, or no request was taken */
+	uint64_t post_retry_at_ms;
+	unsigned post_failures; /* in a row */
+	char post_text[192];    /* the last one; "": there is none */
+	struct outcome_tree outcomes;
+	unsigned n_outcomes;
+	TAILQ_HEAD(, outcome) ended; /* oldest first */
+	struct timer outcome_timer;
 	struct sync_tree syncs;
 
 	TAILQ_HEAD(, peer) reap_peers;
@@ -293,6 +275,8 @@ uint64_t hub_now(const struct hub *hub);
 int64_t hub_wall_s(const struct hub *hub);
 /* 0 .. ceiling, for jitter. */
 uint64_t hub_random(struct hub *hub, uint64_t ceiling);
+/* 36 characters and a NUL: a UUID of version 4 in form. It names, it protects nothing. */
+void hub_make_uuid(struct hub *hub, char *ret);
 /* The scratch buffer, empty. One user at a time: not held across calls that pack. */
 struct rtbp_buf *hub_scratch(struct hub *hub);
 /* The scratch's contents as a blob; NULL (and logged) without memory. */
@@ -350,26 +334,12 @@ struct sub *sub_find(struct peer *p, uint64_t number);
  * that it needs these `rights`. Return: NULL with *ret_code, *ret_text (NULL: there is none). */
 struct chan *request_chan(struct peer *p, struct rtbp_val params, bool make, unsigned rights,
 			  enum rtbp_error *ret_code, const char **ret_text);
+/* The same without a shared join, should there be none. */
+struct chan *request_chan_only(struct peer *p, struct rtbp_val params, unsigned rights,
+			       enum rtbp_error *ret_code, const char **ret_text);
 /* Answers with an empty map. */
 void peer_answer_empty(struct peer *p, uint32_t id, bool wants_answer);
 
-/* send.c */
-int send_id_compare(struct send *a, struct send *b);
-RB_PROTOTYPE(send_tree, send, by_id, send_id_compare)
-void send_answer_outcome(struct peer *p, const struct request *r, const char *outcome,
-			 const char *text);
-void broadcast_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params);
-/* Gives the channel's queued sends to the link, as far as it takes them. */
-void sends_flush(struct chan *ch);
-/* All of the channel's queued sends end with this outcome. */
-void sends_fail(struct chan *ch, const char *outcome, const char *text);
-/* All of the channel's given sends end as "unknown": no answer can come any more. */
-void sends_lost(struct chan *ch, const char *text);
-void sends_forget_peer(struct peer *p);
-/* Of a REQUEST_SEND: where it goes. */
-struct chan *send_chan(const struct request *r);
-/* What is queued of clients that are gone ends: whether they might send it now cannot be said. */
-unsigned sends_reject_orphans(struct hub *hub);
 /* ends.c: whether the peer has no longer these rights (ACL_*) to the channel. */
 typedef bool (*gone_fn)(struct peer *p, const struct chan *ch, unsigned rights, const void *ctx);
 /* What the peer has and may have no longer ends, with `code` in the words of `channel`. */

@@ -23,8 +23,8 @@ enum {
 
 static bool is_calm(const struct chan *ch)
 {
-	return !ch->n_sends && !ch->slot.n_trackers && !ch->slot.shown && !ch->feed && !ch->proof &&
-	       !ch->room.probe_ref;
+	return !ch->sends.ways[SEND_WS].n && !ch->slot.n_trackers && !ch->slot.shown && !ch->feed &&
+	       !ch->proof && !ch->room.probe_ref;
 }
 
 /* ---- the join that is to take over ---- */

@@ -177,7 +177,9 @@ static void copy_text(struct rtbp_val v, char *to, size_t size)
 static void hello_answer(struct peer *p, uint32_t id, const struct grant *g)
 {
 	static const char *const features[] = { "broadcast", "sync.upstream",    "presence",
-						"gap",       "postgres_changes", "auth" };
+						"gap",       "postgres_changes", "auth",
+						"http",      "outcome",          "replay",
+						"system" };
 	struct hub *hub = p->hub;
 	struct rtbp_buf *b = hub_scratch(hub);
 	size_t begin = rtbp_msg_begin_result(b, id);
@@ -190,7 +192,7 @@ static void hello_answer(struct peer *p, uint32_t id, const struct grant *g)
 	rtbp_pack_field_text(b, RTBP_F_VERSION, RTB_VERSION);
 	rtbp_pack_field_uint(b, RTBP_F_SESSION, p->session);
 	rtbp_pack_field(b, RTBP_F_LIMITS);
-	rtbp_pack_map(b, 10);
+	rtbp_pack_map(b, hub->conf.payload_bytes ? 11 : 10);
 	rtbp_pack_field_uint(b, RTBP_F_FRAME_BYTES, hub->conf.peer_frame_bytes);
 	rtbp_pack_field_uint(b, RTBP_F_QUEUE_BYTES, hub->conf.peer_queue_bytes);
 	rtbp_pack_field_uint(b, RTBP_F_TOPIC_BYTES, RTBP_TOPIC_MAX);
@@ -201,6 +203,8 @@ static void hello_answer(struct peer *p, uint32_t id, const struct grant *g)
 	rtbp_pack_field_uint(b, RTBP_F_BINDINGS, hub->conf.max_bindings);
 	rtbp_pack_field_uint(b, RTBP_F_DEPTH, 64);
 	rtbp_pack_field_uint(b, RTBP_F_SUBSCRIPTIONS, hub->conf.max_subscriptions);
+	if (hub->conf.payload_bytes)
+		rtbp_pack_field_uint(b, RTBP_F_PAYLOAD_BYTES, hub->conf.payload_bytes);
 	rtbp_pack_field(b, RTBP_F_FEATURES);
 	rtbp_pack_array(b, sizeof(features) / sizeof(*features));
 	for (size_t i = 0; i < sizeof(features) / sizeof(*features); i++)
@@ -255,6 +259,9 @@ void peer_carry_out(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_
 		break;
 	case RTBP_M_BROADCAST:
 		broadcast_request(p, id, wants_answer, params);
+		break;
+	case RTBP_M_OUTCOME:
+		outcome_request(p, id, wants_answer, params);
 		break;
 	case RTBP_M_STATUS:
 	case RTBP_M_CHANNELS:

@@ -165,5 +165,3 @@ void trackers_refused(struct slot *slot, enum rtbp_error code, const char *outco
 /* The server found the state too large: those whose states it had not taken before, or if there are
  * none, all. */
 void trackers_refused_new(struct slot *slot, const char *text);
-/* A key for who has none: a UUID. */
-void track_make_key(struct hub *hub, char ret[RTBP_KEY_MAX + 1]);

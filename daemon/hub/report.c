@@ -220,7 +220,8 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 	rtbp_pack_field_text(b, RTBP_F_STATE, join_state_name(j));
 	rtbp_pack_field_uint(b, RTBP_F_LINK, j->link->number);
 	rtbp_pack_field_uint(b, RTBP_F_SUBSCRIBERS, ch->n_subs);
-	rtbp_pack_field_uint(b, RTBP_F_QUEUED_SENDS, ch->n_sends);
+	rtbp_pack_field_uint(b, RTBP_F_QUEUED_SENDS,
+			     ch->sends.ways[SEND_WS].n + ch->sends.ways[SEND_HTTP].n);
 	if (watched) {
 		rtbp_pack_field_text(b, RTBP_F_PRESENCE, room_state_name(ch));
 		rtbp_pack_field_uint(b, RTBP_F_ENTRIES,

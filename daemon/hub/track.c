@@ -30,16 +30,6 @@ struct track_fault {
 	char buf[288];
 };
 
-void track_make_key(struct hub *hub, char ret[RTBP_KEY_MAX + 1])
-{
-	uint64_t a = hub_random(hub, UINT64_MAX - 1), b = hub_random(hub, UINT64_MAX - 1);
-
-	/* A UUID of version 4 in form. It names, it protects nothing. */
-	snprintf(ret, RTBP_KEY_MAX + 1,
-		 "%08" PRIx64 "-%04" PRIx64 "-4%03" PRIx64 "-%04" PRIx64 "-%012" PRIx64, a >> 32,
-		 a >> 16 & 0xffff, a & 0xfff, 0x8000 | (b >> 48 & 0x3fff), b & 0xffffffffffff);
-}
-
 struct tracker *tracker_find(struct peer *p, const struct chan *ch)
 {
 	struct tracker *t;
@@ -265,7 +255,7 @@ static void choose_key(char key[RTBP_KEY_MAX + 1], bool *is_made, struct hub *hu
 		snprintf(key, RTBP_KEY_MAX + 1, "%s", wanted);
 		*is_made = false;
 	} else if (!*is_made) {
-		track_make_key(hub, key);
+		hub_make_uuid(hub, key);
 		*is_made = true;
 	}
 }
@@ -291,7 +281,7 @@ static int place_merged(struct tracker *t, struct track_fault *f)
 	struct tracker *other;
 
 	if (!t->has_key)
-		track_make_key(t->peer->hub, t->key);
+		hub_make_uuid(t->peer->hub, t->key);
 	TAILQ_FOREACH(other, &slot->trackers, in_slot) {
 		if (strcmp(other->key, t->key) == 0)
 			return refuse(f, RTBP_E_PRESENCE_TAKEN,

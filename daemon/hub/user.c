@@ -25,6 +25,7 @@ struct user *user_get(struct hub *hub, uid_t uid)
 	u->uid = uid;
 	u->last_turn = hub->n_turns; /* nobody is served before the others by going and coming */
 	TAILQ_INIT(&u->trials);
+	TAILQ_INIT(&u->ended);
 	RB_INSERT(user_tree, &hub->users, u);
 	return u;
 }
@@ -90,8 +91,9 @@ void users_trim(struct hub *hub)
 	/* Nor is anything borne anew of who goes and comes. */
 	for (u = RB_MIN(user_tree, &hub->users); u; u = next) {
 		next = RB_NEXT(user_tree, &hub->users, u);
-		if (u->n_peers || u->send_bytes || !TAILQ_EMPTY(&u->trials) ||
-		    user_has_record(u, now) || is_live(u->failed_at_ms[0], now))
+		if (u->n_peers || u->send_bytes || u->n_outcomes || u->n_posts ||
+		    !TAILQ_EMPTY(&u->trials) || user_has_record(u, now) ||
+		    is_live(u->failed_at_ms[0], now))
 			continue;
 		RB_REMOVE(user_tree, &hub->users, u);
 		free(u);

@@ -104,17 +104,20 @@ void phx_encode(enum phx_vsn vsn, uint64_t join_ref, uint64_t ref, const char *t
 		struct rtbp_buf *out);
 
 /**
- * phx_encode_broadcast() - append a user's broadcast to @out: kind 3 on vsn 2, text on vsn 1
+ * phx_encode_broadcast() - append a user's broadcast to @out: kind 3 on vsn 2, text on vsn 1 and
+ * with @extra, which kind 3 has no place for
  * @payload: checked MessagePack; a top-level bin is sent as binary
+ * @extra: absent, or a map, not empty, of what shall stand beside event and payload
  * @ret_binary: whether the frame is to be sent as a binary frame
  *
- * Return: 0; RTBP_JSON_E_* with @fault when the payload cannot be said in JSON; -ENOTSUP: bin on
- * vsn 1; -EMSGSIZE: topic or event over the 255 bytes of a length byte, or @out's own limit;
+ * Return: 0; RTBP_JSON_E_* with @fault when the payload cannot be said in JSON; -ENOTSUP: bin as
+ * text; -EMSGSIZE: topic or event over the 255 bytes of a length byte, or @out's own limit;
  * -ENOMEM. On anything but 0 @out has the size that it had before.
  */
 int phx_encode_broadcast(enum phx_vsn vsn, uint64_t join_ref, uint64_t ref, const char *topic,
 			 size_t topic_size, struct rtbp_str event, struct rtbp_val payload,
-			 struct rtbp_buf *out, bool *ret_binary, struct rtbp_json_fault *fault);
+			 struct rtbp_val extra, struct rtbp_buf *out, bool *ret_binary,
+			 struct rtbp_json_fault *fault);
 
 /* Decimal refs as our encoder writes them. Return: false when `s` is none of ours. */
 bool phx_ref(struct rtbp_str s, uint64_t *ret);

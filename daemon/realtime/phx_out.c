@@ -91,43 +91,57 @@ static int encode_kind3(uint64_t join_ref, uint64_t ref, const char *topic, size
 	return 0;
 }
 
-static int encode_text(uint64_t join_ref, uint64_t ref, const char *topic, size_t topic_size,
-		       struct rtbp_str event, struct rtbp_val payload, struct rtbp_buf *out,
-		       struct rtbp_json_fault *fault)
+/* @extra: absent, or a map with members: they become members of the Phoenix payload. */
+static int encode_text(enum phx_vsn vsn, uint64_t join_ref, uint64_t ref, const char *topic,
+		       size_t topic_size, struct rtbp_str event, struct rtbp_val payload,
+		       struct rtbp_val extra, struct rtbp_buf *out, struct rtbp_json_fault *fault)
 {
+	size_t brace;
 	int r;
 
-	begin(PHX_VSN_1, join_ref, ref, topic, topic_size, "broadcast", out);
+	begin(vsn, join_ref, ref, topic, topic_size, "broadcast", out);
 	rtbp_buf_text(out, "{\"type\":\"broadcast\",\"event\":");
 	rtbp_json_quote(out, event.p, event.size);
 	rtbp_buf_text(out, ",\"payload\":");
 	r = rtbp_mp_to_json(payload.p, payload.size, out, fault);
 	if (r)
 		return r;
-	rtbp_buf_byte(out, '}');
-	end(PHX_VSN_1, out);
+	if (extra.p) {
+		brace = out->size;
+		r = rtbp_mp_to_json(extra.p, extra.size, out, fault);
+		if (r)
+			return r;
+		if (rtbp_buf_ok(out))
+			out->data[brace] = ',';
+	} else {
+		rtbp_buf_byte(out, '}');
+	}
+	end(vsn, out);
 	return 0;
 }
 
 int phx_encode_broadcast(enum phx_vsn vsn, uint64_t join_ref, uint64_t ref, const char *topic,
 			 size_t topic_size, struct rtbp_str event, struct rtbp_val payload,
-			 struct rtbp_buf *out, bool *ret_binary, struct rtbp_json_fault *fault)
+			 struct rtbp_val extra, struct rtbp_buf *out, bool *ret_binary,
+			 struct rtbp_json_fault *fault)
 {
+	bool is_bin = rtbp_is(payload, RTBP_BIN), is_text = vsn == PHX_VSN_1 || extra.p;
 	size_t before = out->size;
 	int r;
 
 	if (topic_size > LENGTH_MAX || event.size > LENGTH_MAX)
 		return -EMSGSIZE;
-	if (vsn == PHX_VSN_1 && rtbp_is(payload, RTBP_BIN))
+	if (is_bin && is_text)
 		return -ENOTSUP;
-	if (vsn == PHX_VSN_2)
-		r = encode_kind3(join_ref, ref, topic, topic_size, event, payload, out, fault);
+	if (is_text)
+		r = encode_text(vsn, join_ref, ref, topic, topic_size, event, payload, extra, out,
+				fault);
 	else
-		r = encode_text(join_ref, ref, topic, topic_size, event, payload, out, fault);
+		r = encode_kind3(join_ref, ref, topic, topic_size, event, payload, out, fault);
 	if (r == 0)
 		r = out->error;
 	if (r == 0)
-		*ret_binary = vsn == PHX_VSN_2;
+		*ret_binary = !is_text;
 	else
 		out->size = before;
 	return r;

@@ -76,7 +76,7 @@ static void broadcast_again(const struct phx_msg *m)
 	if (!m->user_event.p || m->topic.size > 255 || m->user_event.size > 255)
 		return;
 	if (phx_encode_broadcast(PHX_VSN_2, 0, 0, m->topic.p, m->topic.size, m->user_event,
-				 m->payload, &out, &binary, &fault)) {
+				 m->payload, (struct rtbp_val){ NULL, 0 }, &out, &binary, &fault)) {
 		FUZZ_CHECK(fault.text[0]); /* deeper than a payload may be */
 	} else {
 		FUZZ_CHECK(binary && out.data[0] == 3);

@@ -51,24 +51,56 @@ static void check_subs(struct chan *ch)
 	MUST(n_on_channel == ch->n_on_channel);
 }
 
-static void check_sends(struct chan *ch)
+static unsigned check_sends(struct chan *ch, enum send_way way)
 {
+	struct send_queue *q = &ch->sends.ways[way];
+	unsigned n = 0, n_given = 0;
 	bool queued_seen = false;
 	struct send *send;
-	unsigned n = 0;
 
-	TAILQ_FOREACH(send, &ch->sends, entry) {
-		MUST(send->chan == ch);
+	TAILQ_FOREACH(send, &q->list, entry) {
+		MUST(send->chan == ch && send->way == way);
 		MUST(!(send->given && queued_seen));
-		MUST(!send->given || ch->join->state == JOIN_JOINED);
+		MUST(way != SEND_WS || !send->given || ch->join->state == JOIN_JOINED);
 		MUST(send->given != send->ttl_timer.armed);
+		MUST(way != SEND_HTTP || send->name[0]);
 		if (!send->given && !queued_seen)
-			MUST(ch->next_send == send);
+			MUST(q->next == send);
 		queued_seen |= !send->given;
+		n_given += send->given;
 		n++;
 	}
-	MUST(queued_seen == (ch->next_send != NULL));
-	MUST(n == ch->n_sends);
+	MUST(queued_seen == (q->next != NULL));
+	MUST(n == q->n);
+	return n_given;
+}
+
+static void check_ways(struct hub *hub, struct chan *ch)
+{
+	unsigned n_given = check_sends(ch, SEND_WS), n_posted = 0, n_posts = 0, n_echoes = 0;
+	struct echo *e;
+	struct chan *c;
+
+	/* The oldest unanswered one is looked after: by a timer, or a question on its way. */
+	MUST(!n_given || ch->sends.late_timer.armed || ch->sends.probe_ref);
+	n_given = check_sends(ch, SEND_HTTP);
+	for (unsigned i = 0; i < POSTS_MAX; i++) {
+		if (!hub->posts[i].id || hub->posts[i].chan != ch)
+			continue;
+		n_posted += hub->posts[i].n;
+		n_posts++;
+	}
+	MUST(n_posted == n_given);
+	MUST(n_posts == (ch->sends.is_posting ? 1 : 0));
+	TAILQ_FOREACH(c, &hub->posts_waiting, sends.in_posts) {
+		if (c == ch)
+			break;
+	}
+	MUST((c != NULL) == ch->sends.waits_to_post);
+	MUST(ch->sends.waits_to_post || ch->sends.is_posting || !ch->sends.ways[SEND_HTTP].n);
+	TAILQ_FOREACH(e, &ch->sends.echoes, entry)
+		n_echoes++;
+	MUST(n_echoes == ch->sends.n_echoes && n_echoes <= ECHOES_MAX);
 }
 
 static void check_chan(struct hub *hub, struct chan *ch)
@@ -79,13 +111,15 @@ static void check_chan(struct hub *hub, struct chan *ch)
 	MUST(!ch->dead);
 	MUST(RB_FIND(chan_key_tree, &hub->chans, ch) == ch);
 	MUST(!j || j->identity == ch->identity);
-	MUST(j || ch->n_subs || ch->proof || !TAILQ_EMPTY(&ch->spills));
-	MUST(j || (!ch->n_on_channel && !ch->n_sends && !ch->slot.n_trackers && !ch->room.fold));
+	MUST(j || ch->n_subs || ch->proof || ch->sends.ways[SEND_HTTP].n ||
+	     !TAILQ_EMPTY(&ch->spills));
+	MUST(j || (!ch->n_on_channel && !ch->sends.ways[SEND_WS].n && !ch->slot.n_trackers &&
+		   !ch->room.fold));
 	MUST(!ch->feed || (ch->feed->chan == ch && !ch->feed->is_proof && ch->feed->join == j));
 	MUST(!ch->proof || (ch->proof->chan == ch && ch->proof->is_proof));
 	MUST(!j || j->owner == ch);
 	check_subs(ch);
-	check_sends(ch);
+	check_ways(hub, ch);
 	check_slot(&ch->slot, ch, j);
 	TAILQ_FOREACH(sp, &ch->spills, entry) {
 		MUST(sp->chan == ch);
@@ -417,7 +451,7 @@ static void check_chans(struct hub *hub)
 	RB_FOREACH(ch, chan_number_tree, &hub->chans_by_number) {
 		check_chan(hub, ch);
 		n++;
-		n_sends += ch->n_sends;
+		n_sends += ch->sends.ways[SEND_WS].n + ch->sends.ways[SEND_HTTP].n;
 	}
 	RB_FOREACH(ch, chan_key_tree, &hub->chans)
 		n_by_key++;

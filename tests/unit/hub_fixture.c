@@ -76,10 +76,26 @@ static void fake_status(void *ctx, const char *line)
 	snprintf(rig.status, sizeof(rig.status), "%s", line);
 }
 
+static int fake_post(void *ctx, uint64_t id, const struct hub_post *post)
+{
+	char name[400];
+
+	(void)ctx;
+	MUST(post->timeout_ms > 0);
+	if (rig.post_result)
+		return rig.post_result;
+	snprintf(name, sizeof(name), "%s %s %.*s", post->path, post->content_type, 40,
+		 post->token ? secret_bytes(post->token) : "-");
+	post_add(&rig.posts, id, name, strstr(post->content_type, "json") != NULL, post->body,
+		 post->size);
+	return 0;
+}
+
 static const struct hub_ops hub_ops = {
 	.link_open = fake_open,
 	.link_send = fake_send,
 	.link_close = fake_close,
+	.post = fake_post,
 	.wake = fake_wake,
 	.drained = fake_drained,
 	.status = fake_status,
@@ -222,6 +238,7 @@ void rig_teardown(void)
 		free(rig.peers[i].farewell);
 	}
 	lines_done(&rig.frames);
+	lines_done(&rig.posts);
 	rig.apikey = secret_free(rig.apikey);
 }
 
@@ -312,6 +329,46 @@ void expect_no_frame(void)
 	struct line *f = next_line(&rig.frames);
 
 	MUST_MSG(!f, "to the server: %s; expected nothing", f->text);
+}
+
+struct line *expect_post(const char *pattern)
+{
+	struct line *f = next_line(&rig.posts);
+
+	MUST_MSG(f, "no request to the server; expected %s", pattern);
+	MUST_MSG(text_matches(pattern, f->text), "requested: %s; expected %s", f->text, pattern);
+	f->taken = true;
+	return f;
+}
+
+void expect_no_post(void)
+{
+	struct line *f = next_line(&rig.posts);
+
+	MUST_MSG(!f, "requested: %s; expected nothing", f->text);
+}
+
+void server_answer_all(struct line *f, const struct hub_answer *a)
+{
+	MUST(!f->answered);
+	f->answered = true;
+	hub_on_answered(rig.hub, f->ref, a);
+	turn();
+}
+
+void server_answer(struct line *f, unsigned status, const char *body)
+{
+	char *json = quoted(body);
+	struct hub_answer a = {
+		.was_sent = true,
+		.status = status,
+		.body = json,
+		.size = strlen(json),
+		.text = status ? "" : "the connection ended before an answer",
+	};
+
+	server_answer_all(f, &a);
+	free(json);
 }
 
 void server_reply(struct line *f, bool ok, const char *response)

@@ -70,6 +70,7 @@ struct rig {
 	bool awake, drained;
 	char status[512];
 	struct lines frames;
+	struct lines posts; /* requests by HTTP: "PATH TYPE TOKEN BODY", a bin as hex */
 	struct fake_link {
 		uint64_t epoch;           /* of the latest link_open */
 		bool is_open, is_closing; /* wire has an attempt; it was told to end it */
@@ -82,6 +83,7 @@ struct rig {
 	bool stuck;      /* link_close is not carried out */
 	int send_result; /* of link_send */
 	int open_result;
+	int post_result;
 	unsigned n_heartbeats;
 	uid_t uid;            /* of the peers that attach from now on; 1000 is the daemon's own */
 	int64_t wall_step_ms; /* the wall clock was set */
@@ -123,6 +125,14 @@ void server_reply(struct line *frame, bool ok, const char *response);
 struct line *server_join(const char *topic);
 /* Answers all frames that the test has not looked at: everything succeeds. */
 void server_serve(void);
+
+/* The next request by HTTP must match; it is returned. */
+struct line *expect_post(const char *pattern);
+void expect_no_post(void);
+/* Answers it; status 0: there is no answer. */
+void server_answer(struct line *post, unsigned status, const char *body);
+/* ... with all that can be said. */
+void server_answer_all(struct line *post, const struct hub_answer *a);
 
 /* ---- the peers ---- */
 struct fake_peer *peer_attach(void);

@@ -192,6 +192,25 @@ void frame_add(struct lines *l, unsigned link, uint64_t epoch, bool binary, cons
 	MUST(f->ref > 0);
 }
 
+void post_add(struct lines *l, uint64_t id, const char *name, bool is_json, const void *body,
+	      size_t size)
+{
+	struct line *f = line_new(l);
+	const uint8_t *bytes = body;
+	size_t text_size;
+	FILE *out = open_memstream(&f->text, &text_size);
+	json_t *json = is_json ? json_loadb(body, size, JSON_DECODE_ANY, NULL) : NULL;
+
+	MUST(out && (!is_json || json));
+	json_decref(json);
+	f->at_ms = rig.now;
+	f->ref = id;
+	fprintf(out, "%s ", name);
+	for (size_t i = 0; i < size; i++)
+		fprintf(out, is_json ? "%c" : "%02x", bytes[i]);
+	fclose(out);
+}
+
 /* ---- messages ---- */
 
 char *blob_text(struct blob *blob, struct rtbp_msg *ret_msg)

@@ -22,7 +22,7 @@ START_TEST(hello)
 		  "'event_bytes':255,'key_bytes':255,'state_bytes':65536,'binding_bytes':8192,'"
 		  "bindings':1000,'depth':64,"
 		  "'subscriptions':100},'features':['broadcast','sync.upstream','presence','gap','"
-		  "postgres_changes','auth'],"
+		  "postgres_changes','auth','http','outcome','replay','system'],"
 		  "'connection':{'state':'online','since':*}}]");
 	ck_assert_str_eq(a->peer->name, "a b");
 	ck_assert_str_eq(a->peer->version, "");

@@ -290,8 +290,8 @@ static void ask_other(struct fake_peer *p)
 		break;
 	default:
 		snprintf(params, sizeof(params),
-			 "{'topic':'%s','event':'e','payload':{'from':%u},'ttl_ms':%u}", topic,
-			 draw(100), draw(8000));
+			 "{'topic':'%s','event':'e','payload':{'from':%u},'via':'ws','ttl_ms':%u}",
+			 topic, draw(100), draw(8000));
 		ask(p, "broadcast", params);
 		break;
 	}

@@ -274,7 +274,7 @@ START_TEST(bad_requests)
 		{ "{'topic':'t','event':'e'}", "[200,'bad_request','payload*" },
 		{ "{'event':'e','payload':1}", "[200,'bad_request','name*" },
 		{ "{'topic':'rtbridge:','event':'e','payload':1}", "[201,*" },
-		{ "{'topic':'t','event':'e','payload':1,'via':'http'}", "[205,*" },
+		{ "{'topic':'t','event':'e','payload':1,'via':'mail'}", "[200,*" },
 		{ "{'topic':'t','event':'e','payload':1,'via':1}", "[200,*" },
 		{ "{'topic':'t','event':'e','payload':1,'ttl_ms':60001}", "[200,*" },
 		{ "{'chan':1,'event':'e','payload':1}", "[206,*" },

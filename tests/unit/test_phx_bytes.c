@@ -183,8 +183,8 @@ static int encode(enum phx_vsn vsn, const struct rtbp_buf *payload, struct rtbp_
 	struct rtbp_json_fault fault;
 
 	return phx_encode_broadcast(vsn, 1, 4, TOPIC, 14, (struct rtbp_str){ "msg", 3 },
-				    (struct rtbp_val){ payload->data, payload->size }, out, binary,
-				    &fault);
+				    (struct rtbp_val){ payload->data, payload->size },
+				    (struct rtbp_val){ NULL, 0 }, out, binary, &fault);
 }
 
 START_TEST(test_encode_broadcast)
@@ -237,13 +237,13 @@ START_TEST(test_encode_refused)
 	rtbp_pack_nil(&payload);
 	ck_assert_int_eq(phx_encode_broadcast(PHX_VSN_2, 1, 4, longer, 256,
 					      (struct rtbp_str){ "e", 1 },
-					      (struct rtbp_val){ payload.data, payload.size }, &out,
-					      &binary, &fault),
+					      (struct rtbp_val){ payload.data, payload.size },
+					      (struct rtbp_val){ NULL, 0 }, &out, &binary, &fault),
 			 -EMSGSIZE);
 	ck_assert_int_eq(phx_encode_broadcast(PHX_VSN_1, 1, 4, "t", 1,
 					      (struct rtbp_str){ longer, 256 },
-					      (struct rtbp_val){ payload.data, payload.size }, &out,
-					      &binary, &fault),
+					      (struct rtbp_val){ payload.data, payload.size },
+					      (struct rtbp_val){ NULL, 0 }, &out, &binary, &fault),
 			 -EMSGSIZE);
 	out.max_bytes = 20;
 	ck_assert_int_eq(encode(PHX_VSN_2, &payload, &out, &binary), -EMSGSIZE);

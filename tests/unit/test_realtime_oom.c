@@ -108,9 +108,10 @@ START_TEST(test_encode)
 
 		has_failed = false;
 		fail_at = n;
-		r = phx_encode_broadcast(
-			PHX_VSN_1, 1, 2, LONG, sizeof(LONG) - 1, (struct rtbp_str){ "e", 1 },
-			(struct rtbp_val){ payload.data, payload.size }, &out, &binary, &fault);
+		r = phx_encode_broadcast(PHX_VSN_1, 1, 2, LONG, sizeof(LONG) - 1,
+					 (struct rtbp_str){ "e", 1 },
+					 (struct rtbp_val){ payload.data, payload.size },
+					 (struct rtbp_val){ NULL, 0 }, &out, &binary, &fault);
 		fail_at = 0;
 		ck_assert_int_eq(r, has_failed ? -ENOMEM : 0);
 		ck_assert_int_eq(out.size == 0, has_failed);

@@ -95,7 +95,8 @@ HELLO = {"protocol": 1, "server": {"name": "rtbridged", "version": "0.1.0"}, "se
          "limits": {"frame_bytes": 4194304, "queue_bytes": 8388608, "topic_bytes": 240, "event_bytes": 255,
                     "key_bytes": 255, "state_bytes": 65536, "binding_bytes": 8192, "bindings": 1000, "depth": 64,
                     "subscriptions": 1000},
-         "features": ["broadcast", "sync.upstream", "presence", "gap", "postgres_changes", "auth"], "connection": CONNECTION}
+         "features": ["broadcast", "sync.upstream", "presence", "gap", "postgres_changes", "auth", "http", "outcome",
+                      "replay", "system"], "connection": CONNECTION}
 
 ALICE = {"key": "alice", "ref": "GHlA1fShRjMmZhnL", "state": {"n": 1}}
 # A second client under the same key; its state is its own business.
