@@ -5,6 +5,8 @@
 #include <search.h>
 #include <stdlib.h>
 
+#include "term.h"
+
 static int compare(struct ds_str a, struct ds_str b)
 {
 	if (a.n != b.n)
@@ -46,11 +48,17 @@ struct ds_channel *ds_channel_by_serial(struct ds_socket *s, uint64_t serial)
 	return NULL;
 }
 
+struct ds_room *ds_room_find(struct ds_core *c, struct ds_str topic_json, bool private)
+{
+	struct ds_room key = { .topic_json = topic_json, .private = private };
+	struct ds_room **hit = tfind(&key, &c->rooms, by_name);
+
+	return hit ? *hit : NULL;
+}
+
 static struct ds_room *room_enter(struct ds_core *c, struct ds_channel *ch)
 {
-	struct ds_room key = { .topic_json = ch->topic_json, .private = ch->private };
-	struct ds_room **hit = tfind(&key, &c->rooms, by_name);
-	struct ds_room *room = hit ? *hit : NULL;
+	struct ds_room *room = ds_room_find(c, ch->topic_json, ch->private);
 
 	if (!room) {
 		room = ds_alloc(sizeof(*room));
@@ -104,6 +112,7 @@ void ds_channel_end(struct ds_core *c, struct ds_channel *ch)
 	ds_room_check(c, room);
 	ds_presence_done(&ch->presence);
 	ds_pg_end(c, ch);
+	ds_replayed_done(ch);
 	free((char *)ch->topic_json.p);
 	free(ch->join_ref);
 	free(ch->push_ref);
@@ -167,73 +176,12 @@ void ds_channel_shut(struct ds_core *c, struct ds_channel *ch, const char *messa
 	ds_channel_close(c, ch);
 }
 
-static bool hears(const struct ds_channel *to, const struct ds_channel *from)
-{
-	return (to != from || from->self) && ds_rights_has(to, DS_READ);
-}
-
-static bool anybody(const struct ds_channel *ch, enum ds_vsn vsn)
-{
-	const struct ds_channel *to;
-
-	TAILQ_FOREACH(to, &ch->room->members, in_room)
-		if (to->socket->vsn == vsn && hears(to, ch))
-			return true;
-	return false;
-}
-
-/* What no encoder of a receiver can write kills the sender's process on the real server. */
-static bool cannot_be_written(const struct ds_channel *ch, const struct ds_msg *m)
+/* What the real server holds against its limit: the decoded payload, or the parts of the frame. */
+static size_t size_of(const struct ds_msg *m)
 {
 	if (m->form == DS_PAYLOAD_JSON)
-		return ds_json_kind(m->payload) != DS_JSON_OBJECT && anybody(ch, DS_VSN_2);
-	return m->form == DS_PAYLOAD_RAW && anybody(ch, DS_VSN_1);
-}
-
-/* The frame for receivers of this version; nothing is appended if they do not get it. */
-static void encode(struct ds_buf *b, const struct ds_msg *m, enum ds_vsn vsn)
-{
-	if (m->form == DS_PAYLOAD_JSON)
-		ds_phx_push(b, vsn, DS_NULL, DS_NULL, m->topic_json, "broadcast", m->payload);
-	else if (m->form == DS_PAYLOAD_RAW)
-		ds_phx_raw_binary(b, m);
-	else if (vsn == DS_VSN_2)
-		ds_phx_user_binary(b, m);
-	else if (m->user_json)
-		ds_phx_user_text(b, m);
-}
-
-#define TOO_MANY "Too many messages per second"
-
-/* Return: false if @ch itself is one of those that have heard too much, and is to be closed. */
-static bool fan_out(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
-{
-	struct ds_buf frame[3] = { { 0 } };
-	struct ds_channel *to, *next;
-	bool fine = true;
-
-	for (enum ds_vsn vsn = DS_VSN_1; vsn <= DS_VSN_2; vsn++)
-		if (anybody(ch, vsn))
-			encode(&frame[vsn], m, vsn);
-	for (to = TAILQ_FIRST(&ch->room->members); to; to = next) {
-		struct ds_buf *b = &frame[to->socket->vsn];
-		bool binary = m->form != DS_PAYLOAD_JSON && to->socket->vsn == DS_VSN_2;
-
-		next = TAILQ_NEXT(to, in_room);
-		if (b->len == 0 || !hears(to, ch))
-			continue;
-		c->n_relayed++;
-		ds_socket_send(c, to->socket, binary, ds_buf_view(b));
-		if (ds_limit_event(c))
-			continue;
-		if (to == ch)
-			fine = false;
-		else
-			ds_channel_shut(c, to, TOO_MANY);
-	}
-	ds_buf_done(&frame[DS_VSN_1]);
-	ds_buf_done(&frame[DS_VSN_2]);
-	return fine;
+		return ds_term_size(m->payload);
+	return ds_term_bytes(m->payload.n + m->user_event.n) + DS_TERM_PUSH;
 }
 
 static void broadcast(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)
@@ -244,21 +192,21 @@ static void broadcast(struct ds_core *c, struct ds_channel *ch, const struct ds_
 	if (!ds_rights_ask(c, ch, DS_WRITE))
 		return;
 	ds_limit_event(c);
-	if (m->payload.n > c->conf.payload_max_bytes) {
+	if (size_of(m) > c->conf.payload_max_bytes) {
 		if (ch->ack)
 			ds_reply(c, ch->socket, ref, m, "error",
 				 DS_STR("\"payload_size_exceeded\""));
 		return;
 	}
-	if (cannot_be_written(ch, m)) {
+	if (!ds_cast_possible(ch->room, ch, m)) {
 		ds_channel_crash(c, ch);
 		return;
 	}
-	fine = fan_out(c, ch, m);
+	fine = ds_cast(c, ch->room, ch, (struct ds_str){ NULL, 0 }, m);
 	if (ch->ack)
 		ds_reply(c, ch->socket, ref, m, "ok", DS_EMPTY);
 	if (!fine)
-		ds_channel_shut(c, ch, TOO_MANY);
+		ds_channel_shut(c, ch, DS_TOO_MANY_EVENTS);
 }
 
 void ds_channel_message(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)

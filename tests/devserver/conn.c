@@ -1,38 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 /*
  *  HEAD -> BODY -> FLUSH                 /_devserver and refused requests
+ *  HEAD -> BODY -> HEAD                  the HTTP API: the next request may follow
+ *  HEAD -> BODY -> DELAYED | HUNG ...    ... unless a test wants it otherwise
  *  HEAD -> DELAYED -> FLUSH              a refused upgrade, after the real server's pause
  *  HEAD -> OPEN -> FLUSH | DROP          a WebSocket, closed with or without a close frame
  */
-#include "conn.h"
+#include "conn_int.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "http.h"
-
-#define BODY_MAX  (8 * 1024 * 1024)
-#define JSON_TYPE "application/json; charset=utf-8"
-
-static void wake(struct ds_conn *cn)
+void ds_conn_wake(struct ds_conn *cn)
 {
 	if (cn->wake)
 		cn->wake(cn->arg);
 }
 
-static void finish(struct ds_conn *cn, enum ds_conn_state state)
+void ds_conn_finish(struct ds_conn *cn, enum ds_conn_state state)
 {
 	if (cn->state != DS_CONN_DROP)
 		cn->state = state;
-	wake(cn);
+	ds_conn_wake(cn);
 }
 
-static void answer(struct ds_conn *cn, int status, const char *type, const char *extra,
-		   struct ds_str body)
+void ds_conn_answer(struct ds_conn *cn, int status, const char *type, struct ds_str body)
 {
-	ds_http_answer(&cn->out, status, type, extra, body);
-	finish(cn, DS_CONN_FLUSH);
+	ds_http_answer(&cn->out, status, type, DS_STR(""), body, false);
+	ds_conn_finish(cn, DS_CONN_FLUSH);
 }
 
 /* What the core asks. */
@@ -42,7 +38,7 @@ static void check_room(struct ds_conn *cn)
 {
 	if (cn->out.len - cn->out_sent > ds_core_conf(cn->core)->out_max_bytes)
 		cn->state = DS_CONN_DROP;
-	wake(cn);
+	ds_conn_wake(cn);
 }
 
 static void op_send(void *conn, bool binary, struct ds_str frame)
@@ -64,11 +60,11 @@ static void op_close(void *conn, int code)
 		return;
 	cn->ws.ended = true;
 	if (code == 0) {
-		finish(cn, DS_CONN_DROP);
+		ds_conn_finish(cn, DS_CONN_DROP);
 		return;
 	}
 	ds_ws_frame(&cn->out, DS_WS_CLOSE, (struct ds_str){ payload, code == 1005 ? 0 : 2 });
-	finish(cn, DS_CONN_FLUSH);
+	ds_conn_finish(cn, DS_CONN_FLUSH);
 }
 
 static void op_pong(void *conn, struct ds_str payload)
@@ -120,7 +116,7 @@ static void op_half_frame(void *conn, size_t size_bytes)
 	ds_ws_head(&cn->out, DS_WS_TEXT, size_bytes);
 	for (size_t i = 0; i < size_bytes / 2; i++)
 		ds_buf_byte(&cn->out, 'x');
-	finish(cn, DS_CONN_FLUSH);
+	ds_conn_finish(cn, DS_CONN_FLUSH);
 }
 
 const struct ds_ops *ds_conn_ops(void)
@@ -184,15 +180,15 @@ static void refuse(struct ds_conn *cn, const struct ds_refusal *r)
 	if (r->retry_after_s >= 0)
 		snprintf(extra, sizeof(extra), "retry-after: %lld\r\n",
 			 (long long)r->retry_after_s);
-	ds_http_answer(&cn->later, r->status, body.len ? JSON_TYPE : NULL, extra,
-		       ds_buf_view(&body));
+	ds_http_answer(&cn->later, r->status, body.len ? DS_JSON_TYPE : NULL, ds_str(extra),
+		       ds_buf_view(&body), false);
 	ds_buf_done(&body);
 	cn->delay_ms = r->delay_ms;
 	cn->state = DS_CONN_DELAYED;
 	if (r->delay_ms <= 0)
 		ds_conn_delay_over(cn);
 	else
-		wake(cn);
+		ds_conn_wake(cn);
 }
 
 static void open_socket(struct ds_conn *cn, const struct ds_request *r, struct ds_str vsn,
@@ -201,14 +197,14 @@ static void open_socket(struct ds_conn *cn, const struct ds_request *r, struct d
 	struct ds_str value, key;
 
 	if (!ds_http_header(r, "connection", &value) || !ds_http_has_token(value, "upgrade")) {
-		answer(cn, 400, NULL, "", DS_STR("'connection' header must contain 'upgrade'"));
+		ds_conn_answer(cn, 400, NULL, DS_STR("'connection' header must contain 'upgrade'"));
 		return;
 	}
 	if (!ds_http_header(r, "upgrade", &value) || !ds_http_has_token(value, "websocket") ||
 	    !ds_http_header(r, "sec-websocket-key", &key) ||
 	    !ds_http_header(r, "sec-websocket-version", &value) ||
 	    !ds_str_eq(value, DS_STR("13"))) {
-		answer(cn, 400, NULL, "", DS_STR("not a WebSocket upgrade of version 13"));
+		ds_conn_answer(cn, 400, NULL, DS_STR("not a WebSocket upgrade of version 13"));
 		return;
 	}
 	ds_buf_text(&cn->out, "HTTP/1.1 101 Switching Protocols\r\n"
@@ -222,7 +218,7 @@ static void open_socket(struct ds_conn *cn, const struct ds_request *r, struct d
 				 .arg = cn };
 	cn->state = DS_CONN_OPEN;
 	cn->socket = ds_core_open(cn->core, cn, vsn, apikey);
-	wake(cn);
+	ds_conn_wake(cn);
 }
 
 static void upgrade(struct ds_conn *cn, const struct ds_request *r)
@@ -248,100 +244,37 @@ static void upgrade(struct ds_conn *cn, const struct ds_request *r)
 	ds_buf_done(&query_key);
 }
 
-static void fault(struct ds_conn *cn, struct ds_str body)
+static void request(struct ds_conn *cn, const struct ds_request *r)
 {
-	struct ds_buf b = { 0 };
-	char error[200] = "";
-
-	if (ds_core_fault(cn->core, body, error, sizeof(error))) {
-		answer(cn, 200, JSON_TYPE, "", DS_STR("{}"));
-		return;
-	}
-	ds_buf_text(&b, "{\"error\":");
-	ds_buf_json(&b, ds_str(error));
-	ds_buf_text(&b, "}\n");
-	answer(cn, 400, JSON_TYPE, "", ds_buf_view(&b));
-	ds_buf_done(&b);
-}
-
-static void status(struct ds_conn *cn, bool log)
-{
-	struct ds_buf b = { 0 };
-
-	if (log)
-		ds_core_log(cn->core, &b);
+	if (r->path.n >= 11 && memcmp(r->path.p, "/_devserver", 11) == 0 && cn->loopback)
+		ds_conn_local(cn, r);
+	else if (ds_rest_is(r->path))
+		ds_conn_rest(cn, r);
+	else if (!ds_str_eq(r->method, DS_STR("GET")) || !path_is_socket(r->path))
+		ds_conn_answer(cn, 404, "text/html; charset=utf-8", DS_STR("Not Found"));
 	else
-		ds_core_status(cn->core, &b);
-	answer(cn, 200, JSON_TYPE, "", ds_buf_view(&b));
-	ds_buf_done(&b);
+		upgrade(cn, r);
 }
 
-/* The length of the body; -1 if it cannot be told or is too long. */
-static long body_bytes(const struct ds_request *r)
-{
-	struct ds_str v;
-	char text[20] = "";
-	char *end;
-	long n;
-
-	if (!ds_http_header(r, "content-length", &v))
-		return ds_http_header(r, "transfer-encoding", &v) ? -1 : 0;
-	if (v.n == 0 || v.n >= sizeof(text))
-		return -1;
-	memcpy(text, v.p, v.n);
-	n = strtol(text, &end, 10);
-	return *end || n < 0 || n > BODY_MAX ? -1 : n;
-}
-
-static void local_request(struct ds_conn *cn, const struct ds_request *r)
-{
-	bool post = ds_str_eq(r->method, DS_STR("POST"));
-	long body = body_bytes(r);
-	struct ds_str expect;
-
-	if (body < 0) {
-		answer(cn, 413, NULL, "", DS_STR("content-length is missing or too large\n"));
-	} else if (!post && ds_str_eq(r->path, DS_STR("/_devserver/status"))) {
-		status(cn, false);
-	} else if (!post && ds_str_eq(r->path, DS_STR("/_devserver/log"))) {
-		status(cn, true);
-	} else if (!post || !ds_str_eq(r->path, DS_STR("/_devserver/fault"))) {
-		answer(cn, 404, NULL, "",
-		       DS_STR("try GET /_devserver/status, GET /_devserver/log or "
-			      "POST /_devserver/fault\n"));
-	} else if (cn->in.len - r->head_bytes < (size_t)body) {
-		if (cn->state == DS_CONN_HEAD && ds_http_header(r, "expect", &expect)) {
-			ds_buf_text(&cn->out, "HTTP/1.1 100 Continue\r\n\r\n");
-			wake(cn);
-		}
-		cn->state = DS_CONN_BODY;
-	} else {
-		fault(cn, (struct ds_str){ cn->in.data + r->head_bytes, (size_t)body });
-	}
-}
-
-static void request(struct ds_conn *cn)
+/* What has come makes a request, maybe several. */
+static void read_requests(struct ds_conn *cn)
 {
 	struct ds_request r;
-	int found = ds_http_parse(ds_buf_view(&cn->in), &r);
-	size_t used;
+	size_t before;
+	int found;
 
-	if (found == 0)
-		return;
-	if (found < 0) {
-		answer(cn, 400, NULL, "", DS_STR("Bad Request"));
-		return;
-	}
-	used = r.head_bytes;
-	if (r.path.n >= 11 && memcmp(r.path.p, "/_devserver", 11) == 0 && cn->loopback)
-		local_request(cn, &r);
-	else if (!ds_str_eq(r.method, DS_STR("GET")) || !path_is_socket(r.path))
-		answer(cn, 404, "text/html; charset=utf-8", "", DS_STR("Not Found"));
-	else
-		upgrade(cn, &r);
+	do {
+		before = cn->in.len;
+		found = ds_http_parse(ds_buf_view(&cn->in), &r);
+		if (found < 0)
+			ds_conn_answer(cn, 400, NULL, DS_STR("Bad Request"));
+		if (found > 0)
+			request(cn, &r);
+	} while (cn->state == DS_CONN_HEAD && cn->in.len && cn->in.len < before);
 	if (cn->state == DS_CONN_OPEN) {
 		/* A hasty client's first frames came along with the request. */
-		ds_ws_feed(&cn->ws, (struct ds_str){ cn->in.data + used, cn->in.len - used });
+		ds_ws_feed(&cn->ws, (struct ds_str){ cn->in.data + r.head_bytes,
+						     cn->in.len - r.head_bytes });
 		ds_buf_done(&cn->in);
 	}
 }
@@ -362,6 +295,7 @@ void ds_conn_done(struct ds_conn *cn)
 	ds_buf_done(&cn->in);
 	ds_buf_done(&cn->out);
 	ds_buf_done(&cn->later);
+	ds_web_done(&cn->web);
 }
 
 void ds_conn_input(struct ds_conn *cn, struct ds_str bytes)
@@ -374,7 +308,7 @@ void ds_conn_input(struct ds_conn *cn, struct ds_str bytes)
 	case DS_CONN_HEAD:
 	case DS_CONN_BODY:
 		ds_buf_str(&cn->in, bytes);
-		request(cn);
+		read_requests(cn);
 		break;
 	default:
 		break; /* too late to be heard */
@@ -383,10 +317,18 @@ void ds_conn_input(struct ds_conn *cn, struct ds_str bytes)
 
 void ds_conn_delay_over(struct ds_conn *cn)
 {
+	struct ds_str rest = { cn->later.data + cn->later_sent, cn->later.len - cn->later_sent };
+
 	if (cn->state != DS_CONN_DELAYED)
 		return;
-	ds_buf_str(&cn->out, ds_buf_view(&cn->later));
-	finish(cn, DS_CONN_FLUSH);
+	if (cn->piece_bytes && cn->piece_bytes < rest.n)
+		rest.n = cn->piece_bytes;
+	ds_buf_str(&cn->out, rest);
+	cn->later_sent += rest.n;
+	if (cn->later_sent < cn->later.len)
+		ds_conn_wake(cn);
+	else
+		ds_conn_finish(cn, DS_CONN_FLUSH);
 }
 
 struct ds_str ds_conn_unsent(const struct ds_conn *cn)

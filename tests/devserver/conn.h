@@ -10,7 +10,7 @@
 enum ds_conn_state {
 	DS_CONN_HEAD,    /* reading the request's head */
 	DS_CONN_BODY,    /* ... and its body */
-	DS_CONN_DELAYED, /* an answer waits for its time */
+	DS_CONN_DELAYED, /* an answer, or its next piece, waits for its time */
 	DS_CONN_HUNG,    /* never answered */
 	DS_CONN_OPEN,    /* a WebSocket */
 	DS_CONN_FLUSH,   /* write what is queued, then end the connection gently */
@@ -24,8 +24,12 @@ struct ds_conn {
 	struct ds_buf in;
 	struct ds_buf out; /* unsent bytes from @out_sent on */
 	size_t out_sent;
-	struct ds_buf later; /* DS_CONN_DELAYED: the answer */
+	struct ds_buf later; /* DS_CONN_DELAYED: the answer, from @later_sent on */
+	size_t later_sent;
+	size_t piece_bytes; /* ... comes in pieces of so many bytes; 0: at once */
 	int64_t delay_ms;
+	bool announced;    /* the request's head has been looked at: @web is what becomes of it */
+	struct ds_web web; /* of a request to the HTTP API */
 	struct ds_ws ws;
 	struct ds_socket *socket;
 	void (*wake)(void *arg); /* out or state has changed */

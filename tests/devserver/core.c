@@ -37,6 +37,8 @@ struct ds_core *ds_core_new(const struct ds_conf *conf, const struct ds_ops *ops
 	TAILQ_INIT(&c->rules);
 	TAILQ_INIT(&c->ghosts);
 	TAILQ_INIT(&c->log);
+	TAILQ_INIT(&c->posted);
+	TAILQ_INIT(&c->stored);
 	return c;
 }
 
@@ -56,6 +58,10 @@ struct ds_core *ds_core_free(struct ds_core *c)
 	ds_timers_done(&c->timers);
 	while (!TAILQ_EMPTY(&c->log))
 		ds_log_drop(c);
+	while (!TAILQ_EMPTY(&c->posted))
+		ds_web_drop(c);
+	while (!TAILQ_EMPTY(&c->stored))
+		ds_stored_drop(c);
 	ds_policies_free(c->policies);
 	free(c);
 	return NULL;
@@ -158,6 +164,7 @@ void ds_core_gone(struct ds_core *c, struct ds_socket *s)
 	tdelete(s, &c->by_id, by_id);
 	TAILQ_REMOVE(&c->sockets, s, link);
 	c->n_sockets--;
+	ds_buf_done(&s->rows);
 	free(s->apikey);
 	free(s);
 }
@@ -322,6 +329,21 @@ static bool delay_join(struct ds_core *c, struct ds_socket *s, const struct ds_m
 	return true;
 }
 
+/* A join that the database has to be asked about: the socket stands still until it has answered. */
+static bool ask_first(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m, bool binary,
+		      struct ds_str frame)
+{
+	struct ds_held *h;
+
+	if (!ds_replay_ask(c, s, m))
+		return false;
+	h = ds_socket_hold(s, DS_HELD_IN, frame, true);
+	h->binary = binary;
+	h->no_delay = true;
+	s->stuck = true;
+	return true;
+}
+
 static void work(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_str frame,
 		 bool no_delay)
 {
@@ -329,8 +351,12 @@ static void work(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_
 
 	if (!ds_msg_decode(s->vsn, binary, frame, &m))
 		return;
-	if (no_delay || !delay_join(c, s, &m, binary, frame))
+	if ((no_delay || !delay_join(c, s, &m, binary, frame)) &&
+	    !ask_first(c, s, &m, binary, frame)) {
 		on_message(c, s, &m);
+		s->rows.len = 0;
+		s->rows_here = false;
+	}
 	ds_msg_done(&m);
 }
 
@@ -412,6 +438,18 @@ static void unstick(struct ds_core *c, struct ds_socket *s)
 		s->draining = false;
 }
 
+void ds_core_pg_replayed(struct ds_core *c, uint64_t socket_id, struct ds_str rows)
+{
+	struct ds_socket *s = ds_socket_by_id(c, socket_id);
+
+	if (!s || s->closing)
+		return;
+	s->rows.len = 0;
+	ds_buf_str(&s->rows, rows);
+	s->rows_here = true;
+	unstick(c, s);
+}
+
 static void fire(struct ds_core *c, struct ds_timer *t)
 {
 	struct ds_socket *s = ds_socket_by_id(c, t->socket_id);
@@ -450,6 +488,10 @@ static void fire(struct ds_core *c, struct ds_timer *t)
 	case DS_TIMER_SUBSCRIBE:
 		if (ch)
 			ds_pg_subscribe(c, ch);
+		break;
+	case DS_TIMER_READY:
+		if (ch)
+			ds_replication_ready(c, ch, t->frame.len > 0);
 		break;
 	}
 }

@@ -6,6 +6,8 @@
  * It may not read a clock, touch a file descriptor or include libwebsockets, so that a model test
  * can drive it. Nothing calls back after ds_core_free().
  */
+#include "fault.h"
+#include "http.h"
 #include "phx.h"
 
 struct ds_core;
@@ -14,16 +16,19 @@ struct ds_socket;
 /** struct ds_conf - how the server behaves; strings are borrowed for the core's life */
 struct ds_conf {
 	const char *jwt_secret;
-	const char *tenant; /* first label of the Host header, or NULL for any */
-	bool strict_refs;   /* drop messages whose join_ref is not the channel's */
+	const char *tenant;    /* first label of the Host header, or NULL for any */
+	const char *suspended; /* the label of a project that is suspended, or NULL */
+	bool strict_refs;      /* drop messages whose join_ref is not the channel's */
 	int64_t join_error_delay_ms;
 	int64_t connect_error_delay_ms;
 	int64_t idle_ms;          /* close 1000 after so long without bytes from the client */
 	int64_t resubscribe_ms;   /* from a new token to the next "Subscribed to PostgreSQL" */
 	size_t frame_max_bytes;   /* close 1009 beyond it */
-	size_t payload_max_bytes; /* of one broadcast or presence state */
+	size_t payload_max_bytes; /* of one broadcast or presence state, as term.h measures it */
 	size_t out_max_bytes;     /* unsent bytes of one socket; beyond it its TCP is dropped */
 	int64_t pg_subscribe_delay_ms; /* from a join to the subscription of its bindings */
+	int64_t replication_delay_ms;  /* from a join to "Replication connection established" */
+	bool no_replay;                /* as a server that has never heard of replay */
 	bool private_only;             /* refuse public joins */
 	const char *policies;          /* file of rules for ops.read_file(), or NULL */
 	unsigned channels_max;         /* of one socket */
@@ -48,6 +53,25 @@ struct ds_pg_request {
 	struct ds_str bindings; /* JSON array of what ds_pg_params_json() makes */
 	struct ds_str role;     /* of the channel's token */
 	struct ds_str claims;   /* the token's payload, JSON */
+};
+
+/** struct ds_replay - "the newest messages that are stored for a private channel" */
+struct ds_replay {
+	bool wanted;
+	uint64_t socket_id; /* which waits for the answer */
+	struct ds_str name; /* of the channel, without "realtime:" */
+	int64_t since_ms;   /* since 1970 */
+	unsigned limit;
+};
+
+/** struct ds_db_message - a row of realtime.messages */
+struct ds_db_message {
+	struct ds_str id;    /* at most 36 bytes */
+	struct ds_str topic; /* without "realtime:" */
+	struct ds_str event;
+	struct ds_str payload; /* JSON, or bytes */
+	bool binary;
+	bool private;
 };
 
 enum ds_pg_outcome {
@@ -82,6 +106,8 @@ struct ds_ops {
 	 */
 	void (*pg_subscribe)(void *pg, const struct ds_pg_request *request);
 	void (*pg_unsubscribe)(void *pg, uint64_t first);
+	/* Answered by ds_core_pg_replayed(). NULL: the core keeps what is sent by the fault db_send. */
+	void (*pg_replay)(void *pg, const struct ds_replay *replay);
 	void *pg;
 	/* The text of a file, for conf.policies; false with the reason in @ret_error. */
 	bool (*read_file)(const char *path, struct ds_buf *ret_text, char *ret_error,
@@ -144,6 +170,46 @@ void ds_core_gone(struct ds_core *c, struct ds_socket *s);
 /** ds_core_shutdown() - close 1012 to all */
 void ds_core_shutdown(struct ds_core *c);
 
+/** struct ds_answer - to a request of the HTTP API; the caller calls ds_answer_done() */
+struct ds_answer {
+	int status;
+	const char *type;      /* content-type; NULL: none */
+	struct ds_buf headers; /* further lines, each with CRLF */
+	struct ds_buf body;
+};
+void ds_answer_done(struct ds_answer *a);
+
+#define DS_REST_BODY_MAX 8000000
+
+/** ds_rest_is() - is this path one of the HTTP API's, whether there is something or not? */
+bool ds_rest_is(struct ds_str path);
+/** ds_core_rest() - carries out a request of at most DS_REST_BODY_MAX bytes */
+void ds_core_rest(struct ds_core *c, const struct ds_request *r, struct ds_str body,
+		  struct ds_answer *ret);
+
+/** struct ds_web - what is to become of one of these requests; owns its texts, see ds_web_done() */
+struct ds_web {
+	enum ds_web_how how; /* DS_WEB_NONE: what ds_core_rest() makes of it */
+	bool work;           /* carry it out */
+	int status;          /* answer this instead; 0: the true answer */
+	int64_t ms;
+	int64_t retry_after_s; /* -1: no such header */
+	size_t piece_bytes;
+	char *body;
+	char *type;
+};
+/** ds_core_web() - asked once for each request, when its head has come */
+struct ds_web ds_core_web(struct ds_core *c, const struct ds_request *r);
+void ds_web_done(struct ds_web *w);
+/**
+ * ds_core_web_log() - keeps a request for GET /_devserver/requests
+ * @status: of the answer, 0 if there was none
+ */
+void ds_core_web_log(struct ds_core *c, const struct ds_request *r, struct ds_str body,
+		     enum ds_web_how how, int status);
+/** ds_core_requests() - appends the JSON of GET /_devserver/requests */
+void ds_core_requests(struct ds_core *c, struct ds_buf *b);
+
 /** ds_core_pg_result() - the database's answer to a request; unknown numbers are no error */
 void ds_core_pg_result(struct ds_core *c, uint64_t first, bool again,
 		       const struct ds_pg_answer *answer);
@@ -153,6 +219,14 @@ void ds_core_pg_result(struct ds_core *c, uint64_t first, bool again,
  * @data: JSON text of the message's "data"
  */
 void ds_core_pg_change(struct ds_core *c, const uint64_t *subs, size_t n, struct ds_str data);
+/** ds_core_db_message() - the database has sent this: passes it on to who listens */
+void ds_core_db_message(struct ds_core *c, const struct ds_db_message *row);
+/**
+ * ds_core_pg_replayed() - the answer to ops.pg_replay()
+ * @socket_id: unknown ones are no error
+ * @rows:      JSON array of {"id","event","payload"} or {"id","event","base64"}, the oldest first
+ */
+void ds_core_pg_replayed(struct ds_core *c, uint64_t socket_id, struct ds_str rows);
 /** ds_core_pg_lost() - the database has forgotten all subscriptions: requests them again */
 void ds_core_pg_lost(struct ds_core *c);
 

@@ -18,12 +18,17 @@
 #define DS_EMPTY      DS_STR("{}")
 #define DS_REF_SIZE   17 /* 16 characters */
 #define DS_TOPIC_HEAD "realtime:"
+#define DS_ID_SIZE    37 /* a UUID */
+
+#define DS_TOO_MANY_EVENTS "Too many messages per second"
 
 TAILQ_HEAD(ds_channel_list, ds_channel);
 TAILQ_HEAD(ds_socket_list, ds_socket);
 TAILQ_HEAD(ds_held_list, ds_held);
 TAILQ_HEAD(ds_ghost_list, ds_ghost);
 TAILQ_HEAD(ds_log, ds_logged);
+TAILQ_HEAD(ds_posted_list, ds_posted);
+TAILQ_HEAD(ds_stored_list, ds_stored);
 
 struct ds_room {
 	struct ds_str topic_json; /* owned */
@@ -75,6 +80,16 @@ struct ds_entry {
 	bool late; /* a ghost's */
 };
 
+/* What the database has sent, while there is no real one. */
+struct ds_stored {
+	TAILQ_ENTRY(ds_stored) link;
+	char id[DS_ID_SIZE];
+	struct ds_buf name, event, payload;
+	bool private;
+	bool binary;
+	int64_t at_ms; /* since 1970 */
+};
+
 enum ds_pg_state { DS_PG_IDLE, DS_PG_ASKED, DS_PG_SUBSCRIBED, DS_PG_FAILED };
 
 /* The bindings of one channel; all zero if it has none. */
@@ -113,6 +128,8 @@ struct ds_channel {
 	unsigned n_token_events;
 	struct ds_presence presence;
 	struct ds_pg pg;
+	char (*replayed)[DS_ID_SIZE]; /* messages that its join replayed: they come once */
+	unsigned n_replayed;
 };
 
 /* What waits because its socket is stuck in a join. */
@@ -150,6 +167,8 @@ struct ds_socket {
 	struct ds_held_list held;
 	size_t held_bytes;
 	int64_t heard_ms;
+	struct ds_buf rows; /* what the database has for the join that waits ... */
+	bool rows_here;     /* ... once it has said so */
 	uint64_t n_received, n_sent, n_heartbeats, n_joins, n_token_events;
 };
 
@@ -170,11 +189,16 @@ struct ds_core {
 	bool muted;
 	struct ds_policies *policies; /* NULL: everybody may do everything */
 	unsigned n_users;
-	struct ds_rate joins, events, presences;
+	struct ds_rate joins, events, presences, requests;
 	struct ds_log log;
 	uint64_t n_log, n_pushes, n_tokens_bad, n_tokens_other, n_joins_refused;
 	uint64_t n_opened, n_refused, n_joins, n_heartbeats, n_received, n_relayed, n_sent;
 	uint64_t n_presence_calls, n_presence_closed, n_rows;
+	struct ds_posted_list posted; /* requests to the HTTP API that are still known */
+	size_t posted_bytes, n_kept;
+	uint64_t n_posted;
+	struct ds_stored_list stored; /* what the database has sent, the oldest first */
+	size_t n_stored;
 };
 
 /* core.c: sockets */
@@ -220,6 +244,9 @@ bool ds_rights_read(const struct ds_core *c, struct ds_rights *r, bool private,
 		    const struct ds_claims *claims, const char *name, bool presence);
 /* Has a right to read been lost? */
 bool ds_rights_lost(const struct ds_rights *old, const struct ds_rights *now);
+/* For who is in no channel: DS_NO also where the role does not exist at all. */
+enum ds_tri ds_rights_look_up(const struct ds_core *c, const struct ds_claims *claims,
+			      const char *name, enum ds_right right);
 /* Looks it up if nobody has yet. */
 bool ds_rights_ask(const struct ds_core *c, struct ds_channel *ch, enum ds_right right);
 /* What nobody has looked up is not there. */
@@ -232,8 +259,14 @@ void ds_limit_joined(struct ds_core *c, struct ds_socket *s);
 void ds_limit_gone(struct ds_core *c, struct ds_socket *s);
 /* One message sent, or received by one channel; false: there are too many. */
 bool ds_limit_event(struct ds_core *c);
+/* A request by HTTP: counts it, appends its headers; false: there were too many. */
+bool ds_limit_request(struct ds_core *c, struct ds_buf *headers);
+/* May a batch of @n messages come by HTTP, or (0) a single one? NULL, or what is wrong. */
+const char *ds_limit_posted(struct ds_core *c, unsigned n);
 /* One presence_state or track; false: there are too many. */
 bool ds_limit_presence(struct ds_core *c);
+/* Is there too much going on? Counts nothing. */
+bool ds_limit_flooded(struct ds_core *c);
 /* So many presence_diff were sent. */
 void ds_limit_diffs(struct ds_core *c, unsigned n);
 void ds_limit_status(struct ds_core *c, struct ds_buf *b);
@@ -256,6 +289,8 @@ void ds_claims_json(struct ds_buf *b, const struct ds_claims *claims);
 /* channel.c */
 struct ds_channel *ds_channel_by_topic(struct ds_socket *s, struct ds_str topic_json);
 struct ds_channel *ds_channel_by_serial(struct ds_socket *s, uint64_t serial);
+/* NULL if nobody is in it. */
+struct ds_room *ds_room_find(struct ds_core *c, struct ds_str topic_json, bool private);
 struct ds_channel *ds_channel_new(struct ds_core *c, struct ds_socket *s, struct ds_str topic_json,
 				  bool private);
 /* Frees a room that neither a channel nor a ghost is in any more. */
@@ -272,6 +307,56 @@ void ds_channel_crash(struct ds_core *c, struct ds_channel *ch);
 /* An orderly end for a reason: system error, phx_close. */
 void ds_channel_shut(struct ds_core *c, struct ds_channel *ch, const char *message);
 void ds_channel_message(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m);
+
+/* upgrade.c: whose request is it? */
+enum ds_tenant { DS_TENANT_OK, DS_TENANT_UNKNOWN, DS_TENANT_SUSPENDED };
+enum ds_tenant ds_tenant_of(const struct ds_core *c, struct ds_str host);
+
+/* rest.c */
+/* An answer of {"message":TEXT}. */
+void ds_rest_message(struct ds_answer *ret, int status, const char *text);
+/* rest_batch.c. @body: JSON, an object or not */
+void ds_rest_batch(struct ds_core *c, const struct ds_claims *claims, struct ds_str body,
+		   struct ds_answer *ret);
+
+/* web.c: drops the oldest request that is still known */
+void ds_web_drop(struct ds_core *c);
+
+/* cast.c */
+/* What no encoder of a receiver can write kills the sender's process on the real server. @from: the
+ * channel that sends it, or NULL. */
+bool ds_cast_possible(const struct ds_room *room, const struct ds_channel *from,
+		      const struct ds_msg *m);
+/* To all who are to hear it. Closes those that have heard too much, but not @from: false if that is
+ * to be closed, too. @id: of the message, empty if it has none. The room may end. */
+bool ds_cast(struct ds_core *c, struct ds_room *room, struct ds_channel *from, struct ds_str id,
+	     const struct ds_msg *m);
+/* What comes from no channel; counts it, and sets the topics of @m until then. False: impossible. */
+bool ds_cast_outside(struct ds_core *c, struct ds_str name, bool private, struct ds_str id,
+		     struct ds_msg *m);
+
+/* stored.c */
+/* Drops the oldest message. */
+void ds_stored_drop(struct ds_core *c);
+/* Appends the server's metadata of a message. */
+void ds_stored_meta(struct ds_buf *b, struct ds_str id, bool replayed);
+
+/* replayed.c */
+/* What the "broadcast" options of a join say about replay. Return: NULL, or why it is refused. */
+const char *ds_replay_parse(const struct ds_core *c, struct ds_str broadcast, bool private,
+			    struct ds_replay *ret);
+/* Has the database been asked, so that this join has to wait? */
+bool ds_replay_ask(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m);
+/* Appends what is to be replayed, as in ds_core_pg_replayed(). */
+void ds_replay_rows(struct ds_core *c, struct ds_socket *s, const struct ds_replay *replay,
+		    struct ds_buf *rows);
+void ds_replay_push(struct ds_core *c, struct ds_channel *ch, struct ds_str rows);
+/* Has the message with this id (may be empty) been replayed to the channel? */
+bool ds_replayed(const struct ds_channel *ch, struct ds_str id);
+void ds_replayed_done(struct ds_channel *ch);
+/* After the reply to a join that asks for it; false if the channel has ended over it. */
+bool ds_replication_joined(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m);
+void ds_replication_ready(struct ds_core *c, struct ds_channel *ch, bool fail);
 
 /* postgres.c */
 /* @wanted: JSON array of the bindings; @reply: the same, each with its id. */

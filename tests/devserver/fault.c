@@ -18,6 +18,9 @@ static void rule_free(struct ds_rules *rules, struct ds_rule *r)
 	free(r->prefix);
 	free(r->schema);
 	free(r->table);
+	free(r->path);
+	free(r->body);
+	free(r->type);
 	free(r);
 }
 
@@ -41,7 +44,7 @@ static bool begins(const char *wanted, struct ds_str given)
 	return n == 0 || (given.n >= n && memcmp(wanted, given.p, n) == 0);
 }
 
-static void used(struct ds_rules *rules, struct ds_rule *r)
+void ds_rules_used(struct ds_rules *rules, struct ds_rule *r)
 {
 	if (r->count > 0 && --r->count == 0)
 		rule_free(rules, r);
@@ -54,7 +57,7 @@ bool ds_rules_refuse(struct ds_rules *rules, const char *schema, const char *tab
 	TAILQ_FOREACH(r, rules, link)
 		if (r->op == DS_RULE_POSTGRES_REFUSE && strcmp(r->schema, schema) == 0 &&
 		    strcmp(r->table, table) == 0) {
-			used(rules, r);
+			ds_rules_used(rules, r);
 			return true;
 		}
 	return false;
@@ -72,9 +75,10 @@ bool ds_rules_use(struct ds_rules *rules, enum ds_rule_op op, struct ds_str topi
 		*ret = (struct ds_rule_hit){ .ms = r->ms,
 					     .retry_after_s = r->retry_after_s,
 					     .status = r->status,
+					     .fail = r->fail,
 					     .stale = r->stale,
 					     .text = r->text ? ds_str_dup(ds_str(r->text)) : NULL };
-		used(rules, r);
+		ds_rules_used(rules, r);
 		return true;
 	}
 	return false;
@@ -113,24 +117,24 @@ int64_t ds_order_number(struct ds_order *o, const char *key, int64_t otherwise)
 	return (int64_t)v;
 }
 
-static char *copy_of(struct ds_order *o, const char *key)
+char *ds_order_copy(struct ds_order *o, const char *key)
 {
 	const char *text = ds_order_text(o, key, NULL);
 
 	return text ? ds_str_dup(ds_str(text)) : NULL;
 }
 
-bool ds_order_rule(struct ds_order *o, enum ds_rule_op op, int64_t count)
+struct ds_rule *ds_order_add(struct ds_order *o, enum ds_rule_op op, int64_t count)
 {
 	struct ds_rule *r = ds_alloc(sizeof(*r));
 
 	r->op = op;
-	r->topic = copy_of(o, "topic");
-	r->event = copy_of(o, "event");
-	r->text = copy_of(o, "reason");
-	r->prefix = copy_of(o, "prefix");
-	r->schema = copy_of(o, "schema");
-	r->table = copy_of(o, "table");
+	r->topic = ds_order_copy(o, "topic");
+	r->event = ds_order_copy(o, "event");
+	r->text = ds_order_copy(o, "reason");
+	r->prefix = ds_order_copy(o, "prefix");
+	r->schema = ds_order_copy(o, "schema");
+	r->table = ds_order_copy(o, "table");
 	r->ms = ds_order_number(o, "ms", 0);
 	r->status = (int)ds_order_number(o, "status", 503);
 	r->retry_after_s = ds_order_number(o, "retry_after", -1);
@@ -139,7 +143,12 @@ bool ds_order_rule(struct ds_order *o, enum ds_rule_op op, int64_t count)
 	r->write = json_is_true(json_object_get(o->json, "write"));
 	r->count = ds_order_number(o, "count", count);
 	TAILQ_INSERT_TAIL(&o->c->rules, r, link);
-	return true;
+	return r;
+}
+
+bool ds_order_rule(struct ds_order *o, enum ds_rule_op op, int64_t count)
+{
+	return ds_order_add(o, op, count) != NULL;
 }
 
 static bool op_delay_reply(struct ds_order *o)
@@ -384,6 +393,7 @@ static const struct {
 	{ "bad_json", op_bad_json },
 	{ "clear", op_clear },
 	{ "close", op_close },
+	{ "db_send", ds_op_db_send },
 	{ "delay_reply", op_delay_reply },
 	{ "deny_presence", op_deny_presence },
 	{ "disconnect", ds_op_disconnect },
@@ -391,6 +401,7 @@ static const struct {
 	{ "drop_reply", op_drop_reply },
 	{ "half_frame", op_half_frame },
 	{ "hang_upgrade", op_hang_upgrade },
+	{ "http", ds_op_http },
 	{ "late_leave", op_late_leave },
 	{ "mute", op_mute },
 	{ "no_presence_state", op_no_presence_state },
@@ -405,7 +416,9 @@ static const struct {
 	{ "postgres_refuse", ds_op_postgres_refuse },
 	{ "postgres_row", ds_op_postgres_row },
 	{ "refuse_join", op_refuse_join },
+	{ "refuse_replay", ds_op_refuse_replay },
 	{ "refuse_upgrade", op_refuse_upgrade },
+	{ "replication", ds_op_replication },
 	{ "send", op_send },
 	{ "send_binary", op_send_binary },
 	{ "system", op_channels },
@@ -416,12 +429,17 @@ static const struct {
 static bool members_known(struct ds_order *o)
 {
 	static const char *const known[] = {
-		"base64",     "bytes",  "close",       "code",      "columns", "commit_timestamp",
-		"count",      "errors", "event",       "extension", "message", "ms",
-		"old_record", "op",     "payload",     "prefix",    "read",    "reason",
-		"record",     "reload", "retry_after", "schema",    "sockets", "stale",
-		"stall",      "status", "table",       "text",      "times",   "topic",
-		"type",       "write"
+		"age_ms",      "base64",  "body",       "bytes",
+		"close",       "code",    "columns",    "commit_timestamp",
+		"count",       "deliver", "errors",     "event",
+		"extension",   "fail",    "how",        "id",
+		"message",     "ms",      "old_record", "op",
+		"path",        "payload", "prefix",     "private",
+		"read",        "reason",  "record",     "reload",
+		"retry_after", "schema",  "sockets",    "stale",
+		"stall",       "status",  "store",      "table",
+		"text",        "times",   "topic",      "type",
+		"work",        "write"
 	};
 	const char *key;
 	json_t *v;

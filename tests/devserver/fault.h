@@ -19,7 +19,23 @@ enum ds_rule_op {
 	DS_RULE_POSTGRES_REFUSE, /* asked by ds_rules_refuse() */
 	DS_RULE_DENY_PRESENCE,   /* stands until it is lifted; asked by ds_rules_deny() */
 	DS_RULE_NO_STATE,
-	DS_RULE_LATE_LEAVE
+	DS_RULE_LATE_LEAVE,
+	DS_RULE_REFUSE_REPLAY,
+	DS_RULE_REPLICATION,
+	DS_RULE_WEB /* asked by ds_core_web() */
+};
+
+/* What becomes of a request to the HTTP API. */
+enum ds_web_how {
+	DS_WEB_NONE,
+	DS_WEB_ANSWER,  /* this answer */
+	DS_WEB_GARBAGE, /* bytes that are no HTTP, and the end */
+	DS_WEB_DELAY,   /* the answer comes late */
+	DS_WEB_SLOW,    /* it comes piece by piece */
+	DS_WEB_HALF,    /* half of it, and the end */
+	DS_WEB_CLOSE,   /* the connection is reset before the body is read */
+	DS_WEB_DROP,    /* it ends after the request, without an answer */
+	DS_WEB_HANG     /* nothing ever comes */
 };
 
 struct ds_rule {
@@ -34,10 +50,18 @@ struct ds_rule {
 	int64_t ms;            /* DS_RULE_NO_STATE: -1 swallows it */
 	int64_t retry_after_s; /* -1: none */
 	int status;
+	bool fail;  /* DS_RULE_REPLICATION: it never is ready */
 	bool stale; /* DS_RULE_NO_STATE: the state as it was at the join */
 	bool read;  /* DS_RULE_DENY_PRESENCE: these are denied */
 	bool write;
 	int64_t count; /* uses left; -1: without end */
+	/* DS_RULE_WEB; @status 0: the true answer, where there is one */
+	enum ds_web_how how;
+	char *path; /* pattern; NULL: any */
+	char *body;
+	char *type;
+	int64_t piece_bytes;
+	bool work; /* the request is carried out all the same */
 };
 
 TAILQ_HEAD(ds_rules, ds_rule);
@@ -47,6 +71,7 @@ struct ds_rule_hit {
 	int64_t ms;
 	int64_t retry_after_s;
 	int status;
+	bool fail;
 	bool stale;
 	char *text;
 };
@@ -58,4 +83,6 @@ bool ds_rules_use(struct ds_rules *rules, enum ds_rule_op op, struct ds_str topi
 bool ds_rules_deny(const struct ds_rules *rules, struct ds_str topic, bool write);
 /** ds_rules_refuse() - shall a binding with just these names be refused? Used up once */
 bool ds_rules_refuse(struct ds_rules *rules, const char *schema, const char *table);
+/** ds_rules_used() - counts a use of @r, which may be its last one */
+void ds_rules_used(struct ds_rules *rules, struct ds_rule *r);
 void ds_rules_clear(struct ds_rules *rules);

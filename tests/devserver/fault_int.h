@@ -21,6 +21,10 @@ struct ds_order {
 bool ds_order_fail(struct ds_order *o, const char *text, const char *what);
 const char *ds_order_text(struct ds_order *o, const char *key, const char *otherwise);
 int64_t ds_order_number(struct ds_order *o, const char *key, int64_t otherwise);
+/* A copy of a text member, or NULL; the caller frees it. */
+char *ds_order_copy(struct ds_order *o, const char *key);
+/* A rule of this kind, to be used @count times unless the order says how often; never NULL. */
+struct ds_rule *ds_order_add(struct ds_order *o, enum ds_rule_op op, int64_t count);
 /* A rule of this kind, to be used @count times unless the order says how often. */
 bool ds_order_rule(struct ds_order *o, enum ds_rule_op op, int64_t count);
 /* Is this one of the order's "sockets"? */
@@ -36,3 +40,11 @@ bool ds_op_postgres_delay(struct ds_order *o);
 bool ds_op_postgres_error(struct ds_order *o);
 bool ds_op_postgres_refuse(struct ds_order *o);
 bool ds_op_postgres_row(struct ds_order *o);
+
+/* web.c */
+bool ds_op_http(struct ds_order *o);
+
+/* stored.c */
+bool ds_op_db_send(struct ds_order *o);
+bool ds_op_refuse_replay(struct ds_order *o);
+bool ds_op_replication(struct ds_order *o);

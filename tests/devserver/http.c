@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "http.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 
 static struct ds_str trim(struct ds_str s)
@@ -52,23 +53,61 @@ int ds_http_parse(struct ds_str bytes, struct ds_request *ret)
 	return 1;
 }
 
+struct ds_str ds_http_line(struct ds_str *rest, struct ds_str *ret_name, struct ds_str *ret_value)
+{
+	struct ds_str line = until(rest, '\n'), value;
+
+	if (line.n && line.p[line.n - 1] == '\r')
+		line.n--;
+	value = line;
+	*ret_name = until(&value, ':');
+	*ret_value = trim(value);
+	return line;
+}
+
 bool ds_http_header(const struct ds_request *r, const char *name, struct ds_str *ret_value)
 {
-	struct ds_str rest = r->headers;
+	struct ds_str rest = r->headers, key, value;
 
 	while (rest.n) {
-		struct ds_str line = until(&rest, '\n');
-		struct ds_str key;
-
-		if (line.n && line.p[line.n - 1] == '\r')
-			line.n--;
-		key = until(&line, ':');
+		(void)ds_http_line(&rest, &key, &value);
 		if (same_word(key, name)) {
-			*ret_value = trim(line);
+			*ret_value = value;
 			return true;
 		}
 	}
 	return false;
+}
+
+/* The byte that the three characters at @p stand for; -1: they are no escape. */
+static int escaped(const char *p, size_t n)
+{
+	char hex[3] = { 0 };
+
+	if (n < 3 || p[0] != '%' || !isxdigit((unsigned char)p[1]) ||
+	    !isxdigit((unsigned char)p[2]))
+		return -1;
+	memcpy(hex, p + 1, 2);
+	return (int)strtol(hex, NULL, 16);
+}
+
+static void decode(struct ds_buf *b, struct ds_str text, unsigned char plus)
+{
+	ds_buf_reserve(b, text.n + 1);
+	for (size_t i = 0; i < text.n; i++) {
+		int byte = escaped(text.p + i, text.n - i);
+
+		if (byte >= 0)
+			i += 2;
+		else
+			byte = text.p[i] == '+' ? plus : (unsigned char)text.p[i];
+		ds_buf_byte(b, (unsigned char)byte);
+	}
+}
+
+void ds_http_decode(struct ds_buf *b, struct ds_str text)
+{
+	decode(b, text, '+');
 }
 
 bool ds_http_query(const struct ds_request *r, const char *name, struct ds_buf *ret_value)
@@ -81,27 +120,15 @@ bool ds_http_query(const struct ds_request *r, const char *name, struct ds_buf *
 
 		if (!ds_str_eq(key, ds_str(name)))
 			continue;
-		ds_buf_reserve(ret_value, value.n + 1);
-		for (size_t i = 0; i < value.n; i++) {
-			char hex[3] = { 0 };
-			char *end = hex;
-			long byte = 0;
-
-			if (value.p[i] == '%' && i + 2 < value.n) {
-				memcpy(hex, value.p + i + 1, 2);
-				byte = strtol(hex, &end, 16);
-			}
-			if (end == hex + 2) {
-				ds_buf_byte(ret_value, (unsigned char)byte);
-				i += 2;
-			} else {
-				ds_buf_byte(ret_value,
-					    value.p[i] == '+' ? ' ' : (unsigned char)value.p[i]);
-			}
-		}
+		decode(ret_value, value, ' ');
 		return true;
 	}
 	return false;
+}
+
+bool ds_http_media(struct ds_str header, const char *type)
+{
+	return same_word(trim(until(&header, ';')), type);
 }
 
 bool ds_http_has_token(struct ds_str list, const char *token)
@@ -117,6 +144,8 @@ static const char *phrase(int status)
 	switch (status) {
 	case 200:
 		return "OK";
+	case 202:
+		return "Accepted";
 	case 400:
 		return "Bad Request";
 	case 401:
@@ -128,7 +157,11 @@ static const char *phrase(int status)
 	case 405:
 		return "Method Not Allowed";
 	case 413:
-		return "Payload Too Large";
+		return "Request Entity Too Large";
+	case 415:
+		return "Unsupported Media Type";
+	case 422:
+		return "Unprocessable Entity";
 	case 429:
 		return "Too Many Requests";
 	case 500:
@@ -140,15 +173,15 @@ static const char *phrase(int status)
 	}
 }
 
-void ds_http_answer(struct ds_buf *b, int status, const char *type, const char *extra,
-		    struct ds_str body)
+void ds_http_answer(struct ds_buf *b, int status, const char *type, struct ds_str extra,
+		    struct ds_str body, bool keep)
 {
 	ds_buf_fmt(b, "HTTP/1.1 %d %s\r\n", status, phrase(status));
 	ds_buf_text(b, "cache-control: max-age=0, private, must-revalidate\r\n");
 	ds_buf_fmt(b, "content-length: %zu\r\n", body.n);
 	if (type)
 		ds_buf_fmt(b, "content-type: %s\r\n", type);
-	ds_buf_text(b, extra);
-	ds_buf_text(b, "connection: close\r\n\r\n");
+	ds_buf_str(b, extra);
+	ds_buf_text(b, keep ? "\r\n" : "connection: close\r\n\r\n");
 	ds_buf_str(b, body);
 }

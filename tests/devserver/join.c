@@ -18,6 +18,8 @@ struct join {
 	struct ds_claims claims;
 	struct ds_rights rights;
 	bool presence_on;
+	bool ready; /* it wants to hear when messages of the database can flow */
+	struct ds_replay replay;
 	int64_t exp_ms;
 	struct ds_buf wanted;   /* JSON array of the bindings as they came */
 	struct ds_buf bindings; /* ... as the reply has them */
@@ -127,27 +129,21 @@ static void collect_bindings(struct join *j)
 	ds_buf_byte(&j->bindings, ']');
 }
 
-static bool is_integer(struct ds_str v)
+static void replay_reason(struct ds_core *c, const struct ds_msg *m, struct join *j)
 {
-	return ds_json_kind(v) == DS_JSON_NUMBER && !memchr(v.p, '.', v.n) &&
-	       !memchr(v.p, 'e', v.n) && !memchr(v.p, 'E', v.n);
-}
+	const char *why = ds_replay_parse(c, j->broadcast, j->private, &j->replay);
+	struct ds_rule_hit hit;
 
-static void replay_reason(struct join *j)
-{
-	struct ds_str replay, v;
-	const char *why = NULL;
-
-	if (!ds_json_get(j->broadcast, "replay", &replay))
-		return;
-	if (!j->private)
-		why = "Replay is not allowed for public channels";
-	else if (!ds_json_get(replay, "since", &v) || !is_integer(v) ||
-		 (ds_json_get(replay, "limit", &v) && !is_integer(v)))
-		why = "Replay params are not valid";
+	j->replay.name = j->sub;
 	if (why) {
 		ds_buf_text(&j->reason, "UnableToReplayMessages: ");
 		ds_buf_text(&j->reason, why);
+	} else if (j->replay.wanted &&
+		   ds_rules_use(&c->rules, DS_RULE_REFUSE_REPLAY, m->topic, m->event, &hit)) {
+		ds_buf_text(&j->reason, hit.text ? hit.text
+						 : "UnableToReplayMessages: Realtime was unable to "
+						   "replay messages");
+		free(hit.text);
 	}
 }
 
@@ -174,6 +170,8 @@ static void unauthorized(struct join *j)
 /* What the join wants, be it right or wrong; of a payload that is no object, nothing. */
 static void read_options(const struct ds_socket *s, const struct ds_msg *m, struct join *j)
 {
+	struct ds_str ready;
+
 	j->config = DS_EMPTY;
 	if (m->form != DS_PAYLOAD_JSON || ds_json_kind(m->payload) != DS_JSON_OBJECT)
 		return;
@@ -183,6 +181,8 @@ static void read_options(const struct ds_socket *s, const struct ds_msg *m, stru
 		j->config = DS_EMPTY;
 	j->broadcast = member_object(j->config, "broadcast");
 	j->presence = member_object(j->config, "presence");
+	j->ready = ds_json_get(j->broadcast, "replication_ready", &ready) &&
+		   ds_json_kind(ready) != DS_JSON_NULL && ds_json_kind(ready) != DS_JSON_FALSE;
 	j->presence_on = member_bool(j->presence, "enabled");
 	j->private = member_bool(j->config, "private");
 }
@@ -197,7 +197,7 @@ static void authorize(struct ds_core *c, struct join *j)
 		return;
 	j->claims = ds_claims_read(ds_buf_view(&j->token));
 	if (!ds_rights_read(c, &j->rights, j->private, &j->claims, j->name, j->presence_on) ||
-	    (j->private && j->rights.of[DS_READ] == DS_NO &&
+	    (j->private && j->rights.of[DS_READ] == DS_NO && !c->conf.no_replay &&
 	     ds_json_get(j->broadcast, "replay", &replay)))
 		unauthorized(j);
 }
@@ -236,7 +236,7 @@ static void examine(struct ds_core *c, struct ds_socket *s, const struct ds_msg 
 	else
 		authorize(c, j);
 	if (!j->reason.len)
-		replay_reason(j);
+		replay_reason(c, m, j);
 	if (!j->reason.len)
 		collect_bindings(j);
 }
@@ -337,6 +337,21 @@ static void join_done(struct join *j)
 	ds_buf_done(&j->reason);
 }
 
+/* What the channel says by itself, in the real server's order. */
+static void push_first(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m,
+		       const struct join *j)
+{
+	struct ds_buf rows = { 0 };
+
+	if (j->replay.wanted) {
+		ds_replay_rows(c, ch->socket, &j->replay, &rows);
+		ds_replay_push(c, ch, ds_buf_view(&rows));
+		ds_buf_done(&rows);
+	}
+	if ((!j->ready || ds_replication_joined(c, ch, m)) && ds_presence_joined(c, ch))
+		ds_pg_joined(c, ch, m);
+}
+
 void ds_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m)
 {
 	struct ds_channel *ch = ds_channel_by_topic(s, m->topic_json);
@@ -366,8 +381,7 @@ void ds_join(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m)
 		ds_reply(c, s, m->join_ref, m, "ok", ds_buf_view(&response));
 		if (old_ref)
 			push_old_close(c, s, m, old_ref);
-		if (ds_presence_joined(c, ch))
-			ds_pg_joined(c, ch, m);
+		push_first(c, ch, m, &j);
 	}
 	free(old_ref);
 	ds_buf_done(&response);

@@ -57,6 +57,36 @@ bool ds_limit_event(struct ds_core *c)
 	return !events->triggered;
 }
 
+bool ds_limit_request(struct ds_core *c, struct ds_buf *headers)
+{
+	struct ds_rate *requests = look(c, &c->requests, c->conf.events_max);
+	unsigned limit = c->conf.events_max, average;
+
+	look(c, &c->events, limit);
+	requests->count++;
+	if (limit == 0)
+		return true;
+	average = (unsigned)requests->average;
+	ds_buf_fmt(headers,
+		   "x-rate-rolling: %u\r\nx-rate-limit: %u\r\nx-rate-limit-remaining: %d\r\n",
+		   average, limit, (int)limit - (int)average);
+	return average < limit;
+}
+
+const char *ds_limit_posted(struct ds_core *c, unsigned n)
+{
+	double average = look(c, &c->events, c->conf.events_max)->average;
+	unsigned limit = c->conf.events_max;
+
+	if (limit == 0)
+		return NULL;
+	if (n ? average > limit : average >= limit)
+		return "You have exceeded your rate limit";
+	if (n + average > limit)
+		return "Too many messages to broadcast, please reduce the batch size";
+	return NULL;
+}
+
 bool ds_limit_presence(struct ds_core *c)
 {
 	struct ds_rate *presences = look(c, &c->presences, c->conf.presences_max);
@@ -65,6 +95,11 @@ bool ds_limit_presence(struct ds_core *c)
 		return false;
 	presences->count++;
 	return true;
+}
+
+bool ds_limit_flooded(struct ds_core *c)
+{
+	return look(c, &c->events, c->conf.events_max)->triggered;
 }
 
 void ds_limit_diffs(struct ds_core *c, unsigned n)

@@ -12,6 +12,7 @@
 #include "shell.h"
 
 #define USAGE_ERROR 2
+#define PAYLOAD_PAD 500 /* bytes that the real server allows beyond its setting */
 
 static const char help[] =
 	"Usage: rtbridge-devserver --jwt-secret S [--listen ADDR:PORT] [OPTION...]\n"
@@ -28,18 +29,21 @@ static const char help[] =
 	"  --exp SECONDS               ... that ends after so long [10 years]\n"
 	"  --strict-refs               drop messages whose join_ref is wrong or missing\n"
 	"  --tenant NAME               answer 404 if the Host header does not start with NAME\n"
+	"  --suspended-tenant NAME     answer 403 if it starts with this NAME\n"
 	"  --connect-error-delay-ms N  pause before a refused upgrade is answered [0]\n"
 	"  --join-error-delay-ms N     pause of the whole socket before a refused join is [0]\n"
 	"  --idle-ms N                 close 1000 after N ms of silence [60000]\n"
 	"  --resubscribe-ms N          pause from a new token to the next system message [1000]\n"
 	"  --faithful-delays           pause as the real server: upgrades 2000, joins 5000\n"
+	"  --replication-delay-ms N    pause from a join to \"Replication connection ...\" [0]\n"
+	"  --no-replay                 know nothing of replay, as older servers\n"
 	"  --private-only              refuse joins of public channels\n"
 	"  --policies FILE             rules for private channels [everybody may do all]\n"
 	"  --postgres CONNINFO         serve the row changes of this database [none]\n"
 	"  --pg-delay-ms N             hold each row back for so long [0]\n"
 	"  --pg-subscribe-delay-ms N   pause from a join to its subscription [0]\n"
 	"  --max-frame-bytes N         close 1009 beyond it [5000000]\n"
-	"  --max-payload-bytes N       size of one broadcast or presence state [3000500]\n"
+	"  --max-payload-kb N          size of one broadcast or presence state [3000]\n"
 	"  --max-out-bytes N           unsent bytes of a socket before it is dropped [50000000]\n"
 	"  --max-channels N            joined topics of a socket [100]\n"
 	"  --max-users N               sockets that have joined, 0 for any [0]\n"
@@ -62,6 +66,9 @@ enum {
 	OPT_EXP,
 	OPT_STRICT,
 	OPT_TENANT,
+	OPT_SUSPENDED,
+	OPT_REPLICATION,
+	OPT_NO_REPLAY,
 	OPT_CONNECT_DELAY,
 	OPT_JOIN_DELAY,
 	OPT_IDLE,
@@ -98,6 +105,9 @@ static const struct option options[] = {
 	{ "exp", required_argument, NULL, OPT_EXP },
 	{ "strict-refs", no_argument, NULL, OPT_STRICT },
 	{ "tenant", required_argument, NULL, OPT_TENANT },
+	{ "suspended-tenant", required_argument, NULL, OPT_SUSPENDED },
+	{ "replication-delay-ms", required_argument, NULL, OPT_REPLICATION },
+	{ "no-replay", no_argument, NULL, OPT_NO_REPLAY },
 	{ "connect-error-delay-ms", required_argument, NULL, OPT_CONNECT_DELAY },
 	{ "join-error-delay-ms", required_argument, NULL, OPT_JOIN_DELAY },
 	{ "idle-ms", required_argument, NULL, OPT_IDLE },
@@ -114,7 +124,7 @@ static const struct option options[] = {
 	{ "pg-delay-ms", required_argument, NULL, OPT_PG_DELAY },
 	{ "pg-subscribe-delay-ms", required_argument, NULL, OPT_PG_SUBSCRIBE },
 	{ "max-frame-bytes", required_argument, NULL, OPT_FRAME },
-	{ "max-payload-bytes", required_argument, NULL, OPT_PAYLOAD },
+	{ "max-payload-kb", required_argument, NULL, OPT_PAYLOAD },
 	{ "max-out-bytes", required_argument, NULL, OPT_OUT },
 	{ "max-channels", required_argument, NULL, OPT_CHANNELS },
 	{ "presence-calls", required_argument, NULL, OPT_CALLS },
@@ -200,6 +210,9 @@ static void set_number(struct args *a, int opt, const char *name, const char *te
 	case OPT_RESUBSCRIBE:
 		a->conf.resubscribe_ms = n;
 		break;
+	case OPT_REPLICATION:
+		a->conf.replication_delay_ms = n;
+		break;
 	case OPT_PG_DELAY:
 		a->pg.delay_ms = n;
 		break;
@@ -210,7 +223,7 @@ static void set_number(struct args *a, int opt, const char *name, const char *te
 		a->conf.frame_max_bytes = (size_t)n;
 		break;
 	case OPT_PAYLOAD:
-		a->conf.payload_max_bytes = (size_t)n;
+		a->conf.payload_max_bytes = (size_t)n * 1000 + PAYLOAD_PAD;
 		break;
 	case OPT_OUT:
 		a->conf.out_max_bytes = (size_t)n;
@@ -271,6 +284,12 @@ static void set(struct args *a, int opt, const char *name)
 		break;
 	case OPT_TENANT:
 		a->conf.tenant = optarg;
+		break;
+	case OPT_SUSPENDED:
+		a->conf.suspended = optarg;
+		break;
+	case OPT_NO_REPLAY:
+		a->conf.no_replay = true;
 		break;
 	case OPT_PRIVATE:
 		a->conf.private_only = true;

@@ -196,10 +196,11 @@ void ds_phx_user_binary(struct ds_buf *b, const struct ds_msg *m)
 	ds_buf_byte(b, 4);
 	ds_buf_byte(b, (unsigned char)m->topic.n);
 	ds_buf_byte(b, (unsigned char)m->user_event.n);
-	ds_buf_byte(b, 0); /* the sender's metadata is never passed on */
+	ds_buf_byte(b, (unsigned char)m->meta.n); /* the sender's own is never passed on */
 	ds_buf_byte(b, m->user_json);
 	ds_buf_str(b, m->topic);
 	ds_buf_str(b, m->user_event);
+	ds_buf_str(b, m->meta);
 	ds_buf_str(b, m->payload);
 }
 
@@ -209,6 +210,10 @@ void ds_phx_user_text(struct ds_buf *b, const struct ds_msg *m)
 
 	ds_buf_text(&payload, "{\"event\":");
 	ds_buf_json(&payload, m->user_event);
+	if (m->meta.n) {
+		ds_buf_text(&payload, ",\"meta\":");
+		ds_buf_str(&payload, m->meta);
+	}
 	ds_buf_text(&payload, ",\"payload\":");
 	ds_buf_str(&payload, m->payload);
 	ds_buf_text(&payload, ",\"type\":\"broadcast\"}");

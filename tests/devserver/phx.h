@@ -30,6 +30,7 @@ struct ds_msg {
 	struct ds_str payload;
 	struct ds_str user_event; /* DS_PAYLOAD_USER only */
 	bool user_json;           /* DS_PAYLOAD_USER only: the payload claims to be JSON */
+	struct ds_str meta;       /* DS_PAYLOAD_USER only: the server's own JSON; empty: none */
 	struct ds_buf store;
 };
 
@@ -45,7 +46,11 @@ void ds_phx_push(struct ds_buf *b, enum ds_vsn vsn, struct ds_str join_ref, stru
 void ds_phx_reply(struct ds_buf *b, enum ds_vsn vsn, struct ds_str join_ref, struct ds_str ref,
 		  struct ds_str topic_json, const char *status, struct ds_str response);
 
-/** ds_phx_user_binary() - appends the kind 4 frame for subscribers of version 2 */
+/**
+ * ds_phx_user_binary() - appends the kind 4 frame for subscribers of version 2
+ *
+ * Topic, event and metadata have at most 255 bytes each.
+ */
 void ds_phx_user_binary(struct ds_buf *b, const struct ds_msg *m);
 /** ds_phx_user_text() - appends the text frame for subscribers of version 1 (JSON form only) */
 void ds_phx_user_text(struct ds_buf *b, const struct ds_msg *m);

@@ -111,11 +111,12 @@ struct ds_policies *ds_policies_free(struct ds_policies *p)
 	return NULL;
 }
 
-static bool role_exists(const struct ds_policies *p, const char *role)
+bool ds_policies_knows(const struct ds_policies *p, const char *role)
 {
 	const struct rule *r;
 
-	if (strcmp(role, "anon") == 0 || strcmp(role, "authenticated") == 0)
+	if (strcmp(role, "anon") == 0 || strcmp(role, "authenticated") == 0 ||
+	    strcmp(role, "service_role") == 0)
 		return true;
 	TAILQ_FOREACH(r, &p->rules, link)
 		if (r->role && strcmp(r->role, role) == 0)
@@ -130,7 +131,7 @@ bool ds_policies_allow(const struct ds_policies *p, enum ds_right right, const c
 
 	if (role && strcmp(role, "service_role") == 0)
 		return true;
-	if (!role || !role_exists(p, role))
+	if (!role || !ds_policies_knows(p, role))
 		return false;
 	TAILQ_FOREACH(r, &p->rules, link) {
 		if (r->right != right || (r->role && strcmp(r->role, role) != 0) ||

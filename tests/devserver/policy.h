@@ -37,3 +37,5 @@ struct ds_policies *ds_policies_free(struct ds_policies *p);
  */
 bool ds_policies_allow(const struct ds_policies *p, enum ds_right right, const char *role,
 		       const char *sub, const char *topic);
+/** ds_policies_knows() - does this role exist? */
+bool ds_policies_knows(const struct ds_policies *p, const char *role);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "jwt.h"
+#include "term.h"
 
 /* A key like the real server's: a UUID of version 1. */
 static void make_key(struct ds_core *c, struct ds_buf *key)
@@ -305,7 +306,7 @@ static void track(struct ds_core *c, struct ds_channel *ch, const struct ds_msg 
 				DS_STR("Presence track payload must be a map"));
 		return;
 	}
-	if (payload.n > c->conf.payload_max_bytes) {
+	if (ds_term_size(payload) > c->conf.payload_max_bytes) {
 		ds_channel_shut(c, ch, "Track message size exceeded");
 		return;
 	}

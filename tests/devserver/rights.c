@@ -6,8 +6,8 @@
  */
 #include "core_int.h"
 
-static enum ds_tri look_up(const struct ds_core *c, const struct ds_claims *claims,
-			   const char *name, enum ds_right right)
+enum ds_tri ds_rights_look_up(const struct ds_core *c, const struct ds_claims *claims,
+			      const char *name, enum ds_right right)
 {
 	if (!c->policies || ds_policies_allow(c->policies, right, claims->role, claims->sub, name))
 		return DS_YES;
@@ -20,9 +20,9 @@ bool ds_rights_read(const struct ds_core *c, struct ds_rights *r, bool private,
 	*r = (struct ds_rights){ { DS_UNASKED } };
 	if (!private)
 		return true;
-	r->of[DS_READ] = look_up(c, claims, name, DS_READ);
+	r->of[DS_READ] = ds_rights_look_up(c, claims, name, DS_READ);
 	if (presence)
-		r->of[DS_PRESENCE_READ] = look_up(c, claims, name, DS_PRESENCE_READ);
+		r->of[DS_PRESENCE_READ] = ds_rights_look_up(c, claims, name, DS_PRESENCE_READ);
 	return r->of[DS_READ] == DS_YES || r->of[DS_PRESENCE_READ] == DS_YES;
 }
 
@@ -43,7 +43,7 @@ bool ds_rights_ask(const struct ds_core *c, struct ds_channel *ch, enum ds_right
 	if (!ch->private)
 		return true;
 	if (*tri == DS_UNASKED)
-		*tri = look_up(c, &ch->claims, ch->name, right);
+		*tri = ds_rights_look_up(c, &ch->claims, ch->name, right);
 	return *tri == DS_YES;
 }
 

@@ -174,7 +174,7 @@ static void on_wake(void *arg)
 		return;
 	case DS_CONN_DELAYED:
 		lws_set_timer_usecs(slot->wsi, slot->conn.delay_ms * LWS_US_PER_MS);
-		return;
+		break;
 	case DS_CONN_FLUSH:
 		if (!slot->flushing)
 			lws_set_timer_usecs(slot->wsi, FLUSH_US);
@@ -400,6 +400,16 @@ static void on_stop_timer(lws_sorted_usec_list_t *sul)
 	(void)sul; /* it has woken the loop */
 }
 
+/* Who is not in the middle of a WebSocket's end is not waited for. */
+static void drop_requests(struct shell *sh)
+{
+	struct slot *slot;
+
+	TAILQ_FOREACH(slot, &sh->slots, link)
+		if (slot->conn.state != DS_CONN_OPEN && slot->conn.state != DS_CONN_FLUSH)
+			kill_hard(slot);
+}
+
 static void serve(struct shell *sh)
 {
 	int64_t until;
@@ -408,6 +418,7 @@ static void serve(struct shell *sh)
 		;
 	tell_time(sh);
 	ds_core_shutdown(sh->core);
+	drop_requests(sh);
 	until = ms_of(CLOCK_MONOTONIC) + SHUTDOWN_MS;
 	lws_sul_schedule(sh->lws, 0, &sh->stop_timer, on_stop_timer, SHUTDOWN_MS * LWS_US_PER_MS);
 	while (sh->n_conns && ms_of(CLOCK_MONOTONIC) < until && lws_service(sh->lws, 0) >= 0)

@@ -13,7 +13,8 @@ enum ds_timer_kind {
 	DS_TIMER_SUBSCRIBE,
 	DS_TIMER_SEND,
 	DS_TIMER_STATE,
-	DS_TIMER_LEAVE
+	DS_TIMER_LEAVE,
+	DS_TIMER_READY
 };
 
 struct ds_timer {
@@ -23,7 +24,8 @@ struct ds_timer {
 	uint64_t socket_id;
 	uint64_t serial; /* of the channel, where there is one */
 	struct ds_buf
-		frame; /* DS_TIMER_SEND: a text frame; DS_TIMER_STATE: a payload, may be empty */
+		frame; /* DS_TIMER_SEND: a text frame; DS_TIMER_STATE: a payload, may be empty;
+			  DS_TIMER_READY: empty unless it fails */
 };
 
 struct ds_timers {

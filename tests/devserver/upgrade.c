@@ -30,15 +30,17 @@ static bool vsn_ok(struct ds_str vsn)
 	return i == vsn.n;
 }
 
-static bool tenant_ok(const struct ds_core *c, struct ds_str host)
+enum ds_tenant ds_tenant_of(const struct ds_core *c, struct ds_str host)
 {
-	size_t n = 0;
+	struct ds_str label = { host.p, 0 };
 
-	if (!c->conf.tenant)
-		return true;
-	while (n < host.n && host.p[n] != '.' && host.p[n] != ':')
-		n++;
-	return ds_str_eq((struct ds_str){ host.p, n }, ds_str(c->conf.tenant));
+	while (label.n < host.n && host.p[label.n] != '.' && host.p[label.n] != ':')
+		label.n++;
+	if (c->conf.suspended && ds_str_eq(label, ds_str(c->conf.suspended)))
+		return DS_TENANT_SUSPENDED;
+	if (!c->conf.tenant || ds_str_eq(label, ds_str(c->conf.tenant)))
+		return DS_TENANT_OK;
+	return DS_TENANT_UNKNOWN;
 }
 
 static const char *default_error(int status)
@@ -89,8 +91,10 @@ struct ds_refusal ds_core_upgrade(struct ds_core *c, struct ds_str host, struct 
 		return r;
 	if (!vsn_ok(vsn))
 		return refuse(c, 403, "", 0);
-	if (!tenant_ok(c, host))
+	if (ds_tenant_of(c, host) == DS_TENANT_UNKNOWN)
 		return refuse(c, 404, "Tenant not found", delay);
+	if (ds_tenant_of(c, host) == DS_TENANT_SUSPENDED)
+		return refuse(c, 403, "Realtime was disabled for this tenant", delay);
 	if (!apikey.p)
 		return refuse(c, 401, "API key is missing", delay);
 	switch (ds_jwt_check(ds_json_trim(apikey), c->conf.jwt_secret, c->wall_ms, &exp_ms)) {

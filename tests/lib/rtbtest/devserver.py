@@ -20,6 +20,7 @@ import urllib.parse
 from . import tokens
 from .tokens import sign  # noqa: F401 (its users have it from here)
 from .wait import DEADLINE, Deadline, until
+from .web import Web
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -33,7 +34,7 @@ def _presence(status, topic, private):
     return found
 
 
-class DevServer:
+class DevServer(Web):
     """`with DevServer(bin, strict_refs=True, idle_ms=500) as server:` Options are those of the program, with _ for -.
 
     postgres: libpq's words for a database, e.g. Postgres().conninfo, whose changes it passes on; without it rows come from
@@ -41,7 +42,8 @@ class DevServer:
     set_policies() later); without any, everybody may do everything there. faithful_delays=True: 5 s before a refused join is
     answered, with the whole socket, and 2 s before a refused upgrade; join_error_delay_ms, connect_error_delay_ms: other
     times. max_channels, max_users, max_joins_per_second, max_events_per_second, max_presence_per_second: limits (a rate is an
-    average, reached or not at a tick of rate_tick_ms [5000] only).
+    average, reached or not at a tick of rate_tick_ms [5000] only); max_payload_kb: of one message. no_replay=True: a server
+    that knows nothing of replay. Its HTTP API, and what a database sends: see web.py.
     """
 
     def __init__(self, binary, secret=None, listen="127.0.0.1:0", start=True, **options):
