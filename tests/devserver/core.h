@@ -224,7 +224,8 @@ void ds_core_db_message(struct ds_core *c, const struct ds_db_message *row);
 /**
  * ds_core_pg_replayed() - the answer to ops.pg_replay()
  * @socket_id: unknown ones are no error
- * @rows:      JSON array of {"id","event","payload"} or {"id","event","base64"}, the oldest first
+ * @rows:      JSON array of {"id","event","payload"} or {"id","event","base64"}, the oldest first;
+ *             p NULL: the database could not
  */
 void ds_core_pg_replayed(struct ds_core *c, uint64_t socket_id, struct ds_str rows);
 /** ds_core_pg_lost() - the database has forgotten all subscriptions: requests them again */

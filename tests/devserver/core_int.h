@@ -168,7 +168,7 @@ struct ds_socket {
 	size_t held_bytes;
 	int64_t heard_ms;
 	struct ds_buf rows; /* what the database has for the join that waits ... */
-	bool rows_here;     /* ... once it has said so */
+	bool rows_here;     /* ... once it has said so; with no rows at all it could not */
 	uint64_t n_received, n_sent, n_heartbeats, n_joins, n_token_events;
 };
 

@@ -5,6 +5,8 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#define CANNOT_REPLAY "UnableToReplayMessages: Realtime was unable to replay messages"
+
 struct join {
 	struct ds_str sub; /* the topic without its head */
 	struct ds_str config;
@@ -129,7 +131,8 @@ static void collect_bindings(struct join *j)
 	ds_buf_byte(&j->bindings, ']');
 }
 
-static void replay_reason(struct ds_core *c, const struct ds_msg *m, struct join *j)
+static void replay_reason(struct ds_core *c, const struct ds_socket *s, const struct ds_msg *m,
+			  struct join *j)
 {
 	const char *why = ds_replay_parse(c, j->broadcast, j->private, &j->replay);
 	struct ds_rule_hit hit;
@@ -138,11 +141,11 @@ static void replay_reason(struct ds_core *c, const struct ds_msg *m, struct join
 	if (why) {
 		ds_buf_text(&j->reason, "UnableToReplayMessages: ");
 		ds_buf_text(&j->reason, why);
+	} else if (j->replay.wanted && c->ops.pg_replay && s->rows.len == 0) {
+		ds_buf_text(&j->reason, CANNOT_REPLAY);
 	} else if (j->replay.wanted &&
 		   ds_rules_use(&c->rules, DS_RULE_REFUSE_REPLAY, m->topic, m->event, &hit)) {
-		ds_buf_text(&j->reason, hit.text ? hit.text
-						 : "UnableToReplayMessages: Realtime was unable to "
-						   "replay messages");
+		ds_buf_text(&j->reason, hit.text ? hit.text : CANNOT_REPLAY);
 		free(hit.text);
 	}
 }
@@ -236,7 +239,7 @@ static void examine(struct ds_core *c, struct ds_socket *s, const struct ds_msg 
 	else
 		authorize(c, j);
 	if (!j->reason.len)
-		replay_reason(c, m, j);
+		replay_reason(c, s, m, j);
 	if (!j->reason.len)
 		collect_bindings(j);
 }

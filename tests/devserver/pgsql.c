@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One query runs at a time. Subscriptions go before rows, as on the real server, where the two do
- * not wait for each other; rows go in the order of their commits, as many at once as have come.
+ * One query runs at a time. Subscriptions and what joins ask for go before rows, as on the real
+ * server, where they do not wait for each other; rows and messages go in the order of their commits,
+ * rows as many at once as have come.
  */
 #include "pgsql.h"
 
@@ -11,6 +12,7 @@
 #include <sys/queue.h>
 
 #include "pgsql_connect.h"
+#include "pgsql_message.h"
 
 #define BATCH_ROWS     500
 #define BATCH_BYTES    4000000
@@ -31,17 +33,23 @@ struct change {
 	char *copy_data; /* as libpq gave it */
 	struct ds_str json;
 	int64_t due_ms;
+	bool message; /* of realtime.messages: nobody has to judge it */
 };
+
+enum job_kind { UNSUBSCRIBE, SUBSCRIBE, REPLAY };
 
 struct job {
 	TAILQ_ENTRY(job) link;
-	bool subscribe;
+	enum job_kind kind;
 	bool again;
-	uint64_t first;
-	char *bindings, *role, *claims; /* of a subscription */
+	uint64_t first;                 /* REPLAY: the socket's id */
+	char *bindings, *role, *claims; /* SUBSCRIBE */
+	char *name;                     /* REPLAY: the channel's; this and the next two */
+	int64_t since_ms;
+	unsigned limit;
 };
 
-enum running { IDLE, SUBSCRIBING, UNSUBSCRIBING, JUDGING };
+enum running { IDLE, SUBSCRIBING, UNSUBSCRIBING, REPLAYING, JUDGING };
 
 struct ds_pgsql {
 	struct ds_pgsql_conf conf;
@@ -56,7 +64,7 @@ struct ds_pgsql {
 	size_t queued_bytes;
 	struct job_list jobs;
 	enum running running;
-	struct job *job;    /* SUBSCRIBING: the one that is being done */
+	struct job *job;    /* SUBSCRIBING, REPLAYING: the one that is being done */
 	size_t n_judging;   /* JUDGING: so many of the first changes */
 	bool answered;      /* the running query has had its result */
 	int64_t stalled_ms; /* since when rows wait for a slow reader; -1: they do not */
@@ -68,6 +76,7 @@ static void job_free(struct job *j)
 	free(j->bindings);
 	free(j->role);
 	free(j->claims);
+	free(j->name);
 	free(j);
 }
 
@@ -76,7 +85,7 @@ static void on_subscribe(void *pg, const struct ds_pg_request *rq)
 	struct ds_pgsql *p = pg;
 	struct job *j = ds_alloc(sizeof(*j));
 
-	*j = (struct job){ .subscribe = true, .again = rq->again, .first = rq->first };
+	*j = (struct job){ .kind = SUBSCRIBE, .again = rq->again, .first = rq->first };
 	j->bindings = ds_str_dup(rq->bindings);
 	j->role = ds_str_dup(rq->role);
 	j->claims = ds_str_dup(rq->claims);
@@ -89,6 +98,18 @@ static void on_unsubscribe(void *pg, uint64_t first)
 	struct job *j = ds_alloc(sizeof(*j));
 
 	j->first = first;
+	TAILQ_INSERT_TAIL(&p->jobs, j, link);
+}
+
+static void on_replay(void *pg, const struct ds_replay *replay)
+{
+	struct ds_pgsql *p = pg;
+	struct job *j = ds_alloc(sizeof(*j));
+
+	*j = (struct job){ .kind = REPLAY, .first = replay->socket_id };
+	j->since_ms = replay->since_ms;
+	j->limit = replay->limit;
+	j->name = ds_str_dup(replay->name);
 	TAILQ_INSERT_TAIL(&p->jobs, j, link);
 }
 
@@ -123,6 +144,7 @@ struct ds_pgsql *ds_pgsql_new(const struct ds_pgsql_conf *conf, struct ds_ops *o
 	ops->pg = p;
 	ops->pg_subscribe = on_subscribe;
 	ops->pg_unsubscribe = on_unsubscribe;
+	ops->pg_replay = on_replay;
 	return p;
 }
 
@@ -244,6 +266,7 @@ static bool take_stream_data(struct ds_pgsql *p, char *data, size_t n, int64_t m
 	ch->copy_data = data;
 	ch->json = (struct ds_str){ data + 25, n - 25 };
 	ch->due_ms = mono_ms + p->conf.delay_ms;
+	ch->message = pgsql_is_message(ch->json);
 	p->queued_bytes += ch->json.n + sizeof(*ch);
 	TAILQ_INSERT_TAIL(&p->changes, ch, link);
 	return true;
@@ -284,6 +307,18 @@ static bool start_subscription(struct ds_pgsql *p, struct job *j)
 		     values);
 }
 
+static bool start_replay(struct ds_pgsql *p, struct job *j)
+{
+	char since[24], limit[12];
+	const char *values[] = { j->name, since, limit };
+
+	TAILQ_REMOVE(&p->jobs, j, link);
+	p->job = j;
+	snprintf(since, sizeof(since), "%lld", (long long)j->since_ms);
+	snprintf(limit, sizeof(limit), "%u", j->limit);
+	return query(p, REPLAYING, "select rtbridge_devserver.replay($1, $2, $3)", 3, values);
+}
+
 /* All that stand together at the head of the queue. */
 static bool start_unsubscription(struct ds_pgsql *p)
 {
@@ -291,7 +326,7 @@ static bool start_unsubscription(struct ds_pgsql *p)
 	struct job *j;
 	bool ok;
 
-	while ((j = TAILQ_FIRST(&p->jobs)) != NULL && !j->subscribe) {
+	while ((j = TAILQ_FIRST(&p->jobs)) != NULL && j->kind == UNSUBSCRIBE) {
 		ds_buf_fmt(&list, "%c%llu", list.len ? ',' : '{', (unsigned long long)j->first);
 		TAILQ_REMOVE(&p->jobs, j, link);
 		job_free(j);
@@ -311,7 +346,7 @@ static bool start_judging(struct ds_pgsql *p, int64_t mono_ms)
 
 	p->n_judging = 0;
 	TAILQ_FOREACH(ch, &p->changes, link) {
-		if (ch->due_ms > mono_ms || p->n_judging == BATCH_ROWS ||
+		if (ch->due_ms > mono_ms || ch->message || p->n_judging == BATCH_ROWS ||
 		    (batch.len > 0 && batch.len + ch->json.n > BATCH_BYTES))
 			break;
 		ds_buf_byte(&batch, p->n_judging++ ? ',' : '[');
@@ -399,6 +434,16 @@ static void deliver(struct ds_core *core, const PGresult *r)
 	free(numbers);
 }
 
+/* No rows at all, not even none: the database could not. */
+static void replayed(struct ds_core *core, const struct job *j, const PGresult *r)
+{
+	struct ds_str rows = { NULL, 0 };
+
+	if (PQntuples(r) == 1)
+		rows = (struct ds_str){ PQgetvalue(r, 0, 0), (size_t)PQgetlength(r, 0, 0) };
+	ds_core_pg_replayed(core, j->first, rows);
+}
+
 static void take_result(struct ds_pgsql *p, struct ds_core *core, const PGresult *r)
 {
 	p->answered = true;
@@ -406,6 +451,8 @@ static void take_result(struct ds_pgsql *p, struct ds_core *core, const PGresult
 		deliver(core, r);
 	else if (p->running == SUBSCRIBING)
 		answer(core, p->job, r);
+	else if (p->running == REPLAYING)
+		replayed(core, p->job, r);
 	else if (PQresultStatus(r) != PGRES_TUPLES_OK)
 		fprintf(stderr, "rtbridge-devserver: --postgres: %s", PQresultErrorMessage(r));
 }
@@ -488,6 +535,27 @@ static bool must_wait(struct ds_pgsql *p, int64_t mono_ms, size_t unsent_bytes)
 	return !p->heedless;
 }
 
+static bool start_job(struct ds_pgsql *p, struct job *j)
+{
+	if (j->kind == UNSUBSCRIBE)
+		return start_unsubscription(p);
+	return j->kind == SUBSCRIBE ? start_subscription(p, j) : start_replay(p, j);
+}
+
+/* Rows up to the next message, or the messages up to the next row. */
+static bool pass_on(struct ds_pgsql *p, struct ds_core *core, int64_t mono_ms)
+{
+	struct change *ch = TAILQ_FIRST(&p->changes);
+
+	if (!ch->message)
+		return start_judging(p, mono_ms);
+	for (; ch && ch->message && ch->due_ms <= mono_ms; ch = TAILQ_FIRST(&p->changes)) {
+		pgsql_message(core, ch->json);
+		drop_change(p);
+	}
+	return !ch || ch->due_ms > mono_ms || start_judging(p, mono_ms);
+}
+
 void ds_pgsql_turn(struct ds_pgsql *p, struct ds_core *core, int64_t mono_ms, size_t unsent_bytes)
 {
 	struct job *j = TAILQ_FIRST(&p->jobs);
@@ -505,9 +573,9 @@ void ds_pgsql_turn(struct ds_pgsql *p, struct ds_core *core, int64_t mono_ms, si
 	if (p->running != IDLE)
 		return;
 	if (j)
-		ok = j->subscribe ? start_subscription(p, j) : start_unsubscription(p);
+		ok = start_job(p, j);
 	else if (ch && ch->due_ms <= mono_ms && !must_wait(p, mono_ms, unsent_bytes))
-		ok = start_judging(p, mono_ms);
+		ok = pass_on(p, core, mono_ms);
 	if (!ok)
 		lose(p, DS_PGSQL_QUERY, mono_ms);
 }

@@ -8,7 +8,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-extern const char pgsql_sql[]; /* pgsql.sql, embedded by the build */
+extern const char pgsql_sql[]; /* pgsql.sql, embedded by the build; the next likewise */
+extern const char pgsql_realtime_sql[];
 
 /* Values are to look the same whatever the database's and the user's defaults are. */
 #define SETTINGS                                                                       \
@@ -112,7 +113,8 @@ PGconn *pgsql_open_query(const char *conninfo)
 	if (!is_logical(conn))
 		return give_up(conn, "wal_level is not \"logical\"; set wal_level = logical in "
 				     "postgresql.conf and restart PostgreSQL");
-	if (!run(conn, pgsql_sql) || !run(conn, "select rtbridge_devserver.begin_session()"))
+	if (!run(conn, pgsql_sql) || !run(conn, pgsql_realtime_sql) ||
+	    !run(conn, "select rtbridge_devserver.begin_session()"))
 		return give_up(conn,
 			       "%s; its user has to be a superuser, or one who may create roles, "
 			       "schemas and publications here",
