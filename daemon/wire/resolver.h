@@ -15,9 +15,9 @@
 
 enum {
 	RESOLVER_MAX_ADDRS = 8,
-	RESOLVER_SLOTS = 16,
+	RESOLVER_SLOTS = 24,
 	RESOLVER_HOST_MAX = 255, /* longest DNS name, rounded up */
-	/* A resolver that hangs for minutes meets one attempt per link and half minute. */
+	/* A resolver that hangs for minutes meets one attempt per slot and half minute. */
 	RESOLVER_MAX_THREADS = 32,
 };
 

@@ -10,69 +10,30 @@
  */
 #include "wire/wire.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "wire/mbox.h"
-#include "wire/resolver.h"
 #include "wire/wire_attempt.h"
+#include "wire/wire_find.h"
 #include "wire/wire_lws.h"
+#include "wire/wire_main.h"
 
 #define DEFAULT_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
 enum {
 	DISPATCH_BYTES = 256 * 1024, /* of messages handed on in one call */
 	ITEM_BYTES = 64,             /* what even an empty one counts */
-	/* Addresses that worked are used when the name service fails, for this long. */
-	REMEMBER_MS = 3600 * 1000,
 };
 
-enum link_state { LINK_FREE, LINK_RESOLVING, LINK_GIVEN, LINK_UP };
-
-struct link {
-	enum link_state state;
-	uint64_t epoch;
-	bool ended, was_open;
-	struct wire_attempt *attempt; /* while RESOLVING */
-	char host[WIRE_HOST_MAX + 1]; /* of the addresses below */
-	struct resolver_answer known;
-	uint64_t known_ms;
-};
-
-struct wire {
-	struct wire_conf conf;
-	const struct wire_ops *ops;
-	void *ctx;
-	int epfd; /* what M polls: the eventfd and the resolver */
-	struct wire_shared shared;
-	struct resolver *resolver;
-	struct wire_lws *lws;
-	struct mbox_item *inbox; /* taken from `shared.up`, not yet handed on */
-	struct link links[WIRE_MAX_LINKS];
-};
-
-_Static_assert((int)RESOLVER_SLOTS >= (int)WIRE_MAX_LINKS, "a resolver slot per link");
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-static void on_addresses(void *ctx, unsigned slot, uint64_t cookie,
-			 const struct resolver_answer *answer);
+static void on_found(void *ctx, unsigned slot, const struct wire_found *found);
 
 static int epoll_watch(int epfd, int fd)
 {
@@ -89,11 +50,11 @@ static int fds_new(struct wire *w)
 	w->shared.efd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (w->epfd < 0 || w->shared.efd < 0)
 		return -errno;
-	r = resolver_new(on_addresses, w, &w->resolver);
+	r = wire_find_new(w->conf.allow_insecure, on_found, w, &w->find);
 	if (r == 0)
 		r = epoll_watch(w->epfd, w->shared.efd);
 	if (r == 0)
-		r = epoll_watch(w->epfd, resolver_fd(w->resolver));
+		r = epoll_watch(w->epfd, wire_find_fd(w->find));
 	return r;
 }
 
@@ -108,7 +69,8 @@ static void wire_done(struct wire *w)
 	}
 	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
 		w->links[i].attempt = wire_attempt_free(w->links[i].attempt);
-	resolver_free(w->resolver);
+	wire_posts_done(w);
+	wire_find_free(w->find);
 	mbox_free(w->shared.up);
 	mbox_free(w->shared.down);
 	closep(&w->epfd);
@@ -162,7 +124,7 @@ int wire_fd(const struct wire *w)
 
 /* ---- to W ---- */
 
-static int post(struct wire *w, struct mbox_item *item, bool force)
+int wire_give(struct wire *w, struct mbox_item *item, bool force)
 {
 	bool wake = false;
 	int r = mbox_put(w->shared.down, item, force, &wake);
@@ -170,6 +132,15 @@ static int post(struct wire *w, struct mbox_item *item, bool force)
 	if (r == 0 && wake)
 		wire_lws_wake(w->lws);
 	return r;
+}
+
+void wire_tell(struct wire *w, struct mbox_item *item)
+{
+	bool wake = false;
+
+	mbox_put(w->shared.up, item, true, &wake);
+	if (wake)
+		wire_ring(w->shared.efd);
 }
 
 /* An attempt that ended before W knew of it. The news goes through the mailbox, too: closed() comes
@@ -182,7 +153,6 @@ static void fail(struct wire *w, unsigned nr, enum wire_why why, const char *for
 	struct link *l = &w->links[nr];
 	struct wire_end end = { .why = why };
 	struct mbox_item *item = mbox_item_new(sizeof(end));
-	bool wake = false;
 	va_list args;
 
 	if (!item) {
@@ -199,9 +169,7 @@ static void fail(struct wire *w, unsigned nr, enum wire_why why, const char *for
 	item->link = nr;
 	item->epoch = l->epoch;
 	memcpy(item->data, &end, sizeof(end));
-	mbox_put(w->shared.up, item, true, &wake);
-	if (wake)
-		wire_ring(w->shared.efd);
+	wire_tell(w, item);
 }
 
 static void rider_free(void *rider)
@@ -213,16 +181,8 @@ static void rider_free(void *rider)
 static void give(struct wire *w, unsigned nr)
 {
 	struct link *l = &w->links[nr];
-	struct mbox_item *item;
+	struct mbox_item *item = mbox_item_new(0);
 
-	if (!l->attempt->tls && !w->conf.allow_insecure && !wire_attempt_is_local(l->attempt)) {
-		fail(w, nr, WIRE_INSECURE,
-		     "%s: refused to send the API key unencrypted to %s, which is not this "
-		     "machine; use wss://",
-		     l->attempt->host, l->attempt->addrs.addrs[0]);
-		return;
-	}
-	item = mbox_item_new(0);
 	if (!item) {
 		fail(w, nr, WIRE_CONNECT, "no memory");
 		return;
@@ -233,42 +193,24 @@ static void give(struct wire *w, unsigned nr)
 	item->rider = TAKE(l->attempt);
 	item->rider_free = rider_free;
 	l->state = LINK_GIVEN;
-	post(w, item, true);
+	wire_give(w, item, true);
 }
 
-static void on_addresses(void *ctx, unsigned slot, uint64_t cookie,
-			 const struct resolver_answer *answer)
+static void on_found(void *ctx, unsigned slot, const struct wire_found *found)
 {
 	struct wire *w = ctx;
-	struct link *l = &w->links[slot];
 
-	if (l->state != LINK_RESOLVING || l->epoch != cookie)
-		return;
-	if (answer->n_addrs > 0) {
-		l->known = *answer;
-		l->known_ms = now_ms();
-		strcpy(l->host, l->attempt->host);
-	} else if (strcmp(l->host, l->attempt->host) != 0 || now_ms() - l->known_ms > REMEMBER_MS) {
-		fail(w, slot, WIRE_DNS, "%s: %s", l->attempt->host, answer->text);
-		return;
-	} else {
-		log_notice("wire: %s: %s; using the addresses known before", l->host, answer->text);
-	}
-	l->attempt->addrs = l->known;
-	give(w, slot);
-}
-
-static bool host_is_address(const char *host)
-{
-	unsigned char raw[sizeof(struct in6_addr)];
-
-	return inet_pton(AF_INET, host, raw) == 1 || inet_pton(AF_INET6, host, raw) == 1;
+	if (slot >= WIRE_MAX_LINKS)
+		wire_posts_on_found(w, slot - WIRE_MAX_LINKS, found);
+	else if (found->ok)
+		give(w, slot);
+	else
+		fail(w, slot, found->why, "%s", found->text);
 }
 
 int wire_open(struct wire *w, unsigned link, uint64_t epoch, const struct wire_target *target)
 {
 	CLEANUP(wire_attempt_freep) struct wire_attempt *a = NULL;
-	uint32_t dns_ms = w->conf.dns_ms;
 	struct link *l = &w->links[link];
 	int r;
 
@@ -278,25 +220,12 @@ int wire_open(struct wire *w, unsigned link, uint64_t epoch, const struct wire_t
 	if (r < 0)
 		return r;
 	a->attempt_ms = w->conf.attempt_ms;
-	a->deadline_ms = now_ms() + w->conf.attempt_ms;
+	a->deadline_ms = wire_now_ms() + w->conf.attempt_ms;
 	l->epoch = epoch;
 	l->ended = l->was_open = false;
 	l->state = LINK_RESOLVING;
 	l->attempt = TAKE(a);
-	if (host_is_address(target->host)) {
-		l->attempt->addrs.n_addrs = 1;
-		snprintf(l->attempt->addrs.addrs[0], sizeof(l->attempt->addrs.addrs[0]), "%s",
-			 target->host);
-		give(w, link);
-		return 0;
-	}
-	if (dns_ms > w->conf.attempt_ms)
-		dns_ms = w->conf.attempt_ms;
-	r = resolver_lookup(w->resolver, link, epoch, target->host, dns_ms);
-	if (r < 0)
-		fail(w, link, WIRE_DNS, "%s: cannot look the name up: %s", target->host,
-		     r == -EAGAIN ? "too many lookups hang in the system's resolver"
-				  : strerror(-r));
+	wire_find_start(w->find, link, l->attempt, w->conf.dns_ms);
 	return 0;
 }
 
@@ -317,7 +246,7 @@ int wire_send(struct wire *w, unsigned link, uint64_t epoch, bool binary, const 
 	item->binary = binary;
 	if (size > 0)
 		memcpy(item->data, data, size);
-	if (post(w, item, false) != 0) {
+	if (wire_give(w, item, false) != 0) {
 		mbox_item_free(item);
 		return WIRE_E_BUSY;
 	}
@@ -333,7 +262,7 @@ void wire_close(struct wire *w, unsigned link, uint64_t epoch, uint16_t code)
 		return;
 	l->ended = true;
 	if (l->state == LINK_RESOLVING) {
-		resolver_cancel(w->resolver, link);
+		wire_find_stop(w->find, link);
 		fail(w, link, WIRE_BY_US, "%s: closed by us", l->attempt->host);
 		return;
 	}
@@ -346,7 +275,7 @@ void wire_close(struct wire *w, unsigned link, uint64_t epoch, uint16_t code)
 	item->link = link;
 	item->epoch = epoch;
 	item->code = code;
-	post(w, item, true);
+	wire_give(w, item, true);
 }
 
 /* ---- from W ---- */
@@ -372,6 +301,10 @@ static void on_item(struct wire *w, const struct mbox_item *item)
 {
 	struct link *l = &w->links[item->link];
 
+	if (item->kind == WIRE_UP_ANSWERED) {
+		wire_posts_on_item(w, item);
+		return;
+	}
 	if (l->state == LINK_FREE || l->epoch != item->epoch)
 		return;
 	switch ((enum wire_up)item->kind) {
@@ -390,6 +323,8 @@ static void on_item(struct wire *w, const struct mbox_item *item)
 	case WIRE_UP_CLOSED:
 		on_closed(w, l, item);
 		break;
+	case WIRE_UP_ANSWERED:
+		break;
 	}
 }
 
@@ -402,7 +337,7 @@ static void resume(struct wire *w)
 		abort();
 	}
 	item->kind = WIRE_DOWN_RESUME;
-	post(w, item, true);
+	wire_give(w, item, true);
 }
 
 void wire_dispatch(struct wire *w)
@@ -414,7 +349,7 @@ void wire_dispatch(struct wire *w)
 	ssize_t n = read(w->shared.efd, &rings, sizeof(rings));
 
 	(void)n; /* nothing rang: the resolver did */
-	resolver_dispatch(w->resolver);
+	wire_find_dispatch(w->find);
 	more = w->inbox != NULL;
 	if (!more)
 		w->inbox = mbox_take(w->shared.up);

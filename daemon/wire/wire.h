@@ -7,8 +7,8 @@
  *   thread M (libevent)              thread R (getaddrinfo)     thread W (libwebsockets)
  *   wire_open ---> resolver ----------> lookup
  *                  resolver <---------- addresses
- *   mbox down: OPEN SEND CLOSE RESUME -----------------------> lws_cancel_service, wsi
- *   wire_dispatch <--- eventfd <-------------- mbox up: OPENED MESSAGE CLOSED, callbacks
+ *   mbox down: OPEN SEND CLOSE RESUME POST ------------------> lws_cancel_service, wsi
+ *   wire_dispatch <--- eventfd <----- mbox up: OPENED MESSAGE CLOSED ANSWERED, callbacks
  *
  * Everything here is called on M; nothing here blocks M except wire_free() (bounded). Items are
  * given, never shared; they carry link and epoch, and wire_dispatch() drops those of an epoch that
@@ -53,7 +53,7 @@ enum wire_why {
 	WIRE_HANDSHAKE, /* connected, but no (valid) upgrade answer within the limit */
 	WIRE_TOO_BIG,   /* a message over max_message_bytes (we close with 1009) */
 	WIRE_PROTOCOL,  /* the peer broke the WebSocket protocol */
-	WIRE_INSECURE,  /* ws:// to an address that is not loopback, and not allowed */
+	WIRE_INSECURE,  /* ws:// or http:// to an address that is not loopback, and not allowed */
 };
 
 struct wire_end {
@@ -95,8 +95,10 @@ struct wire_post {
  *
  *   WIRE_DNS, WIRE_CONNECT, WIRE_TLS, WIRE_INSECURE   never was_sent
  *   WIRE_HANDSHAKE   no answer in timeout_ms (not was_sent: TLS did not come about in that time)
- *   WIRE_LOST        the connection ended before an answer
+ *   WIRE_LOST        the connection ended before an answer (not was_sent: it had just come about)
  *   WIRE_HTTP        what came is not HTTP
+ *
+ * An answer may come before all of the request is sent: what is not a 2xx stops the sending.
  */
 struct wire_answer {
 	enum wire_why why;

@@ -10,8 +10,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Sixteen links with some ten blocks each; beyond that the heap serves. */
-enum { MAX_MAPS = 512 };
+enum {
+	/* Sixteen links with some ten blocks each, and the requests; beyond that the heap serves.
+	 */
+	MAX_MAPS = 512,
+	/* What is larger (the body of a request) would take the room that RLIMIT_MEMLOCK, usually 8
+	 * MiB, leaves for keys. */
+	LOCK_MAX = 128 * 1024,
+};
 
 static struct {
 	pthread_mutex_t lock;
@@ -57,7 +63,8 @@ static void *map_new(size_t size)
 	if (p == MAP_FAILED)
 		return NULL;
 	(void)madvise(p, mapped, MADV_DONTDUMP);
-	(void)mlock(p, mapped); /* forbidden by RLIMIT_MEMLOCK: then it may be swapped */
+	if (mapped <= LOCK_MAX)
+		(void)mlock(p, mapped); /* forbidden by RLIMIT_MEMLOCK: then it may be swapped */
 	pthread_mutex_lock(&maps.lock);
 	stored = maps.n < MAX_MAPS;
 	if (stored)

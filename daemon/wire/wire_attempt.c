@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "proto/rtbp_buf.h"
 
-/* No line end can get out of it, and, where there may be none, no blank. */
-static bool text_is_clean(const char *text, bool blank_allowed)
+bool wire_text_is_clean(const char *text, bool blank_allowed)
 {
 	for (; *text; text++) {
 		unsigned char c = (unsigned char)*text;
@@ -22,19 +22,19 @@ static bool text_is_clean(const char *text, bool blank_allowed)
 	return true;
 }
 
-static int target_check(const struct wire_target *t)
+static int target_check(const struct wire_target *t, size_t headers_max)
 {
 	size_t headers = 0;
 
 	if (!t->host || !t->host[0] || strlen(t->host) > WIRE_HOST_MAX ||
-	    !text_is_clean(t->host, false) || strpbrk(t->host, "[]/@"))
+	    !wire_text_is_clean(t->host, false) || strpbrk(t->host, "[]/@"))
 		return -EINVAL;
 	if (!t->path || t->path[0] != '/' || strlen(t->path) > WIRE_PATH_MAX ||
-	    !text_is_clean(t->path, false))
+	    !wire_text_is_clean(t->path, false))
 		return -EINVAL;
 	for (const char *const *h = t->headers; h && *h; h++) {
 		headers += strlen(*h) + 2;
-		if (!strchr(*h, ':') || !text_is_clean(*h, true) || headers > WIRE_HEADERS_MAX)
+		if (!strchr(*h, ':') || !wire_text_is_clean(*h, true) || headers > headers_max)
 			return -EINVAL;
 	}
 	return t->port == 0 ? -EINVAL : 0;
@@ -58,15 +58,15 @@ static struct secret *headers_join(const char *const *headers)
 	return s;
 }
 
-int wire_attempt_new(const struct wire_target *target, struct wire_attempt **ret)
+int wire_attempt_to(const struct wire_target *target, size_t headers_max, struct wire_attempt **ret)
 {
-	CLEANUP(wire_attempt_freep) struct wire_attempt *a = NULL;
 	bool usual = target->port == (target->tls ? 443 : 80);
 	const char *host = target->host;
+	struct wire_attempt *a;
 	char port[8] = "";
 	int r;
 
-	r = target_check(target);
+	r = target_check(target, headers_max);
 	if (r < 0)
 		return r;
 	a = calloc(1, sizeof(*a));
@@ -79,6 +79,18 @@ int wire_attempt_new(const struct wire_target *target, struct wire_attempt **ret
 		snprintf(port, sizeof(port), ":%u", (unsigned)target->port);
 	snprintf(a->authority, sizeof(a->authority), strchr(host, ':') ? "[%s]%s" : "%s%s", host,
 		 port);
+	*ret = a;
+	return 0;
+}
+
+int wire_attempt_new(const struct wire_target *target, struct wire_attempt **ret)
+{
+	CLEANUP(wire_attempt_freep) struct wire_attempt *a = NULL;
+	int r;
+
+	r = wire_attempt_to(target, WIRE_HEADERS_MAX, &a);
+	if (r < 0)
+		return r;
 	a->path = secret_new(target->path, strlen(target->path));
 	a->headers = headers_join(target->headers);
 	if (!a->path || !a->headers)
@@ -116,4 +128,28 @@ bool wire_attempt_is_local(const struct wire_attempt *a)
 			return false;
 	}
 	return a->addrs.n_addrs > 0;
+}
+
+void wire_attempt_where(const struct wire_attempt *a, int addr, char *text, size_t size)
+{
+	if (strcmp(a->host, a->addrs.addrs[addr]) == 0)
+		snprintf(text, size, "%s port %u", a->host, (unsigned)a->port);
+	else
+		snprintf(text, size, "%s port %u (%s)", a->host, (unsigned)a->port,
+			 a->addrs.addrs[addr]);
+}
+
+uint64_t wire_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+uint64_t wire_attempt_left_ms(const struct wire_attempt *a)
+{
+	uint64_t now = wire_now_ms();
+
+	return a->deadline_ms > now ? a->deadline_ms - now : 0;
 }

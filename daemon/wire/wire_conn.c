@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "wire/wire_log.h"
 #include "wire/wire_tls.h"
@@ -44,7 +43,7 @@ void wire_conn_init(struct wire_conn *c, struct wire_lws *w, unsigned nr, size_t
 
 static void timer(struct wire_conn *c, lws_sorted_usec_list_t *sul, sul_cb_t cb, uint64_t ms)
 {
-	lws_sul_schedule(c->w->context, 0, sul, cb, (lws_usec_t)ms * LWS_US_PER_MS + 1);
+	wire_timer(c->w, sul, cb, ms);
 }
 
 static void on_kill_again(lws_sorted_usec_list_t *sul)
@@ -180,21 +179,10 @@ static void wire_conn_gone(struct wire_conn *c)
 
 /* ---- what M wants ---- */
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 void wire_conn_open(struct wire_conn *c, struct mbox_item *item)
 {
-	uint64_t now = now_ms();
-
 	wire_link_begin(&c->l, item);
-	timer(c, &c->sul_attempt, on_attempt_timeout,
-	      c->l.attempt->deadline_ms > now ? c->l.attempt->deadline_ms - now : 0);
+	timer(c, &c->sul_attempt, on_attempt_timeout, wire_attempt_left_ms(c->l.attempt));
 	/* From a timer, which runs right before poll(): a connection made while events are being
 	 * handed out inherits those of the last owner of its place in the poll table, and takes an
 	 * old POLLOUT for the end of its connect. */

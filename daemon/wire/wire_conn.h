@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * One connection of libwebsockets. The only file that includes its header: wire_conn.c drives
- * connections, wire_lws.c owns context and thread, nobody else includes this.
+ * One connection of libwebsockets. This and wire_exchange.h are the only files that include its
+ * header: wire_conn.c drives connections, wire_exchange.c requests, wire_lws.c owns context and
+ * thread, nobody else includes this.
  */
 #include <libwebsockets.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "wire/wire_exchange.h"
 #include "wire/wire_link.h"
 #include "wire/wire_lws.h"
 #include "wire/wire_tls.h"
@@ -27,12 +29,18 @@ struct wire_lws {
 	pthread_t thread;
 	bool running;
 	uint32_t connect_ms;
+	void *ssl_ctx;  /* of all client connections */
+	char *read_buf; /* WIRE_READ_SIZE: of one call of an exchange */
 	_Atomic bool stop;
 	bool stop_now;
 	struct wire_tls_hook tls_hook;
 	lws_sorted_usec_list_t sul_stop;
 	struct wire_conn conns[WIRE_MAX_LINKS];
+	struct wire_exchange exchanges[WIRE_MAX_POSTS];
 };
+
+/* Runs cb right before the thread waits for events again, not earlier than in `ms`. */
+void wire_timer(struct wire_lws *w, lws_sorted_usec_list_t *sul, sul_cb_t cb, uint64_t ms);
 
 void wire_conn_init(struct wire_conn *c, struct wire_lws *w, unsigned nr, size_t max_message_bytes);
 

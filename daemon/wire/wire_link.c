@@ -58,17 +58,11 @@ void wire_link_begin(struct wire_link *l, struct mbox_item *item)
 
 void wire_link_at(struct wire_link *l, int addr)
 {
-	const struct wire_attempt *a = l->attempt;
-
 	l->addr = addr;
 	l->tcp_up = l->pinned = l->request_sent = false;
 	l->tls_text[0] = '\0';
 	l->body_size = 0;
-	if (strcmp(a->host, a->addrs.addrs[addr]) == 0)
-		snprintf(l->where, sizeof(l->where), "%s port %u", a->host, (unsigned)a->port);
-	else
-		snprintf(l->where, sizeof(l->where), "%s port %u (%s)", a->host, (unsigned)a->port,
-			 a->addrs.addrs[addr]);
+	wire_attempt_where(l->attempt, addr, l->where, sizeof(l->where));
 }
 
 void wire_link_end(struct wire_link *l, enum wire_why why, const char *format, ...)

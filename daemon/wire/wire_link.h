@@ -23,7 +23,7 @@ struct wire_link {
 	enum wire_link_state state;
 	struct wire_attempt *attempt; /* while TRYING */
 	int addr;                     /* index of the address tried now */
-	char where[WIRE_HOST_MAX + 70];
+	char where[WIRE_WHERE_MAX];
 
 	/* Of the address tried now. */
 	bool tcp_up, pinned, request_sent;

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "wire/wire_alloc.h"
 #include "wire/wire_conn.h"
+#include "wire/wire_exchange.h"
 #include "wire/wire_log.h"
 #include "wire/wire_tls.h"
 
@@ -19,7 +20,8 @@ enum {
 	SERVICE_BUFFER = 65536, /* also the receive buffer: larger ones gain nothing */
 	/* Proxies and load balancers send long header fields; the default of 4096 refuses them. */
 	HEADER_MAX = 16384,
-	FD_MAX = WIRE_MAX_LINKS + 16,
+	/* Twice the requests: the last one's socket may be there still when the next one starts. */
+	FD_MAX = WIRE_MAX_LINKS + 2 * WIRE_MAX_POSTS + 16,
 	STOP_MS = 1000,
 	JOIN_MS = 2000,
 	/* TCP_USER_TIMEOUT = (20 + 3 x 5) s, set by libwebsockets out of these. */
@@ -27,6 +29,14 @@ enum {
 	KA_PROBES = 3,
 	KA_INTERVAL_S = 5,
 };
+
+/* Ids of the protocols: who is behind a wsi. */
+enum { OF_LINK = 1, OF_EXCHANGE };
+
+void wire_timer(struct wire_lws *w, lws_sorted_usec_list_t *sul, sul_cb_t cb, uint64_t ms)
+{
+	lws_sul_schedule(w->context, 0, sul, cb, (lws_usec_t)ms * LWS_US_PER_MS + 1);
+}
 
 void wire_ring(int efd)
 {
@@ -59,6 +69,9 @@ static void on_item(struct wire_lws *w, struct mbox_item *item)
 		for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
 			wire_conn_resume(&w->conns[i]);
 		break;
+	case WIRE_DOWN_POST:
+		wire_exchange_start(&w->exchanges[item->link], item);
+		break;
 	}
 	mbox_done(w->shared->down, item);
 }
@@ -85,6 +98,8 @@ static void on_wake(struct wire_lws *w)
 		if (w->conns[i].l.state != LINK_IDLE)
 			wire_conn_close(&w->conns[i], WIRE_BY_US, 1000, "closed by us");
 	}
+	for (unsigned i = 0; i < WIRE_MAX_POSTS; i++)
+		wire_exchange_stop(&w->exchanges[i]);
 }
 
 static struct wire_conn *wire_conn_by_fd(struct wire_lws *w, int fd)
@@ -124,12 +139,29 @@ static int on_callback(struct lws *wsi, enum lws_callback_reasons reason, void *
 	if (reason == LWS_CALLBACK_OPENSSL_LOAD_EXTRA_CLIENT_VERIFY_CERTS) {
 		struct wire_lws *w = lws_context_user(lws_get_context(wsi));
 
+		w->ssl_ctx = user;
 		wire_tls_setup(user, &w->tls_hook);
 		return 0;
 	}
-	/* Calls about the context itself come with a wsi of nobody or none at all. */
+	/* Calls about the context itself come with a wsi of nobody or none at all; births and deaths of
+	 * the requests' come here, too. */
 	c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
-	return c ? wire_conn_on_callback(c, wsi, reason, user, in, len) : 0;
+	if (!c || lws_get_protocol(wsi)->id != OF_LINK)
+		return 0;
+	return wire_conn_on_callback(c, wsi, reason, user, in, len);
+}
+
+static int on_exchange_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user,
+				void *in, size_t len)
+{
+	struct wire_exchange *x = wsi ? lws_get_opaque_user_data(wsi) : NULL;
+
+	(void)user;
+	(void)in;
+	(void)len;
+	if (x)
+		wire_exchange_on_callback(x, reason);
+	return 0;
 }
 
 static _Atomic bool starting;
@@ -140,7 +172,11 @@ static void on_log(int level, const char *line)
 }
 
 static const struct lws_protocols protocols[] = {
-	{ .name = "rtbridge", .callback = on_callback, .rx_buffer_size = SERVICE_BUFFER },
+	{ .name = "rtbridge",
+	  .callback = on_callback,
+	  .rx_buffer_size = SERVICE_BUFFER,
+	  .id = OF_LINK },
+	{ .name = WIRE_EXCHANGE_PROTOCOL, .callback = on_exchange_callback, .id = OF_EXCHANGE },
 	{ .name = NULL },
 };
 
@@ -196,6 +232,10 @@ static bool all_idle(const struct wire_lws *w)
 		if (w->conns[i].l.state != LINK_IDLE)
 			return false;
 	}
+	for (unsigned i = 0; i < WIRE_MAX_POSTS; i++) {
+		if (!wire_exchange_is_idle(&w->exchanges[i]))
+			return false;
+	}
 	return true;
 }
 
@@ -239,12 +279,16 @@ int wire_lws_new(const struct wire_conf *conf, struct wire_shared *shared, struc
 	w->tls_hook = (struct wire_tls_hook){ on_tls_handshake, on_tls_alert, w };
 	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
 		wire_conn_init(&w->conns[i], w, i, conf->max_message_bytes);
+	for (unsigned i = 0; i < WIRE_MAX_POSTS; i++)
+		wire_exchange_init(&w->exchanges[i], w, i);
 	lws_set_allocator(wire_alloc_realloc);
 	/* Nothing below warning: info and debug lines quote requests. */
 	lws_set_log_level(LLL_ERR | LLL_WARN, on_log);
 	signal(SIGPIPE, SIG_IGN);
+	w->read_buf = wire_alloc_realloc(NULL, WIRE_READ_SIZE, "read buffer");
 	atomic_store(&starting, true);
-	w->context = context_new_without_proxy(w, conf);
+	if (w->read_buf)
+		w->context = context_new_without_proxy(w, conf);
 	atomic_store(&starting, false);
 	if (w->context)
 		r = thread_start(w);
@@ -281,10 +325,13 @@ bool wire_lws_free(struct wire_lws *w)
 		log_warning("wire: the network thread does not end; left behind");
 		return false;
 	}
+	for (unsigned i = 0; i < WIRE_MAX_POSTS; i++)
+		wire_exchange_stop(&w->exchanges[i]);
 	if (w->context)
 		lws_context_destroy(w->context);
 	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
 		wire_link_done(&w->conns[i].l);
+	wire_alloc_realloc(w->read_buf, 0, "read buffer");
 	free(w);
 	return true;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * The W side of wire: the libwebsockets context, its thread and the connections. It knows
+ * The W side of wire: the libwebsockets context, its thread, the connections and the requests. It knows
  * addresses and bytes; it decides nothing about reconnecting. M talks to it by mailbox items.
  */
 #include <stdatomic.h>
@@ -17,13 +17,15 @@ enum wire_down {
 	WIRE_DOWN_SEND,
 	WIRE_DOWN_CLOSE, /* code: of the close frame */
 	WIRE_DOWN_RESUME,
+	WIRE_DOWN_POST, /* link: of the posts; rider: struct wire_request with numeric addresses */
 };
 
 /* W to M */
 enum wire_up {
 	WIRE_UP_OPENED,
 	WIRE_UP_MESSAGE,
-	WIRE_UP_CLOSED, /* data: struct wire_end */
+	WIRE_UP_CLOSED,   /* data: struct wire_end */
+	WIRE_UP_ANSWERED, /* link: of the posts; data: struct wire_answer and the body */
 };
 
 /* What both threads hold; everything in it is safe to use from both. */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * The few things that libwebsockets leaves to be said to OpenSSL. Objects come as void pointers so
- * that no other file needs OpenSSL's headers.
+ * The few things that libwebsockets leaves to be said to OpenSSL, and the sessions of connections
+ * that are not its own (wire_sock). Objects come as void pointers so that no other file needs
+ * OpenSSL's headers.
  */
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 struct wire_tls_hook {
 	/* A handshake starts on socket `fd`. */
@@ -32,3 +34,24 @@ void wire_tls_verify_text(void *store_ctx, char *text, size_t size);
 
 /* The peer has ended the TLS session in order (close_notify). */
 bool wire_tls_peer_ended(void *ssl);
+
+/* ---- sessions of our own: the trust is that of the SSL_CTX given to wire_tls_setup() ---- */
+
+/* Why a handshake failed; of what is told first. */
+struct wire_tls_text {
+	char text[192];
+};
+
+/* A client session on the connected socket `fd` (which stays the caller's). `text` is borrowed for
+ * its life. Return: the session; NULL without memory or when the name cannot be pinned. */
+void *wire_tls_new(void *ssl_ctx, int fd, const char *host, struct wire_tls_text *text);
+/* Says goodbye if it can do so at once, and frees. NULL is fine. Returns NULL. */
+void *wire_tls_free(void *ssl);
+
+/* Each returns -EAGAIN when the socket is not ready: `ret_write` tells that it must be writable for
+ * the call to go on. Other failures: -EPROTO, and the session is of no more use.
+ * The handshake returns 0 with a certificate that is trusted; reading 0 at the end that the peer has
+ * announced. */
+int wire_tls_handshake(void *ssl, bool *ret_write);
+ssize_t wire_tls_read(void *ssl, void *data, size_t size, bool *ret_write);
+ssize_t wire_tls_write(void *ssl, const void *data, size_t size, bool *ret_write);

@@ -93,10 +93,22 @@ struct rec {
 	size_t text_size;
 };
 
+/* What became of one request; its id is its index. */
+struct post_rec {
+	int n_answered;
+	unsigned n_order; /* how many answers came before it */
+	struct wire_answer answer;
+	char body[WIRE_ANSWER_MAX_BYTES + 1];
+};
+
+enum { RIG_POSTS = 16 };
+
 struct rig {
 	struct wire *w;
 	struct wire_conf conf;
 	struct rec recs[WIRE_MAX_LINKS];
+	struct post_rec posts[RIG_POSTS];
+	unsigned n_answers;
 	void (*on_opened)(struct rig *rig, unsigned link);
 	void (*on_message)(struct rig *rig, unsigned link);
 	void *user;
@@ -162,7 +174,23 @@ static inline void rig_closed(void *ctx, unsigned link, uint64_t epoch, const st
 	rec->end = *end;
 }
 
-static const struct wire_ops rig_ops = { rig_opened, rig_message, rig_closed, NULL };
+static inline void rig_answered(void *ctx, uint64_t id, const struct wire_answer *answer)
+{
+	struct rig *rig = ctx;
+	struct post_rec *rec = &rig->posts[id];
+
+	ck_assert_uint_lt(id, RIG_POSTS);
+	ck_assert_int_eq(rec->n_answered++, 0);
+	rec->n_order = rig->n_answers++;
+	ck_assert_uint_le(answer->size, WIRE_ANSWER_MAX_BYTES);
+	ck_assert_uint_gt(strlen(answer->text), 0);
+	rec->answer = *answer;
+	memcpy(rec->body, answer->body, answer->size);
+	rec->body[answer->size] = '\0';
+	rec->answer.body = rec->body;
+}
+
+static const struct wire_ops rig_ops = { rig_opened, rig_message, rig_closed, rig_answered };
 
 /* Change rig->conf before rig_start() for other limits. */
 static inline void rig_init(struct rig *rig)
@@ -206,6 +234,12 @@ static inline void rig_open(struct rig *rig, unsigned link, bool tls, const char
 	ck_assert_int_eq(rig_try_open(rig, link, &target), 0);
 }
 
+static inline int rig_try_post(struct rig *rig, unsigned id, const struct wire_post *post)
+{
+	memset(&rig->posts[id], 0, sizeof(rig->posts[id]));
+	return wire_post(rig->w, id, post);
+}
+
 static inline int64_t rig_now_ms(void)
 {
 	struct timespec ts;
@@ -238,6 +272,11 @@ static inline void rig_turn(struct rig *rig, int64_t deadline, const char *what)
 					rec[i].n_opened, rec[i].n_messages, rec[i].n_closed,
 					why_name(rec[i].end.why), rec[i].end.text);
 		}
+		for (unsigned i = 0; i < RIG_POSTS; i++) {
+			if (rig->posts[i].n_answered)
+				fprintf(stderr, "post %u: %u %s\n", i, rig->posts[i].answer.status,
+					rig->posts[i].answer.text);
+		}
 		ck_abort_msg("timeout waiting for: %s", what);
 	}
 	if (poll(&p, 1, (int)left) > 0)
@@ -255,6 +294,12 @@ static inline const struct wire_end *rig_until_closed(struct rig *rig, unsigned 
 {
 	rig_until(rig, rig->recs[link].n_closed == 1);
 	return &rig->recs[link].end;
+}
+
+static inline const struct wire_answer *rig_until_answered(struct rig *rig, unsigned id)
+{
+	rig_until(rig, rig->posts[id].n_answered == 1);
+	return &rig->posts[id].answer;
 }
 
 static inline int run_suite(Suite *suite)

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ *  IDLE --POST--> CONNECTING --> TLS --> TALKING --answer, end, deadline--> IDLE
+ *                  |   ^          |
+ *                  +---+          +--> no other address: the server is there
+ *               next address
+ *
+ * Rules for the wsi of a foreign descriptor in libwebsockets 4.1.6:
+ * - It clears POLLOUT after the WRITEABLE callback, also when that has asked for more: ask from a
+ *   timer, which runs before the next poll().
+ * - A descriptor that is adopted while events are handed out inherits those of the last owner of its
+ *   place in the poll table: connect from a timer, too.
+ * - Return 0 always; the end of a wsi is a timeout that is due at once. It has no other.
+ */
+#include "wire/wire_exchange.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "wire/wire_conn.h"
+
+enum { READS_AT_A_TIME = 4 };
+
+void wire_exchange_init(struct wire_exchange *x, struct wire_lws *w, unsigned nr)
+{
+	x->w = w;
+	x->nr = nr;
+	x->sock.fd = -1;
+}
+
+bool wire_exchange_is_idle(const struct wire_exchange *x)
+{
+	return x->state == EXCHANGE_IDLE;
+}
+
+/* ---- ends ---- */
+
+static void exchange_end(struct wire_exchange *x, enum wire_why why, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* The first cause wins. */
+static void exchange_end(struct wire_exchange *x, enum wire_why why, const char *format, ...)
+{
+	struct wire_answer *a = wire_request_answer(x->req);
+	va_list args;
+	int n;
+
+	if (x->ended)
+		return;
+	x->ended = true;
+	a->why = why;
+	n = snprintf(a->text, sizeof(a->text), "%s: ", x->where);
+	va_start(args, format);
+	vsnprintf(a->text + n, sizeof(a->text) - (size_t)n, format, args);
+	va_end(args);
+}
+
+/* The socket goes; libwebsockets closes what it watches. */
+static void exchange_drop(struct wire_exchange *x)
+{
+	int fd;
+
+	wire_sock_done(&x->sock, x->adopted ? &fd : NULL);
+	x->adopted = false;
+	if (x->wsi) {
+		lws_set_opaque_user_data(x->wsi, NULL);
+		lws_set_timeout(x->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+		x->wsi = NULL;
+	}
+	lws_sul_cancel(&x->sul_addr);
+	lws_sul_cancel(&x->sul_more);
+}
+
+void wire_exchange_stop(struct wire_exchange *x)
+{
+	if (x->state == EXCHANGE_IDLE)
+		return;
+	exchange_drop(x);
+	lws_sul_cancel(&x->sul_next);
+	lws_sul_cancel(&x->sul_all);
+	x->req = wire_request_free(x->req);
+	explicit_bzero(&x->http, sizeof(x->http));
+	x->state = EXCHANGE_IDLE;
+}
+
+static void exchange_finish(struct wire_exchange *x)
+{
+	struct wire_answer *a = wire_request_answer(x->req);
+	struct wire_shared *shared = x->w->shared;
+	struct mbox_item *item;
+	bool wake = false;
+
+	if (x->http.status != 0) {
+		x->ended = false;
+		exchange_end(x, WIRE_HTTP, "HTTP status %u", x->http.status);
+	}
+	a->was_sent = x->was_sent;
+	a->status = (uint16_t)x->http.status;
+	a->retry_after_s = x->http.status != 0 ? x->http.retry_after_s : 0;
+	a->size = x->http.body_size;
+	a->whole = x->http.whole;
+	item = wire_request_take_answer(x->req);
+	item->link = x->nr;
+	item->epoch = x->epoch;
+	wire_exchange_stop(x);
+	mbox_put(shared->up, item, true, &wake);
+	if (wake)
+		wire_ring(shared->efd);
+}
+
+/* ---- connecting ---- */
+
+static void exchange_step(struct wire_exchange *x);
+
+static void on_more(lws_sorted_usec_list_t *sul)
+{
+	struct wire_exchange *x = lws_container_of(sul, struct wire_exchange, sul_more);
+
+	if (x->wsi)
+		lws_callback_on_writable(x->wsi);
+}
+
+static void wait_writable(struct wire_exchange *x)
+{
+	wire_timer(x->w, &x->sul_more, on_more, 0);
+}
+
+static void on_next(lws_sorted_usec_list_t *sul);
+
+/* This address is of no use. */
+static void address_failed(struct wire_exchange *x, int e)
+{
+	exchange_end(x, WIRE_CONNECT, "cannot connect: %s", strerror(-e));
+	exchange_drop(x);
+	if (x->addr + 1 < x->req->to->addrs.n_addrs)
+		wire_timer(x->w, &x->sul_next, on_next, 0);
+	else
+		exchange_finish(x);
+}
+
+static void on_addr_timeout(lws_sorted_usec_list_t *sul)
+{
+	struct wire_exchange *x = lws_container_of(sul, struct wire_exchange, sul_addr);
+
+	exchange_end(x, WIRE_CONNECT, "no TCP connection in %u ms", (unsigned)x->w->connect_ms);
+	address_failed(x, -ETIMEDOUT);
+}
+
+static int watch(struct wire_exchange *x)
+{
+	struct lws_vhost *vhost = lws_get_vhost_by_name(x->w->context, "default");
+	lws_sock_file_fd_type fd = { .filefd = x->sock.fd };
+
+	x->wsi = lws_adopt_descriptor_vhost(vhost, LWS_ADOPT_RAW_FILE_DESC, fd,
+					    WIRE_EXCHANGE_PROTOCOL, NULL);
+	if (!x->wsi)
+		return -ENOMEM;
+	x->adopted = true;
+	lws_set_opaque_user_data(x->wsi, x);
+	lws_callback_on_writable(x->wsi);
+	return 0;
+}
+
+static void on_next(lws_sorted_usec_list_t *sul)
+{
+	struct wire_exchange *x = lws_container_of(sul, struct wire_exchange, sul_next);
+	const struct wire_attempt *to = x->req->to;
+	int r;
+
+	x->addr++;
+	wire_attempt_where(to, x->addr, x->where, sizeof(x->where));
+	x->ended = false;
+	wire_timer(x->w, &x->sul_addr, on_addr_timeout, x->w->connect_ms);
+	r = wire_sock_connect(&x->sock, to->addrs.addrs[x->addr], to->port);
+	if (r == 0)
+		r = watch(x);
+	if (r < 0)
+		address_failed(x, r);
+}
+
+static void on_deadline(lws_sorted_usec_list_t *sul)
+{
+	struct wire_exchange *x = lws_container_of(sul, struct wire_exchange, sul_all);
+	unsigned ms = (unsigned)x->req->to->attempt_ms;
+
+	/* If we were held up, the answer may be there. */
+	if (x->state == EXCHANGE_TALKING)
+		exchange_step(x);
+	if (x->state == EXCHANGE_CONNECTING)
+		exchange_end(x, WIRE_CONNECT, "no TCP connection in %u ms", ms);
+	else if (x->state == EXCHANGE_TLS)
+		exchange_end(x, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms", ms);
+	else if (x->state == EXCHANGE_TALKING)
+		exchange_end(x, WIRE_HANDSHAKE, "no answer in %u ms", ms);
+	if (x->state != EXCHANGE_IDLE)
+		exchange_finish(x);
+}
+
+void wire_exchange_start(struct wire_exchange *x, struct mbox_item *item)
+{
+	x->req = TAKE(item->rider);
+	x->epoch = item->epoch;
+	x->state = EXCHANGE_CONNECTING;
+	x->addr = -1;
+	x->ended = x->was_sent = x->deaf = false;
+	x->n_sent = 0;
+	wire_attempt_where(x->req->to, 0, x->where, sizeof(x->where));
+	wire_http_init(&x->http, wire_request_answer_body(x->req), WIRE_ANSWER_MAX_BYTES);
+	wire_timer(x->w, &x->sul_all, on_deadline, wire_attempt_left_ms(x->req->to));
+	wire_timer(x->w, &x->sul_next, on_next, 0);
+}
+
+/* ---- connected ---- */
+
+static void step_connecting(struct wire_exchange *x)
+{
+	const struct wire_attempt *to = x->req->to;
+	int r = wire_sock_connected(&x->sock);
+
+	if (r == -EAGAIN) {
+		wait_writable(x);
+		return;
+	}
+	if (r < 0) {
+		address_failed(x, r);
+		return;
+	}
+	lws_sul_cancel(&x->sul_addr);
+	if (!to->tls) {
+		x->state = EXCHANGE_TALKING;
+	} else if (wire_sock_tls_start(&x->sock, x->w->ssl_ctx, to->host) == 0) {
+		x->state = EXCHANGE_TLS;
+	} else {
+		exchange_end(x, WIRE_TLS, "TLS: no memory");
+		exchange_finish(x);
+	}
+}
+
+static void step_tls(struct wire_exchange *x)
+{
+	int r = wire_sock_tls_step(&x->sock);
+
+	if (r == 0) {
+		x->state = EXCHANGE_TALKING;
+	} else if (r != -EAGAIN) {
+		exchange_end(x, WIRE_TLS, "TLS: %s",
+			     x->sock.tls_text.text[0] ? x->sock.tls_text.text
+						      : "no valid handshake (is this a TLS port?)");
+		exchange_finish(x);
+	} else if (x->sock.wants_write) {
+		wait_writable(x);
+	}
+}
+
+/* Nothing more comes. */
+static void answer_over(struct wire_exchange *x, bool orderly)
+{
+	if (wire_http_end(&x->http, orderly) < 0)
+		exchange_end(x, WIRE_LOST, "the connection ended before an answer");
+	exchange_finish(x);
+}
+
+/* What is there of the answer. It may finish the exchange. */
+static void receive(struct wire_exchange *x)
+{
+	ssize_t n;
+	int r;
+
+	for (int i = 0; i < READS_AT_A_TIME; i++) {
+		n = wire_sock_read(&x->sock, x->w->read_buf, WIRE_READ_SIZE);
+		if (n == -EAGAIN) {
+			if (x->sock.wants_write)
+				wait_writable(x);
+			return;
+		}
+		if (n <= 0) {
+			answer_over(x, n == 0);
+			return;
+		}
+		r = wire_http_feed(&x->http, x->w->read_buf, (size_t)n);
+		if (r < 0)
+			exchange_end(x, WIRE_HTTP, "the answer is not HTTP");
+		if (r != 0) {
+			exchange_finish(x);
+			return;
+		}
+	}
+	/* TLS may hold bytes that no event tells of. */
+	wait_writable(x);
+}
+
+static void transmit(struct wire_exchange *x)
+{
+	size_t left = x->req->size - x->n_sent;
+	ssize_t n;
+
+	/* A server that has refused it need not have read it all. */
+	if (left == 0 || x->deaf || x->http.status >= 300)
+		return;
+	x->was_sent = true;
+	n = wire_sock_write(&x->sock, x->req->bytes + x->n_sent,
+			    left < WIRE_WRITE_SIZE ? left : WIRE_WRITE_SIZE);
+	if (n > 0)
+		x->n_sent += (size_t)n;
+	if (n > 0 ? x->n_sent < x->req->size : n == -EAGAIN && x->sock.wants_write) {
+		wait_writable(x);
+	} else if (n < 0 && n != -EAGAIN) {
+		/* Why it hung up may be there to be read, before the end of it. */
+		x->deaf = true;
+		receive(x);
+	}
+}
+
+static void exchange_step(struct wire_exchange *x)
+{
+	if (x->state == EXCHANGE_CONNECTING)
+		step_connecting(x);
+	if (x->state == EXCHANGE_TLS)
+		step_tls(x);
+	if (x->state == EXCHANGE_TALKING)
+		receive(x);
+	if (x->state == EXCHANGE_TALKING)
+		transmit(x);
+}
+
+/* libwebsockets saw a hang-up, and closes the descriptor as soon as this returns. */
+static void on_hung_up(struct wire_exchange *x)
+{
+	x->wsi = NULL;
+	exchange_step(x);
+	if (x->state == EXCHANGE_CONNECTING && x->adopted)
+		address_failed(x, -ECONNABORTED);
+	if (x->state == EXCHANGE_TLS)
+		exchange_end(x, WIRE_TLS, "TLS: the server ended the connection");
+	if (x->state == EXCHANGE_TLS || x->state == EXCHANGE_TALKING)
+		answer_over(x, false);
+}
+
+void wire_exchange_on_callback(struct wire_exchange *x, enum lws_callback_reasons reason)
+{
+	switch ((int)reason) {
+	case LWS_CALLBACK_RAW_RX_FILE:
+	case LWS_CALLBACK_RAW_WRITEABLE_FILE:
+		exchange_step(x);
+		break;
+	case LWS_CALLBACK_RAW_CLOSE_FILE:
+		on_hung_up(x);
+		break;
+	default:
+		break;
+	}
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+#include "wire/wire_sock.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+static socklen_t sockaddr_of(const char *addr, uint16_t port, struct sockaddr_storage *ret)
+{
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
+
+	if (inet_pton(AF_INET, addr, &v4.sin_addr) == 1) {
+		memcpy(ret, &v4, sizeof(v4));
+		return sizeof(v4);
+	}
+	if (inet_pton(AF_INET6, addr, &v6.sin6_addr) == 1) {
+		memcpy(ret, &v6, sizeof(v6));
+		return sizeof(v6);
+	}
+	return 0;
+}
+
+int wire_sock_connect(struct wire_sock *s, const char *addr, uint16_t port)
+{
+	struct sockaddr_storage to;
+	socklen_t len = sockaddr_of(addr, port, &to);
+	int on = 1, e;
+
+	*s = (struct wire_sock){ .fd = -1 };
+	if (len == 0)
+		return -EINVAL;
+	s->fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (s->fd < 0)
+		return -errno;
+	(void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (connect(s->fd, (struct sockaddr *)&to, len) == 0 || errno == EINPROGRESS)
+		return 0;
+	e = errno;
+	wire_sock_done(s, NULL);
+	return -e;
+}
+
+int wire_sock_connected(struct wire_sock *s)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(int);
+	int e = 0;
+
+	if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0)
+		return -errno;
+	if (e != 0)
+		return -e;
+	/* A wake-up that was meant for somebody else proves nothing. */
+	len = sizeof(peer);
+	if (getpeername(s->fd, (struct sockaddr *)&peer, &len) == 0)
+		return 0;
+	s->wants_write = true;
+	return errno == ENOTCONN ? -EAGAIN : -errno;
+}
+
+int wire_sock_tls_start(struct wire_sock *s, void *ssl_ctx, const char *host)
+{
+	s->tls = wire_tls_new(ssl_ctx, s->fd, host, &s->tls_text);
+	return s->tls ? 0 : -ENOMEM;
+}
+
+int wire_sock_tls_step(struct wire_sock *s)
+{
+	return wire_tls_handshake(s->tls, &s->wants_write);
+}
+
+ssize_t wire_sock_read(struct wire_sock *s, void *data, size_t size)
+{
+	ssize_t n;
+
+	if (s->tls)
+		return wire_tls_read(s->tls, data, size, &s->wants_write);
+	s->wants_write = false;
+	n = recv(s->fd, data, size, 0);
+	return n < 0 ? -errno : n;
+}
+
+ssize_t wire_sock_write(struct wire_sock *s, const void *data, size_t size)
+{
+	ssize_t n;
+
+	if (s->tls)
+		return wire_tls_write(s->tls, data, size, &s->wants_write);
+	s->wants_write = true;
+	n = send(s->fd, data, size, MSG_NOSIGNAL);
+	return n < 0 ? -errno : n;
+}
+
+void wire_sock_done(struct wire_sock *s, int *ret_fd)
+{
+	s->tls = wire_tls_free(s->tls);
+	if (ret_fd)
+		*ret_fd = s->fd;
+	else
+		closep(&s->fd);
+	s->fd = -1;
+}
