@@ -199,9 +199,9 @@ static bool find_way(struct peer *p, struct rtbp_val params, struct send_ask *a,
 {
 	struct chan *found = NULL;
 
+	a->way = via == VIA_HTTP ? SEND_HTTP : SEND_WS;
 	if (via == VIA_HTTP && no_http(a))
 		return answer_as(ret, "bad_payload", no_http(a));
-	a->way = via == VIA_HTTP ? SEND_HTTP : SEND_WS;
 	if (via != VIA_WS) {
 		a->chan = found = request_chan_only(p, params, ACL_WRITE, &ret->code, &ret->text);
 		if (!found)
