@@ -181,7 +181,8 @@ static size_t size_of(const struct ds_msg *m)
 {
 	if (m->form == DS_PAYLOAD_JSON)
 		return ds_term_size(m->payload);
-	return ds_term_bytes(m->payload.n + m->user_event.n) + DS_TERM_PUSH;
+	return ds_term_bytes(m->payload.n + m->user_event.n) +
+	       (m->user_json ? DS_TERM_PUSH_JSON : DS_TERM_PUSH_BINARY);
 }
 
 static void broadcast(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m)

@@ -12,6 +12,7 @@ size_t ds_term_size(struct ds_str json);
 /** ds_term_bytes() - of a string of @n bytes */
 size_t ds_term_bytes(size_t n);
 
-/* What a frame of kind 3 has beside its event and its payload: a tuple of the two, the encoding and
- * metadata. */
-#define DS_TERM_PUSH 20
+/* What a frame of kind 3 has beside the bytes of its event and its payload: it is a tuple of them,
+ * the word json or binary, and metadata. */
+#define DS_TERM_PUSH_JSON   18
+#define DS_TERM_PUSH_BINARY 20
