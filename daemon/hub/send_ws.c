@@ -29,14 +29,19 @@ static struct send *oldest_given(struct chan *ch)
 
 /* ---- replies ---- */
 
-static void send_acked(struct send *s)
+/* Whatever was given before it and has no answer by now will have none. */
+static void deny_before(struct send *s)
 {
 	struct send *first;
 
 	while ((first = oldest_given(s->chan)) != s)
-		send_end_as(
-			first, "denied",
-			"the server acknowledged a later message of the channel, but not this one");
+		send_end_as(first, "denied",
+			    "the server answered a later message of the channel, but not this one");
+}
+
+static void send_acked(struct send *s)
+{
+	deny_before(s);
 	hub_deliver(s->chan, s->notice, s->event, s->sender);
 	send_end_as(s, "acked", NULL);
 }
@@ -52,6 +57,9 @@ static void send_refused(struct send *s, struct rtbp_val response)
 		reason = (struct rtbp_str){ "no reason given", 15 };
 	hub_copy_text(reason, words, sizeof(words));
 	snprintf(text, sizeof(text), "the server answered: %s", words);
+	/* That one is not said by the channel, but by the socket, which does not know it. */
+	if (!rtbp_str_is(reason, "unmatched topic"))
+		deny_before(s);
 	if (rtbp_str_is(reason, "payload_size_exceeded"))
 		send_end_as(s, "too_big", text);
 	else if (rtbp_str_is(reason, "unmatched topic"))

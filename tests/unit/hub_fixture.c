@@ -281,7 +281,7 @@ void server_text(const char *format, ...)
 	va_start(args, format);
 	MUST(vasprintf(&text, format, args) >= 0);
 	va_end(args);
-	json = quoted(text);
+	json = frame_text(text);
 	server_bytes(false, json, strlen(json));
 	free(json);
 	free(text);

@@ -6,7 +6,7 @@
  * story reads as a list of lines.
  *
  * In all texts ' stands for ", in patterns * for anything. Frames to the server are written as they
- * leave ([join_ref,ref,topic,event,payload]); a binary broadcast as
+ * leave ([join_ref,ref,topic,event,payload], those of serializer 1.0.0, too); a binary broadcast as
  * [3,join_ref,ref,topic,event,payload]; messages to a peer as JSON of the whole array, a bin as
  * {'bin':'hex'}.
  *
@@ -109,7 +109,7 @@ void advance(uint64_t ms);
 void server_open(void);
 /* The connection ends from outside. */
 void server_drop(enum session_fault fault, const char *text);
-/* A text frame, a printf format with ' for ". */
+/* A text frame, a printf format with ' for "; an array is said in the rig's serializer. */
 void server_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void server_bytes(bool binary, const void *data, size_t size);
 /* Kind 4. */

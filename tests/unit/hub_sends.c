@@ -164,13 +164,23 @@ void post_unreachable(struct line *post)
 	server_answer_all(post, &a);
 }
 
+static bool has_more(const struct lines *l)
+{
+	size_t i = l->next;
+
+	while (i < l->n && l->at[i].taken)
+		i++;
+	return i < l->n;
+}
+
 struct line *any_post(void)
 {
-	for (size_t i = rig.posts.next; i < rig.posts.n; i++) {
-		if (!rig.posts.at[i].taken)
-			return expect_post("*");
-	}
-	return NULL;
+	return has_more(&rig.posts) ? expect_post("*") : NULL;
+}
+
+struct line *any_frame(void)
+{
+	return has_more(&rig.frames) ? expect_frame("*") : NULL;
 }
 
 /* ---- what a peer got ---- */

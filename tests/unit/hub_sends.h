@@ -15,6 +15,7 @@ void post_taken(struct line *post);
 void post_unreachable(struct line *post);
 /* The next one that the test has not looked at, taken; NULL: there is none. */
 struct line *any_post(void);
+struct line *any_frame(void);
 
 /* What a peer has got since the test looked last, and the test has looked now. */
 struct haul {

@@ -138,12 +138,52 @@ static uint64_t ref_of(const char *text)
 	return text ? strtoull(text, NULL, 10) : 0;
 }
 
+static const char *const members[] = { "join_ref", "ref", "topic", "event", "payload" };
+
+/* Of the serializer 1.0.0, whose frames are maps: as the other one would say it. */
+static json_t *map_to_array(json_t *map)
+{
+	json_t *array = json_array();
+
+	MUST(json_object_size(map) == 5);
+	for (size_t i = 0; i < 5; i++)
+		MUST(json_array_append(array, json_object_get(map, members[i])) == 0);
+	json_decref(map);
+	return array;
+}
+
+char *frame_text(const char *text)
+{
+	char *json = quoted(text), *as_map;
+	json_t *array, *map;
+
+	if (rig.conf.session.vsn == PHX_VSN_2)
+		return json;
+	array = json_loads(json, JSON_DECODE_ANY, NULL);
+	if (!json_is_array(array) || json_array_size(array) != 5) {
+		json_decref(array);
+		return json;
+	}
+	map = json_object();
+	for (size_t i = 0; i < 5; i++)
+		MUST(json_object_set(map, members[i], json_array_get(array, i)) == 0);
+	as_map = json_dumps(map, JSON_COMPACT);
+	json_decref(map);
+	json_decref(array);
+	free(json);
+	return as_map;
+}
+
 static void text_frame(struct line *f, const char *data, size_t size)
 {
 	json_error_t error;
 	json_t *array = json_loadb(data, size, JSON_REJECT_DUPLICATES, &error);
+	bool is_map = json_is_object(array);
 
 	MUST_MSG(array, "no JSON to the server: %s", error.text);
+	MUST(is_map == (rig.conf.session.vsn == PHX_VSN_1));
+	if (is_map)
+		array = map_to_array(array);
 	MUST(json_array_size(array) == 5);
 	for (size_t i = 1; i < 4; i++)
 		MUST(json_is_string(json_array_get(array, i)));
@@ -152,7 +192,7 @@ static void text_frame(struct line *f, const char *data, size_t size)
 	f->ref = ref_of(json_string_value(json_array_get(array, 1)));
 	snprintf(f->topic, sizeof(f->topic), "%s", json_string_value(json_array_get(array, 2)));
 	snprintf(f->event, sizeof(f->event), "%s", json_string_value(json_array_get(array, 3)));
-	f->text = strndup(data, size);
+	f->text = is_map ? json_dumps(array, JSON_COMPACT) : strndup(data, size);
 	json_decref(array);
 }
 

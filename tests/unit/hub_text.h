@@ -4,6 +4,9 @@
 #include "hub_fixture.h"
 
 void lines_done(struct lines *l);
+/* A frame of the server from an array as text, ' for ": as the rig's serializer says it; to be
+ * freed. */
+char *frame_text(const char *text);
 /* A frame to the server; it must be one. */
 void frame_add(struct lines *l, unsigned link, uint64_t epoch, bool binary, const void *data,
 	       size_t size);
