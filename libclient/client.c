@@ -217,6 +217,16 @@ static void free_parts(struct rtb_client *c)
 	free(c);
 }
 
+/* Without randomness, in the first second of a machine: the process, the moment, the place. */
+static uint64_t make_prefix(const struct rtb_client *c)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return ((uint64_t)ts.tv_sec << 32 | (uint64_t)ts.tv_nsec) ^ (uint64_t)c->pid << 40 ^
+	       (uint64_t)(uintptr_t)c << 8;
+}
+
 static void init(struct rtb_client *c, const struct rtb_options *o)
 {
 	c->handlers = o->handlers;
@@ -230,7 +240,10 @@ static void init(struct rtb_client *c, const struct rtb_options *o)
 	c->next_id = 1;
 	c->frame_limit = RTBP_FRAME_MAX_UP;
 	rtbp_reader_init(&c->reader, RTBP_FRAME_MAX_DOWN);
+	c->payload_limit = SIZE_MAX;
+	c->lost_at = -1;
 	TAILQ_INIT(&c->pending);
+	TAILQ_INIT(&c->lost);
 	TAILQ_INIT(&c->topics);
 	TAILQ_INIT(&c->dirty);
 	TAILQ_INIT(&c->trackers);
@@ -241,6 +254,10 @@ static void init(struct rtb_client *c, const struct rtb_options *o)
 	if (getrandom(&c->random, sizeof(c->random), GRND_NONBLOCK) != sizeof(c->random))
 		c->random = (uint64_t)rtbc_now_ms() * 2654435761u + (uint64_t)c->pid;
 	c->random |= 1; /* the generator would stay at 0 */
+	/* Other clients of this user have other names: never what c->random makes of the clock. */
+	if (getrandom(&c->name_prefix, sizeof(c->name_prefix), GRND_NONBLOCK) !=
+	    sizeof(c->name_prefix))
+		c->name_prefix = make_prefix(c);
 }
 
 int rtb_client_new(const struct rtb_options *options, struct rtb_client **ret)
@@ -294,7 +311,7 @@ struct rtb_client *rtb_client_free(struct rtb_client *c)
 	c->phase = RTBC_FAILED;
 	if (c->pid == getpid()) { /* in a child of fork() the results are the parent's */
 		(void)rtbc_fail(c, 0, "the client was freed");
-		rtbc_pending_end_all(c, false);
+		rtbc_pending_end_all(c, false); /* the phase says that no other one comes */
 	}
 	free_parts(c);
 	return NULL;
@@ -304,6 +321,8 @@ int rtbc_flush(struct rtb_client *c)
 {
 	int r = rtbc_tokens_flush(c);
 
+	if (r == 0)
+		r = rtbc_lost_flush(c);
 	if (r == 0)
 		r = rtbc_subs_flush(c);
 	return r < 0 ? r : rtbc_tracks_flush(c);
@@ -341,6 +360,7 @@ void rtbc_detach(struct rtb_client *c, int why, bool is_final)
 	c->attach_at = now + backoff_ms(c);
 	rtbc_tokens_on_detach(c);
 	if (was_attached) {
+		rtbc_lost_on_detach(c);
 		rtbc_subs_on_detach(c);
 		rtbc_tracks_on_detach(c);
 	}
@@ -366,8 +386,16 @@ void rtbc_on_hello(struct rtb_client *c, struct rtbp_val result)
 			  &limit) &&
 	    limit <= UINT32_MAX)
 		c->frame_limit = (size_t)limit;
+	c->payload_limit = SIZE_MAX;
+	if (rtbp_get_uint(rtbp_field(rtbp_field(result, RTBP_F_LIMITS), RTBP_F_PAYLOAD_BYTES),
+			  &limit) &&
+	    limit > 0 && limit < SIZE_MAX)
+		c->payload_limit = (size_t)limit;
+	c->has_outcome = rtbc_has_feature(result, rtbp_method_name(RTBP_M_OUTCOME));
+	c->has_replay = rtbc_has_feature(result, rtbp_notice_name(RTBP_N_REPLAY));
 	rtbc_watches_on_hello(c, result);
 	rtbc_tokens_on_hello(c, result);
+	rtbc_lost_on_attach(c);
 	rtbc_subs_on_attach(c);
 	rtbc_flush_now(c); /* the rest follows as the queue empties */
 	tell_state(c, RTB_ATTACHED, 0);
@@ -424,6 +452,7 @@ static int run_timers(struct rtb_client *c)
 		c->armed_at = -2; /* it has fired: arm_timer() must set it again in any case */
 	if (c->kick_at >= 0 && c->kick_at <= now)
 		c->kick_at = -1;
+	rtbc_lost_tick(c, now);
 	if (c->phase == RTBC_WAITING && !c->waits_for_token && now >= c->attach_at)
 		return try_attach(c, now);
 	if (c->phase == RTBC_HELLO && now >= c->hello_by)

@@ -36,6 +36,13 @@ enum {
 	RTBC_NOMEM_RETRY_MS = 50,
 	RTBC_CODE_MAX = 32,
 	RTBC_TEXT_MAX = 512,
+	RTBC_SEND_ID_MAX = 64, /* bytes of a send's name */
+	RTBC_TTL_MS = 10000,   /* of a send, unless it is said: the daemon's default */
+	/* A send whose answer was lost: how long a new attachment may take, and the answer to the
+	 * question for it, and how long behind its time to live it may be pending. */
+	RTBC_LOST_MS = 10000,
+	RTBC_ASK_FIRST_MS = 250, /* between two questions, doubling */
+	RTBC_ASK_CAP_MS = 4000,
 };
 
 enum rtbc_phase {
@@ -48,6 +55,7 @@ enum rtbc_phase {
 enum rtbc_kind {
 	RTBC_SEND,      /* result(): outcome of a broadcast */
 	RTBC_REPLY,     /* reply(): status, sync */
+	RTBC_OUTCOME,   /* result(): what became of the send with this name */
 	RTBC_SUBSCRIBE, /* topic, serial */
 	RTBC_TRACK,     /* tracker, serial: its version */
 	RTBC_UNTRACK,   /* tracker */
@@ -55,11 +63,24 @@ enum rtbc_kind {
 	RTBC_IGNORE,    /* unsubscribe */
 };
 
+/* Of a send with a name: what is known of it. */
+enum rtbc_stage {
+	RTBC_SENT,  /* in client->pending: the answer is to come */
+	RTBC_LOST,  /* in client->lost: it was lost with the attachment, or the send was pending */
+	RTBC_ASKED, /* in client->lost: the daemon was asked what became of it */
+};
+
 /* A request without an answer. */
 struct rtbc_pending {
 	TAILQ_ENTRY(rtbc_pending) order_link, bucket_link, topic_link;
 	int64_t id;
 	enum rtbc_kind kind;
+	enum rtbc_stage stage;
+	bool has_name;    /* the daemon was told one */
+	uint32_t ttl_ms;  /* of a send */
+	int32_t pause_ms; /* before the next question */
+	/* Monotonic ms. LOST: when to ask; ASKED: when the answer is given up. */
+	int64_t at, until; /* until: when a pending one is */
 	union {
 		rtb_result_fn result;
 		rtb_reply_fn reply;
@@ -68,6 +89,7 @@ struct rtbc_pending {
 	struct rtbc_topic *topic;    /* kept alive by topic->n_pending */
 	struct rtb_tracker *tracker; /* the same */
 	uint64_t serial;
+	char name[]; /* as the caller gave it; "": it is made of the id (rtbc_send_name()) */
 };
 
 TAILQ_HEAD(rtbc_pending_list, rtbc_pending);
@@ -112,6 +134,8 @@ struct rtbc_topic {
 	struct rtbc_presence presence;
 	struct rtbc_refusal refusal;
 	bool was_over;                    /* rejected or closed when the last request was sent */
+	uint64_t replay_serial;           /* the request whose replay is on its way; 0: none */
+	uint64_t n_following;             /* stored messages that a gap has announced */
 	bool is_held;                     /* not asked for, because its token is being decided */
 	uint64_t token_serial;            /* rtbc_token_serial() when the last request was sent */
 	char missed_cause[RTBC_CODE_MAX]; /* of the subscriptions' missed_from */
@@ -137,7 +161,31 @@ struct rtb_sub {
 	enum rtb_presence_status reported_presence;
 	uint64_t synced;     /* the topic's presence.n_syncs when it was told; 0: never */
 	int64_t missed_from; /* wall ms: the daemon had ended it; 0: not, or the gap was told */
-	char events[];       /* NUL-terminated one after the other; an empty one ends them */
+	bool replication_ready;
+	struct rtbc_replay *replay; /* behind the event names; NULL: none is wanted */
+	char events[];              /* NUL-terminated one after the other; an empty one ends them */
+};
+
+enum {
+	RTBC_SEEN = 64,
+	RTBC_REPLAY_MAX = 25,    /* messages: the server gives no more */
+	RTBC_META_ID_SIZE = 128, /* with its NUL */
+};
+
+/* A subscription's wish for stored messages: replay.c. */
+struct rtbc_replay {
+	enum {
+		RTBC_REPLAY_DUE,   /* to be asked for */
+		RTBC_REPLAY_ASKED, /* by the request topic->replay_serial */
+		RTBC_REPLAY_OPEN,  /* they come now */
+		RTBC_REPLAY_DONE,
+	} stage;
+	int64_t since; /* wall ms, as wished */
+	uint32_t limit;
+	int64_t last; /* wall ms: when the last broadcast was handed over; 0: none yet */
+	uint64_t n;   /* handed over of this replay */
+	uint64_t seen[RTBC_SEEN]; /* hashes of ids, as a ring */
+	unsigned n_seen;
 };
 
 struct rtb_client {
@@ -160,7 +208,8 @@ struct rtb_client {
 	int64_t heard_at; /* wall ms: when all that the daemon had sent was read last */
 	int last_why;     /* last told by the state callback */
 	uint64_t random;
-	size_t frame_limit;
+	size_t frame_limit, payload_limit; /* payload_limit: of the plan; SIZE_MAX: not known */
+	bool has_outcome, has_replay;      /* this daemon has the feature */
 	struct rtbp_reader reader;
 	const uint8_t *held; /* a frame that could not be handled for lack of memory */
 	size_t held_size;
@@ -173,6 +222,12 @@ struct rtb_client {
 	size_t n_pending;
 	struct rtbc_pending_list pending;
 	struct rtbc_pending_list pending_by_id[RTBC_BUCKETS];
+	struct rtbc_pending_list lost; /* sends whose answers were lost, oldest first */
+	bool is_ask_due;               /* the daemon has to be asked for some of them */
+	int64_t lost_at;               /* monotonic ms: when one of them is due; -1: none */
+	int64_t detached_at;           /* monotonic ms */
+	size_t n_sends;                /* without an outcome: in either list */
+	uint64_t name_prefix;          /* of the sends' names: random */
 
 	/* tokens */
 	struct rtbc_token_list tokens; /* the first one is for all topics */
@@ -275,6 +330,8 @@ int rtbc_dispatch(struct rtb_client *c, const void *body, size_t size);
 void rtbc_tell_connection(struct rtb_client *c, struct rtbp_val v);
 /* A string of a map, cut to `size`; "" when it is not there. */
 void rtbc_get_text(struct rtbp_val map, enum rtbp_field field, char *to, size_t size);
+/* Whether the answer to hello has it. */
+bool rtbc_has_feature(struct rtbp_val result, const char *name);
 /* Detaches. Return: 1, for `return`. */
 int rtbc_protocol_error(struct rtb_client *c, const char *what, size_t offset);
 
@@ -334,6 +391,13 @@ struct rtbc_pending *rtbc_request_begin(struct rtb_client *c, enum rtbp_method m
 					enum rtbc_kind kind, size_t *ret_begin, int *ret_error);
 /* Return: the id (> 0), or RTB_E_BUSY, RTB_E_TOO_BIG, -ENOMEM: then the request never was. */
 int64_t rtbc_request_end(struct rtb_client *c, struct rtbc_pending *p, size_t begin);
+/* The same with room for a name. */
+struct rtbc_pending *rtbc_request_begin_named(struct rtb_client *c, enum rtbp_method method,
+					      enum rtbc_kind kind, const char *name,
+					      size_t *ret_begin, int *ret_error);
+/* The end of any request that is packed: checks the limits; on an error its bytes are taken back.
+ * Return: 0, RTB_E_BUSY, RTB_E_TOO_BIG, -ENOMEM. */
+int rtbc_request_check(struct rtb_client *c, size_t begin);
 /* NULL when there is none. */
 struct rtbc_pending *rtbc_pending_find(struct rtb_client *c, uint32_t wire_id);
 /* Takes a request out of the table; the caller frees it. */
@@ -344,10 +408,60 @@ void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,
 		     const struct rtbp_error_info *e);
 /* What a program is told of such an answer. */
 int rtbc_error_of(const struct rtbp_error_info *e);
-/* All of them end, with the attachment or (without replies) with the client: sends are unknown,
- * replies get RTB_E_DETACHED if `with_replies`. */
+/* All of them end, with the attachment or (without replies) with the client: sends are unknown, if
+ * they cannot be asked for, replies get RTB_E_DETACHED if `with_replies`. */
 void rtbc_pending_end_all(struct rtb_client *c, bool with_replies);
+/* The send or question ends as "unknown"; `p` is freed. */
+void rtbc_end_unknown(struct rtb_client *c, struct rtbc_pending *p, const char *why,
+		      const char *code);
 /* Frees what is left, without callbacks. */
 void rtbc_pending_drop_all(struct rtb_client *c);
 /* Its callback will not be called. */
 void rtbc_forget(struct rtb_client *c, int64_t id);
+
+/* outcome.c */
+
+enum { RTBC_NAME_SIZE = RTBC_SEND_ID_MAX + 1 };
+/* The name of a send or question, "" when it has none; `buf` may hold it. */
+const char *rtbc_send_name(const struct rtb_client *c, const struct rtbc_pending *p,
+			   char buf[RTBC_NAME_SIZE]);
+/* Its answer was lost with the attachment: the next one is asked. Takes `p`, which is in no list of
+ * requests, but in the table. */
+void rtbc_lost_add(struct rtb_client *c, struct rtbc_pending *p);
+/* The answer about a lost send; one without a question is ignored. */
+void rtbc_lost_answered(struct rtb_client *c, struct rtbc_pending *p, struct rtbp_val result,
+			const struct rtbp_error_info *e);
+void rtbc_lost_on_attach(struct rtb_client *c);
+void rtbc_lost_on_detach(struct rtb_client *c);
+/* Asks for those that are due. Return: as rtbc_flush(). */
+int rtbc_lost_flush(struct rtb_client *c);
+/* What is due: questions, and ends. In every phase. */
+void rtbc_lost_tick(struct rtb_client *c, int64_t now_ms);
+/* All of them end as "unknown". */
+void rtbc_lost_end_all(struct rtb_client *c, const char *why);
+
+/* replay.c */
+
+/* Whether a request has to ask for stored messages, however equal the wishes are. */
+bool rtbc_replay_is_due(const struct rtbc_topic *t);
+/* The `replay` member of the next request, and whose wish it carries. */
+void rtbc_replay_pack(struct rtbc_topic *t, struct rtbp_buf *b);
+/* That request was sent, with the topic's serial. */
+void rtbc_replay_asked(struct rtbc_topic *t);
+/* Nothing that was asked for comes any more: it will be asked for again. */
+void rtbc_replay_reset(struct rtbc_topic *t);
+/* The same, but for what the requests from topic->first_serial on ask for. */
+void rtbc_replay_restart(struct rtbc_topic *t);
+/* The request with this serial was refused, and the daemon keeps what it has. */
+void rtbc_replay_refused(struct rtbc_topic *t, uint64_t serial);
+/* The request with this serial was answered with success: they follow. */
+void rtbc_replay_answered(struct rtbc_topic *t, uint64_t serial);
+/* Whether a broadcast is for this subscription, which is there; notes that it is handed over. */
+bool rtbc_replay_takes(struct rtb_sub *sub, const struct rtb_broadcast *msg);
+/* A broadcast has been delivered to all who take it. */
+void rtbc_replay_passed(struct rtbc_topic *t, const struct rtb_broadcast *msg);
+void rtbc_replay_on_gap(struct rtbc_topic *t, const struct rtb_gap *gap);
+enum rtb_stored rtbc_get_stored(struct rtbp_val params);
+/* Notifications. */
+void rtbc_on_replay(struct rtb_client *c, struct rtbp_val params);
+void rtbc_on_system(struct rtb_client *c, struct rtbp_val params);

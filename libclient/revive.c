@@ -95,7 +95,10 @@ bool rtbc_topic_ended(struct rtbc_topic *t, const char *code, const char *text)
 void rtbc_topic_tell_missed(struct rtbc_topic *t)
 {
 	struct rtb_sub *sub, *last = TAILQ_LAST(&t->subs, rtbc_sub_list);
-	struct rtb_gap gap = { t->chan, t->name, 0, rtbc_wall_ms(), t->missed_cause };
+	struct rtb_gap gap = { .chan = t->chan,
+			       .topic = t->name,
+			       .to_unix_ms = rtbc_wall_ms(),
+			       .cause = t->missed_cause };
 
 	TAILQ_FOREACH(sub, &t->subs, link) {
 		if (!sub->is_dead && sub->missed_from) {

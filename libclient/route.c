@@ -27,6 +27,20 @@ static int64_t get_ms(struct rtbp_val map, enum rtbp_field field)
 	return rtbp_get_int(rtbp_field(map, field), &ms) ? ms : -1;
 }
 
+bool rtbc_has_feature(struct rtbp_val result, const char *name)
+{
+	struct rtbp_iter it;
+	struct rtbp_val v;
+	struct rtbp_str s;
+
+	if (!rtbp_iter_array(rtbp_field(result, RTBP_F_FEATURES), &it))
+		return false;
+	while (rtbp_iter_next(&it, &v))
+		if (rtbp_get_str(v, &s) && rtbp_str_is(s, name))
+			return true;
+	return false;
+}
+
 int rtbc_protocol_error(struct rtb_client *c, const char *what, size_t offset)
 {
 	(void)rtbc_fail(c, 0,
@@ -78,9 +92,23 @@ static void get_map(struct rtbp_val params, enum rtbp_field field, const void **
 	}
 }
 
+static void get_meta(struct rtbp_val params, struct rtb_broadcast *msg, char id[RTBC_META_ID_SIZE])
+{
+	static const char replayed[] = "replayed";
+	struct rtbp_val meta = rtbp_field(params, RTBP_F_META);
+	struct rtbp_str s;
+
+	id[0] = '\0';
+	msg->id = id;
+	get_map(params, RTBP_F_META, &msg->meta, &msg->meta_size);
+	if (rtbp_get_str(rtbp_field(meta, RTBP_F_ID), &s) && s.size < RTBC_META_ID_SIZE)
+		rtbc_copy(id, RTBC_META_ID_SIZE, s);
+	(void)rtbp_get_bool(rtbp_find(meta, replayed, sizeof(replayed) - 1), &msg->replayed);
+}
+
 static int on_broadcast(struct rtb_client *c, struct rtbp_val params)
 {
-	char small[RTBP_EVENT_MAX + 1], *event = small;
+	char small[RTBP_EVENT_MAX + 1], *event = small, id[RTBC_META_ID_SIZE];
 	struct rtb_broadcast msg = { 0 };
 	struct rtbp_str name = { NULL, 0 };
 	struct rtbp_val payload = rtbp_field(params, RTBP_F_PAYLOAD);
@@ -108,10 +136,11 @@ static int on_broadcast(struct rtb_client *c, struct rtbp_val params)
 	msg.event = event;
 	msg.payload = payload.p;
 	msg.payload_size = payload.size;
-	get_map(params, RTBP_F_META, &msg.meta, &msg.meta_size);
 	get_map(params, RTBP_F_EXTRA, &msg.extra, &msg.extra_size);
 	(void)rtbp_get_bool(rtbp_field(params, RTBP_F_UNDECODABLE), &msg.undecodable);
+	get_meta(params, &msg, id);
 	rtbc_topic_deliver(t, &msg, name.size);
+	rtbc_replay_passed(t, &msg);
 	if (event != small)
 		free(event);
 	return 0;
@@ -133,10 +162,14 @@ static int on_gap(struct rtb_client *c, struct rtbp_val params)
 	gap.topic = t->name;
 	gap.from_unix_ms = get_ms(params, RTBP_F_FROM);
 	gap.to_unix_ms = get_ms(params, RTBP_F_TO);
-	if (rtbp_is(ids, RTBP_ARRAY))
+	gap.stored = rtbc_get_stored(params);
+	(void)rtbp_get_uint(rtbp_field(params, RTBP_F_N), &gap.n);
+	if (rtbp_is(ids, RTBP_ARRAY)) {
 		rtbc_watches_tell_gap(t, ids, &gap);
-	else
+	} else {
+		rtbc_replay_on_gap(t, &gap);
 		rtbc_topic_tell_gap(t, &gap);
+	}
 	return 0;
 }
 
@@ -179,6 +212,12 @@ static int on_notice(struct rtb_client *c, const struct rtbp_msg *m)
 		return 0;
 	case RTBP_N_ERROR:
 		return on_error_notice(c, m->params);
+	case RTBP_N_REPLAY:
+		rtbc_on_replay(c, m->params);
+		return 0;
+	case RTBP_N_SYSTEM:
+		rtbc_on_system(c, m->params);
+		return 0;
 	case RTBP_N_TRACK:
 		rtbc_on_track_notice(c, m->params);
 		return 0;
@@ -211,6 +250,12 @@ static int on_hello_answer(struct rtb_client *c, const struct rtbp_msg *m,
 	return 0;
 }
 
+/* Whether a callback waits for the answer. */
+static bool asks(enum rtbc_kind kind)
+{
+	return kind == RTBC_SEND || kind == RTBC_REPLY || kind == RTBC_OUTCOME;
+}
+
 /* The request stays in the table until it is certain that its answer can be handled. */
 static int on_answer(struct rtb_client *c, const struct rtbp_msg *m,
 		     const struct rtbp_error_info *e)
@@ -220,6 +265,10 @@ static int on_answer(struct rtb_client *c, const struct rtbp_msg *m,
 
 	if (!p)
 		return 0;
+	if (p->stage != RTBC_SENT) {
+		rtbc_lost_answered(c, p, m->result, e);
+		return 0;
+	}
 	if (p->kind == RTBC_SUBSCRIBE && !e) {
 		r = rtbc_on_subscribed(p->topic, p->serial, m->result);
 		if (r == RTB_E_PROTOCOL)
@@ -238,9 +287,9 @@ static int on_answer(struct rtb_client *c, const struct rtbp_msg *m,
 		rtbc_on_track_error(p->tracker, p->serial, e);
 	else if (p->kind == RTBC_TRACK)
 		rtbc_on_tracked(p->tracker, p->serial, m->result);
-	else if ((p->kind == RTBC_SEND || p->kind == RTBC_REPLY) && e)
+	else if (asks(p->kind) && e)
 		rtbc_on_refused(c, p, e);
-	else if (p->kind == RTBC_SEND || p->kind == RTBC_REPLY)
+	else if (asks(p->kind))
 		rtbc_on_result(c, p, m->result);
 	rtbc_pending_free(c, p);
 	return 0;

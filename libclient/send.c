@@ -4,7 +4,8 @@
  *
  * A request is all or nothing: rtbc_request_end() takes the bytes back when anything went wrong, so
  * a failed call leaves no trace. Each accepted send has exactly one entry in the table, and each
- * entry leaves it once: by its answer, by the end of the attachment, or with the client.
+ * entry leaves it once: by its answer, by the end of the attachment (unless the next one can be
+ * asked what became of it: outcome.c), or with the client.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,6 +13,12 @@
 
 #include "libclient/client.h"
 #include "proto/rtbp_json.h"
+
+static const char *const via_names[] = {
+	[RTB_VIA_AUTO] = "auto",
+	[RTB_VIA_WS] = "ws",
+	[RTB_VIA_HTTP] = "http",
+};
 
 static struct rtbc_pending_list *bucket(struct rtb_client *c, int64_t id)
 {
@@ -36,10 +43,11 @@ static int64_t new_id(struct rtb_client *c)
 	return c->next_id++;
 }
 
-struct rtbc_pending *rtbc_request_begin(struct rtb_client *c, enum rtbp_method method,
-					enum rtbc_kind kind, size_t *ret_begin, int *ret_error)
+struct rtbc_pending *rtbc_request_begin_named(struct rtb_client *c, enum rtbp_method method,
+					      enum rtbc_kind kind, const char *name,
+					      size_t *ret_begin, int *ret_error)
 {
-	bool is_counted = kind == RTBC_SEND || kind == RTBC_REPLY;
+	bool is_counted = kind == RTBC_SEND || kind == RTBC_REPLY || kind == RTBC_OUTCOME;
 	struct rtbc_pending *p;
 
 	/* Behind a token nothing is queued: see token.h. */
@@ -48,15 +56,22 @@ struct rtbc_pending *rtbc_request_begin(struct rtb_client *c, enum rtbp_method m
 		*ret_error = rtbc_fail(c, RTB_E_BUSY, "the send queue is full");
 		return NULL;
 	}
-	p = calloc(1, sizeof(*p));
+	p = calloc(1, sizeof(*p) + strlen(name) + 1);
 	if (!p) {
 		*ret_error = rtbc_fail(c, -ENOMEM, "out of memory");
 		return NULL;
 	}
+	(void)strcpy(p->name, name);
 	p->kind = kind;
 	p->id = new_id(c);
 	*ret_begin = rtbp_msg_begin_request(&c->out, (uint32_t)p->id, method);
 	return p;
+}
+
+struct rtbc_pending *rtbc_request_begin(struct rtb_client *c, enum rtbp_method method,
+					enum rtbc_kind kind, size_t *ret_begin, int *ret_error)
+{
+	return rtbc_request_begin_named(c, method, kind, "", ret_begin, ret_error);
 }
 
 static int check_request(struct rtb_client *c, size_t begin)
@@ -74,20 +89,32 @@ static int check_request(struct rtb_client *c, size_t begin)
 	return 0;
 }
 
-int64_t rtbc_request_end(struct rtb_client *c, struct rtbc_pending *p, size_t begin)
+int rtbc_request_check(struct rtb_client *c, size_t begin)
 {
 	int r = check_request(c, begin);
 
+	if (r == 0) {
+		rtbc_want_write(c);
+		return 0;
+	}
+	if (c->out.data) /* it may have been a token */
+		explicit_bzero(c->out.data + begin, c->out.size - begin);
+	c->out.size = begin;
+	c->out.error = 0;
+	return r;
+}
+
+int64_t rtbc_request_end(struct rtb_client *c, struct rtbc_pending *p, size_t begin)
+{
+	int r = rtbc_request_check(c, begin);
+
 	if (r < 0) {
-		if (p->kind == RTBC_AUTH && c->out.data)
-			explicit_bzero(c->out.data + begin, c->out.size - begin);
 		if (p->kind == RTBC_AUTH)
 			c->out_has_token = false;
-		c->out.size = begin;
-		c->out.error = 0;
 		free(p);
 		return r;
 	}
+	c->n_sends += p->kind == RTBC_SEND;
 	TAILQ_INSERT_TAIL(&c->pending, p, order_link);
 	TAILQ_INSERT_TAIL(bucket(c, p->id), p, bucket_link);
 	c->n_pending++;
@@ -97,13 +124,12 @@ int64_t rtbc_request_end(struct rtb_client *c, struct rtbc_pending *p, size_t be
 	}
 	if (p->tracker)
 		p->tracker->n_pending++;
-	rtbc_want_write(c);
 	return p->id;
 }
 
 void rtbc_pending_take(struct rtb_client *c, struct rtbc_pending *p)
 {
-	TAILQ_REMOVE(&c->pending, p, order_link);
+	TAILQ_REMOVE(p->stage == RTBC_SENT ? &c->pending : &c->lost, p, order_link);
 	TAILQ_REMOVE(bucket(c, p->id), p, bucket_link);
 	if (p->topic)
 		TAILQ_REMOVE(&p->topic->pending, p, topic_link);
@@ -112,6 +138,7 @@ void rtbc_pending_take(struct rtb_client *c, struct rtbc_pending *p)
 
 void rtbc_pending_free(struct rtb_client *c, struct rtbc_pending *p)
 {
+	c->n_sends -= p->kind == RTBC_SEND;
 	if (p->topic) {
 		p->topic->n_pending--;
 		c->is_reap_due = true;
@@ -125,7 +152,7 @@ void rtbc_pending_drop_all(struct rtb_client *c)
 {
 	struct rtbc_pending *p;
 
-	while ((p = TAILQ_FIRST(&c->pending))) {
+	while ((p = TAILQ_FIRST(&c->pending)) || (p = TAILQ_FIRST(&c->lost))) {
 		rtbc_pending_take(c, p);
 		rtbc_pending_free(c, p);
 	}
@@ -144,15 +171,17 @@ void rtbc_forget(struct rtb_client *c, int64_t id)
 /* ---- answers ---- */
 
 static void call_result(struct rtb_client *c, const struct rtbc_pending *p,
-			enum rtb_outcome outcome, const char *text, int64_t retry_after_ms,
-			const char *code)
+			struct rtb_result *result)
 {
-	struct rtb_result result = { outcome, text, retry_after_ms, code };
+	char name[RTBC_NAME_SIZE];
 
 	if (!p->result)
 		return;
+	if (!result->word)
+		result->word = rtb_outcome_name(result->outcome);
+	result->id = rtbc_send_name(c, p, name);
 	rtbc_enter(c);
-	p->result(c, p->id, &result, p->user);
+	p->result(c, p->id, result, p->user);
 	rtbc_leave(c);
 }
 
@@ -166,21 +195,35 @@ static void call_reply(struct rtb_client *c, const struct rtbc_pending *p, int e
 	rtbc_leave(c);
 }
 
-static enum rtb_outcome find_outcome(struct rtbp_str name)
+/* `extra`: one more that is possible here. */
+static enum rtb_outcome find_outcome(struct rtbp_str name, enum rtb_outcome extra)
 {
 	/* From there on they are the library's words for error responses. */
-	if (rtbp_str_is(name, rtbp_error_name(RTBP_E_BAD_PAYLOAD)))
-		return RTB_INVALID; /* found out late */
 	for (int i = 0; i < RTB_INVALID; i++)
 		if (rtbp_str_is(name, rtb_outcome_name((enum rtb_outcome)i)))
 			return (enum rtb_outcome)i;
-	return RTB_UNKNOWN;
+	if (rtbp_str_is(name, rtb_outcome_name(RTB_BAD_PAYLOAD)))
+		return RTB_BAD_PAYLOAD;
+	if (rtbp_str_is(name, rtb_outcome_name(extra)))
+		return extra;
+	return name.size ? RTB_OTHER : RTB_UNKNOWN;
+}
+
+static enum rtb_via get_via(struct rtbp_val result)
+{
+	struct rtbp_str via = { NULL, 0 };
+
+	(void)rtbp_get_str(rtbp_field(result, RTBP_F_VIA), &via);
+	if (rtbp_str_is(via, via_names[RTB_VIA_WS]))
+		return RTB_VIA_WS;
+	return rtbp_str_is(via, via_names[RTB_VIA_HTTP]) ? RTB_VIA_HTTP : RTB_VIA_AUTO;
 }
 
 void rtbc_on_result(struct rtb_client *c, const struct rtbc_pending *p, struct rtbp_val result)
 {
 	struct rtbp_str name = { NULL, 0 };
-	char text[RTBC_TEXT_MAX];
+	char text[RTBC_TEXT_MAX], word[RTBC_CODE_MAX];
+	struct rtb_result told = { .text = text, .retry_after_ms = -1, .code = "" };
 
 	if (p->kind == RTBC_REPLY) {
 		call_reply(c, p, 0, "", result);
@@ -188,7 +231,16 @@ void rtbc_on_result(struct rtb_client *c, const struct rtbc_pending *p, struct r
 	}
 	(void)rtbp_get_str(rtbp_field(result, RTBP_F_OUTCOME), &name);
 	rtbc_get_text(result, RTBP_F_TEXT, text, sizeof(text));
-	call_result(c, p, find_outcome(name), text, -1, "");
+	told.outcome = find_outcome(name, p->kind == RTBC_OUTCOME ? RTB_PENDING : RTB_ACKED);
+	if (told.outcome == RTB_OTHER) {
+		rtbc_copy(word, sizeof(word), name);
+		told.word = word;
+	}
+	if (!rtbp_get_int(rtbp_field(result, RTBP_F_RETRY_IN_MS), &told.retry_after_ms) ||
+	    told.retry_after_ms < 0)
+		told.retry_after_ms = -1;
+	told.via = get_via(result);
+	call_result(c, p, &told);
 }
 
 int rtbc_error_of(const struct rtbp_error_info *e)
@@ -227,17 +279,31 @@ void rtbc_on_refused(struct rtb_client *c, const struct rtbc_pending *p,
 {
 	struct rtbp_val none = { NULL, 0 };
 	char text[RTBC_TEXT_MAX], code[RTBC_CODE_MAX];
-	int64_t retry = -1;
+	struct rtb_result told = { .text = text, .retry_after_ms = -1, .code = code };
 
 	rtbc_copy(code, sizeof(code), e->name);
 	rtbc_copy(text, sizeof(text), e->text);
 	if (e->has_retry_after && e->retry_after_ms <= INT64_MAX)
-		retry = (int64_t)e->retry_after_ms;
+		told.retry_after_ms = (int64_t)e->retry_after_ms;
 	if (p->kind == RTBC_REPLY) {
 		call_reply(c, p, rtbc_error_of(e), text, none);
 		return;
 	}
-	call_result(c, p, outcome_of(e->code), text, retry, code);
+	/* That a question was refused says nothing about the send. */
+	told.outcome = p->kind == RTBC_OUTCOME ? RTB_UNKNOWN : outcome_of(e->code);
+	call_result(c, p, &told);
+}
+
+void rtbc_end_unknown(struct rtb_client *c, struct rtbc_pending *p, const char *why,
+		      const char *code)
+{
+	struct rtb_result told = {
+		.outcome = RTB_UNKNOWN, .text = why, .retry_after_ms = -1, .code = code
+	};
+
+	rtbc_pending_take(c, p);
+	call_result(c, p, &told);
+	rtbc_pending_free(c, p);
 }
 
 void rtbc_pending_end_all(struct rtb_client *c, bool with_replies)
@@ -249,13 +315,21 @@ void rtbc_pending_end_all(struct rtb_client *c, bool with_replies)
 
 	/* Callbacks cannot add to the list: nothing can be asked for while detached. */
 	while ((p = TAILQ_FIRST(&c->pending))) {
+		if (p->kind == RTBC_SEND && p->has_name && c->phase != RTBC_FAILED) {
+			rtbc_lost_add(c, p);
+			continue;
+		}
+		if (p->kind == RTBC_SEND || (p->kind == RTBC_OUTCOME && with_replies)) {
+			rtbc_end_unknown(c, p, why, p->kind == RTBC_SEND ? "" : "detached");
+			continue;
+		}
 		rtbc_pending_take(c, p);
-		if (p->kind == RTBC_SEND)
-			call_result(c, p, RTB_UNKNOWN, why, -1, "");
-		else if (p->kind == RTBC_REPLY && with_replies)
+		if (p->kind == RTBC_REPLY && with_replies)
 			call_reply(c, p, RTB_E_DETACHED, c->error_text, none);
 		rtbc_pending_free(c, p);
 	}
+	if (c->phase == RTBC_FAILED)
+		rtbc_lost_end_all(c, why);
 }
 
 /* ---- requests ---- */
@@ -265,9 +339,10 @@ static int read_options(const struct rtb_send_options *options, struct rtb_send_
 	*ret = (struct rtb_send_options)RTB_SEND_OPTIONS_INIT;
 	if (!options)
 		return 0;
-	if (options->size < sizeof(*ret))
+	if (options->size < offsetof(struct rtb_send_options, via))
 		return -EINVAL;
-	*ret = *options;
+	/* A caller with a later header may have more fields than this library knows. */
+	memcpy(ret, options, options->size < sizeof(*ret) ? options->size : sizeof(*ret));
 	return 0;
 }
 
@@ -297,25 +372,158 @@ static int check_gate(struct rtb_client *c, const char *topic)
 	}
 }
 
-static int check_send(struct rtb_client *c, const char *topic, const char *event,
-		      const void *payload, size_t payload_size)
+static bool is_send_id(const char *id)
+{
+	size_t n = strlen(id);
+
+	for (const char *p = id; *p; p++)
+		if (*p <= 0x20 || *p >= 0x7f)
+			return false;
+	return n >= 1 && n <= RTBC_SEND_ID_MAX;
+}
+
+static int check_options(struct rtb_client *c, const struct rtb_send_options *o, bool is_binary)
 {
 	size_t offset;
+	int r;
+
+	if ((unsigned)o->via > RTB_VIA_HTTP || (unsigned)o->form > RTB_BINARY)
+		return rtbc_fail(c, -EINVAL, "no such via or form");
+	if (o->id && !is_send_id(o->id))
+		return rtbc_fail(c, -EINVAL,
+				 "bad id: 1 to %d bytes of printable ASCII without blanks",
+				 RTBC_SEND_ID_MAX);
+	if (!o->extra)
+		return 0;
+	if (is_binary)
+		return rtbc_fail(c, -EINVAL, "extra does not go with a binary payload");
+	r = o->extra_size > c->frame_limit
+		    ? RTBP_VAL_E_TRUNCATED
+		    : rtbp_check(o->extra, o->extra_size, RTBP_JSON_DEPTH, &offset);
+	if (r || !rtbp_is((struct rtbp_val){ o->extra, o->extra_size }, RTBP_MAP))
+		return rtbc_fail(c, RTB_E_PAYLOAD, "bad extra: it is no MessagePack map");
+	return 0;
+}
+
+/* Payloads over it the daemon would refuse in any case; what it takes to say others to the server,
+ * and on which way, only it knows. */
+static int check_plan(struct rtb_client *c, size_t size)
+{
+	if (size <= c->payload_limit)
+		return 0;
+	return rtbc_fail(c, RTB_E_TOO_BIG, "%zu bytes, the project's plan takes %zu", size,
+			 c->payload_limit);
+}
+
+static int check_payload(struct rtb_client *c, const void *payload, size_t size,
+			 const struct rtb_send_options *o)
+{
+	struct rtbp_val v = { payload, size };
+	struct rtbp_str bin = { NULL, 0 };
+	size_t offset;
+	int r;
+
+	if (size > c->frame_limit) /* before it is copied */
+		return rtbc_fail(c, RTB_E_TOO_BIG, "%zu bytes, but the daemon takes at most %zu",
+				 size, c->frame_limit);
+	if (o->form == RTB_BINARY) {
+		bin.size = size;
+	} else {
+		r = rtbp_check(payload, size, RTBP_JSON_DEPTH, &offset);
+		if (r)
+			return rtbc_fail(c, RTB_E_PAYLOAD, "bad payload: %s (at byte %zu)",
+					 rtbp_val_text(r), offset);
+		(void)rtbp_get_bin(v, &bin);
+	}
+	r = check_options(c, o, o->form == RTB_BINARY || rtbp_is(v, RTBP_BIN));
+	return r < 0 ? r : check_plan(c, bin.size);
+}
+
+static int check_send(struct rtb_client *c, const char *topic, const char *event,
+		      const void *payload, size_t payload_size, const struct rtb_send_options *o)
+{
 	int r;
 
 	if (!rtbp_topic_ok((struct rtbp_str){ topic, strlen(topic) }))
 		return rtbc_fail(c, RTB_E_TOPIC, "%s", rtb_strerror(RTB_E_TOPIC));
 	if (!rtbp_event_ok((struct rtbp_str){ event, strlen(event) }))
 		return rtbc_fail(c, RTB_E_EVENT, "%s", rtb_strerror(RTB_E_EVENT));
-	if (payload_size > c->frame_limit) /* before it is copied */
-		return rtbc_fail(c, RTB_E_TOO_BIG, "%zu bytes, but the daemon takes at most %zu",
-				 payload_size, c->frame_limit);
-	r = rtbp_check(payload, payload_size, RTBP_JSON_DEPTH, &offset);
-	if (r)
-		return rtbc_fail(c, RTB_E_PAYLOAD, "bad payload: %s (at byte %zu)",
-				 rtbp_val_text(r), offset);
-	r = check_ready(c);
+	r = check_payload(c, payload, payload_size, o);
+	if (r == 0)
+		r = check_ready(c);
 	return r < 0 ? r : check_gate(c, topic);
+}
+
+static void pack_send(struct rtb_client *c, const struct rtbc_pending *p, const char *topic,
+		      const char *event, const struct rtb_send_options *o)
+{
+	char buf[RTBC_NAME_SIZE];
+	const char *name = rtbc_send_name(c, p, buf);
+
+	rtbp_pack_map(&c->out, 3 + (o->is_private ? 1 : 0) + (o->ttl_ms ? 1 : 0) + (*name ? 1 : 0) +
+				       (o->via ? 1 : 0) + (o->extra ? 1 : 0));
+	rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, topic);
+	if (o->is_private)
+		rtbp_pack_field_bool(&c->out, RTBP_F_PRIVATE, true);
+	rtbp_pack_field_text(&c->out, RTBP_F_EVENT, event);
+	if (o->ttl_ms)
+		rtbp_pack_field_uint(&c->out, RTBP_F_TTL_MS, o->ttl_ms);
+	if (*name)
+		rtbp_pack_field_text(&c->out, RTBP_F_ID, name);
+	if (o->via)
+		rtbp_pack_field_text(&c->out, RTBP_F_VIA, via_names[o->via]);
+	if (o->extra) {
+		rtbp_pack_field(&c->out, RTBP_F_EXTRA);
+		rtbp_pack_val(&c->out, (struct rtbp_val){ o->extra, o->extra_size });
+	}
+	rtbp_pack_field(&c->out, RTBP_F_PAYLOAD);
+}
+
+/* The payload is MessagePack or binary. */
+static int64_t send_packed(struct rtb_client *c, const char *topic, const char *event,
+			   const void *payload, size_t payload_size,
+			   const struct rtb_send_options *o)
+{
+	struct rtbc_pending *p;
+	size_t begin;
+	int r;
+
+	r = check_send(c, topic, event, payload, payload_size, o);
+	if (r < 0)
+		return r;
+	p = rtbc_request_begin_named(c, RTBP_M_BROADCAST, RTBC_SEND, o->id ? o->id : "", &begin,
+				     &r);
+	if (!p)
+		return r;
+	p->result = o->result;
+	p->user = o->user;
+	p->has_name = c->has_outcome;
+	p->ttl_ms = o->ttl_ms ? o->ttl_ms : RTBC_TTL_MS;
+	pack_send(c, p, topic, event, o);
+	if (o->form == RTB_BINARY)
+		rtbp_pack_bin(&c->out, payload, payload_size);
+	else
+		rtbp_pack_val(&c->out, (struct rtbp_val){ payload, payload_size });
+	return rtbc_request_end(c, p, begin);
+}
+
+static int64_t send_json(struct rtb_client *c, const char *topic, const char *event,
+			 const char *json, size_t size, const struct rtb_send_options *o)
+{
+	char error[RTBC_TEXT_MAX / 2];
+	void *payload;
+	int64_t r;
+
+	if (size == (size_t)-1)
+		size = strlen(json);
+	r = rtb_json_to_msgpack(json, size, &payload, &size, error, sizeof(error));
+	if (r == RTB_E_PAYLOAD)
+		return rtbc_fail(c, RTB_E_PAYLOAD, "bad payload: %s", error);
+	if (r < 0)
+		return rtbc_fail(c, (int)r, "out of memory");
+	r = send_packed(c, topic, event, payload, size, o);
+	free(payload);
+	return r;
 }
 
 int64_t rtb_broadcast(struct rtb_client *c, const char *topic, const char *event,
@@ -323,52 +531,51 @@ int64_t rtb_broadcast(struct rtb_client *c, const char *topic, const char *event
 		      const struct rtb_send_options *options)
 {
 	struct rtb_send_options o;
-	struct rtbc_pending *p;
-	size_t begin;
-	int r;
+	int r = read_options(options, &o);
 
-	r = read_options(options, &o);
 	if (r < 0)
 		return r;
-	r = check_send(c, topic, event, payload, payload_size);
-	if (r < 0)
-		return r;
-	p = rtbc_request_begin(c, RTBP_M_BROADCAST, RTBC_SEND, &begin, &r);
-	if (!p)
-		return r;
-	p->result = o.result;
-	p->user = o.user;
-	rtbp_pack_map(&c->out, 3 + (o.is_private ? 1 : 0) + (o.ttl_ms ? 1 : 0));
-	rtbp_pack_field_text(&c->out, RTBP_F_TOPIC, topic);
-	if (o.is_private)
-		rtbp_pack_field_bool(&c->out, RTBP_F_PRIVATE, true);
-	rtbp_pack_field_text(&c->out, RTBP_F_EVENT, event);
-	if (o.ttl_ms)
-		rtbp_pack_field_uint(&c->out, RTBP_F_TTL_MS, o.ttl_ms);
-	rtbp_pack_field(&c->out, RTBP_F_PAYLOAD);
-	rtbp_pack_val(&c->out, (struct rtbp_val){ payload, payload_size });
-	return rtbc_request_end(c, p, begin);
+	if (o.form == RTB_JSON)
+		return send_json(c, topic, event, payload, payload_size, &o);
+	return send_packed(c, topic, event, payload, payload_size, &o);
 }
 
 int64_t rtb_broadcast_json(struct rtb_client *c, const char *topic, const char *event,
 			   const char *json, size_t json_size,
 			   const struct rtb_send_options *options)
 {
-	char error[RTBC_TEXT_MAX / 2];
-	void *payload;
-	size_t size;
-	int64_t r;
+	struct rtb_send_options o;
+	int r = read_options(options, &o);
 
-	if (json_size == (size_t)-1)
-		json_size = strlen(json);
-	r = rtb_json_to_msgpack(json, json_size, &payload, &size, error, sizeof(error));
-	if (r == RTB_E_PAYLOAD)
-		return rtbc_fail(c, RTB_E_PAYLOAD, "bad payload: %s", error);
 	if (r < 0)
-		return rtbc_fail(c, (int)r, "out of memory");
-	r = rtb_broadcast(c, topic, event, payload, size, options);
-	free(payload);
-	return r;
+		return r;
+	o.form = RTB_JSON;
+	return send_json(c, topic, event, json, json_size, &o);
+}
+
+int64_t rtb_outcome(struct rtb_client *c, const char *id, rtb_result_fn fn, void *user)
+{
+	struct rtbc_pending *p;
+	size_t begin;
+	int r;
+
+	if (!id || !is_send_id(id))
+		return rtbc_fail(c, -EINVAL, "bad id: 1 to %d bytes of printable ASCII",
+				 RTBC_SEND_ID_MAX);
+	r = check_ready(c);
+	if (r < 0)
+		return r;
+	if (!c->has_outcome)
+		return rtbc_fail(c, RTB_E_REFUSED,
+				 "the daemon on %s does not keep what became of sends", c->path);
+	p = rtbc_request_begin_named(c, RTBP_M_OUTCOME, RTBC_OUTCOME, id, &begin, &r);
+	if (!p)
+		return r;
+	p->result = fn;
+	p->user = user;
+	rtbp_pack_map(&c->out, 1);
+	rtbp_pack_field_text(&c->out, RTBP_F_ID, id);
+	return rtbc_request_end(c, p, begin);
 }
 
 static int64_t ask(struct rtb_client *c, enum rtbp_method method, bool upstream, rtb_reply_fn fn,

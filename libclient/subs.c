@@ -195,11 +195,19 @@ static int read_events(const char *const *events, bool *ret_all, size_t *ret_siz
 static struct rtb_sub *sub_new(const struct rtb_sub_options *o, bool all, size_t events_size)
 {
 	size_t key_size = o->presence_key ? strlen(o->presence_key) + 1 : 0;
-	struct rtb_sub *sub = calloc(1, sizeof(*sub) + events_size + 1 + key_size);
+	size_t texts = (events_size + 1 + key_size + 7) & ~(size_t)7;
+	size_t replay = (sizeof(struct rtb_sub) + 7) & ~(size_t)7;
+	struct rtb_sub *sub = calloc(1, replay + texts + (o->replay ? sizeof(*sub->replay) : 0));
 	char *at;
 
 	if (!sub)
 		return NULL;
+	if (o->replay) {
+		sub->replay = (struct rtbc_replay *)((char *)sub + replay + texts);
+		sub->replay->since = o->replay_since_ms;
+		sub->replay->limit = o->replay_limit ? o->replay_limit : RTBC_REPLAY_MAX;
+	}
+	sub->replication_ready = o->replication_ready;
 	sub->handlers = o->handlers;
 	sub->user = o->user;
 	sub->self = o->self;
@@ -224,10 +232,15 @@ int rtb_subscribe(struct rtb_client *c, const char *topic, const struct rtb_sub_
 	size_t events_size;
 	bool all;
 
-	if (options && options->size < sizeof(o))
+	if (options && options->size < offsetof(struct rtb_sub_options, replay))
 		return -EINVAL;
 	if (options)
-		o = *options;
+		memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
+	if (o.replay &&
+	    (!o.is_private || o.replay_limit > RTBC_REPLAY_MAX || o.replay_since_ms < 0))
+		return rtbc_fail(c, -EINVAL,
+				 "a replay is of a private channel, of at most %d messages",
+				 RTBC_REPLAY_MAX);
 	if (c->phase == RTBC_FAILED)
 		return RTB_E_FAILED;
 	if (!rtbp_topic_ok(name))
@@ -427,7 +440,7 @@ void rtbc_topic_deliver(struct rtbc_topic *t, const struct rtb_broadcast *msg, s
 		if (!sub->is_dead && t->acked >= sub->serial)
 			rtbc_sub_report(sub);
 		if (!sub->is_dead && t->acked >= sub->serial && sub->handlers.broadcast &&
-		    wants_event(sub, msg->event, event_size)) {
+		    wants_event(sub, msg->event, event_size) && rtbc_replay_takes(sub, msg)) {
 			rtbc_enter(t->client);
 			sub->handlers.broadcast(sub, msg, sub->user);
 			rtbc_leave(t->client);

@@ -68,9 +68,9 @@ static bool pack_presence(const struct rtbc_topic *t, struct rtbp_buf *b)
 
 /* The `broadcast` part of a subscribe: the union of the wishes. Return: whether there is one;
  * always explicitly, because beside database changes its absence means no events. */
-static bool pack_broadcast(struct rtbc_topic *t, struct rtbp_buf *b)
+static bool pack_broadcast(struct rtbc_topic *t, struct rtbp_buf *b, bool replay)
 {
-	bool any = false, all = false, self = false;
+	bool any = false, all = false, self = false, ready = false;
 	struct rtb_sub *sub;
 	uint32_t n = 0;
 
@@ -78,13 +78,18 @@ static bool pack_broadcast(struct rtbc_topic *t, struct rtbp_buf *b)
 		any = any || !sub->is_dead;
 		all = all || (!sub->is_dead && sub->all);
 		self = self || (!sub->is_dead && sub->self);
+		ready = ready || (!sub->is_dead && sub->replication_ready);
 	}
 	if (!any)
 		return false;
 	rtbp_pack_field(b, RTBP_F_BROADCAST);
-	rtbp_pack_map(b, (all ? 0 : 1) + (self ? 1 : 0));
+	rtbp_pack_map(b, (all ? 0 : 1) + (self ? 1 : 0) + (ready ? 1 : 0) + (replay ? 1 : 0));
 	if (self)
 		rtbp_pack_field_bool(b, RTBP_F_SELF, true);
+	if (ready)
+		rtbp_pack_field_bool(b, RTBP_F_REPLICATION_READY, true);
+	if (replay)
+		rtbc_replay_pack(t, b);
 	if (all)
 		return true;
 	rtbp_pack_field(b, RTBP_F_EVENTS);
@@ -115,12 +120,12 @@ struct wishes {
 	bool presence;
 };
 
-static void pack_wishes(struct rtbc_topic *t, struct wishes *w)
+static void pack_wishes(struct rtbc_topic *t, struct wishes *w, bool replay)
 {
 	bool changes;
 
 	*w = (struct wishes){ .bytes = RTBP_BUF_INIT };
-	w->n += pack_broadcast(t, &w->bytes);
+	w->n += pack_broadcast(t, &w->bytes, replay);
 	w->presence = pack_presence(t, &w->bytes);
 	changes = rtbc_watches_pack(t, &w->bytes);
 	w->n += w->presence;
@@ -147,6 +152,7 @@ void rtbc_topic_forget(struct rtbc_topic *t)
 	t->acked = 0;
 	t->retry_at = -1;
 	t->refusal.serial = 0;
+	rtbc_replay_reset(t);
 	rtbc_topic_set_chan(t, 0);
 	rtbc_watches_forget(t);
 	rtbc_topic_ask_anew(t);
@@ -172,6 +178,7 @@ bool rtbc_topic_restart(struct rtbc_topic *t, const char *code, const char *text
 	t->first_serial = p->serial;
 	t->acked = 0;
 	t->refusal.serial = 0;
+	rtbc_replay_restart(t);
 	rtbc_topic_set_chan(t, 0);
 	rtbc_watches_restart(t, code, text);
 	return true;
@@ -231,6 +238,22 @@ static int send_subscribe(struct rtbc_topic *t, const struct wishes *w)
 	return id < 0 ? (int)id : 0;
 }
 
+/* The wishes as they are compared with the next ones, or with the replay that is due. */
+static int send_wishes(struct rtbc_topic *t, const struct wishes *w)
+{
+	struct wishes with;
+	int r;
+
+	if (!rtbc_replay_is_due(t))
+		return send_subscribe(t, w);
+	pack_wishes(t, &with, true);
+	r = with.bytes.error;
+	if (r == 0)
+		r = send_subscribe(t, &with);
+	rtbp_buf_done(&with.bytes);
+	return r;
+}
+
 static void cover_all(struct rtbc_topic *t)
 {
 	struct rtb_sub *sub;
@@ -251,6 +274,8 @@ static void note_sent(struct rtbc_topic *t, struct wishes *w)
 	if (!t->is_asked)
 		t->first_serial = t->serial;
 	t->is_asked = true;
+	if (rtbc_replay_is_due(t))
+		rtbc_replay_asked(t);
 	t->token_serial = rtbc_token_serial(t->client, t->name);
 	t->retry_at = -1;
 	t->refusal.serial = 0;
@@ -306,6 +331,12 @@ static bool is_over(enum rtb_channel_state state)
 	return state == RTB_CHANNEL_REJECTED || state == RTB_CHANNEL_CLOSED;
 }
 
+static bool is_same(const struct rtbc_topic *t, const struct wishes *w)
+{
+	return t->is_asked && w->bytes.size == t->sent_size &&
+	       memcmp(w->bytes.data, t->sent, t->sent_size) == 0;
+}
+
 static int flush_subscribe(struct rtbc_topic *t)
 {
 	const char *text;
@@ -314,12 +345,11 @@ static int flush_subscribe(struct rtbc_topic *t)
 	struct wishes w;
 	int r;
 
-	pack_wishes(t, &w);
+	pack_wishes(t, &w, false);
 	r = w.bytes.error;
 	if (r == 0 && w.n == 0) { /* nothing but what the daemon would refuse */
 		r = t->is_asked ? send_unsubscribe(t) : 0;
-	} else if (r == 0 && t->is_asked && !was_over && w.bytes.size == t->sent_size &&
-		   memcmp(w.bytes.data, t->sent, t->sent_size) == 0) {
+	} else if (r == 0 && is_same(t, &w) && !was_over && !rtbc_replay_is_due(t)) {
 		cover_all(t);
 	} else if (r == 0 &&
 		   (gate = rtbc_token_gate(t->client, t->name, &text)) != RTBC_GATE_OPEN) {
@@ -328,7 +358,7 @@ static int flush_subscribe(struct rtbc_topic *t)
 		else
 			refuse_unsent(t, rtbp_error_name(RTBP_E_BAD_TOKEN), text);
 	} else if (r == 0) {
-		r = send_subscribe(t, &w);
+		r = send_wishes(t, &w);
 		if (r == 0)
 			note_sent(t, &w);
 		if (r == 0)
@@ -475,6 +505,7 @@ int rtbc_on_subscribed(struct rtbc_topic *t, uint64_t serial, struct rtbp_val re
 		rtbc_topic_tell_missed(t);
 	rtbc_topic_set(t, state_beside_watches(t, state), "", "", -1);
 	rtbc_topic_report(t);
+	rtbc_replay_answered(t, serial);
 	return 0;
 }
 
@@ -511,6 +542,7 @@ void rtbc_on_subscribe_error(struct rtb_client *c, struct rtbc_topic *t, uint64_
 		state = RTB_WATCH_ERROR;
 	if (held) {
 		rtbc_topic_ask_anew(t);
+		rtbc_replay_refused(t, serial);
 		rtbc_watches_refused(t, held, state, refusal.code, refusal.text);
 		set_refusal(t, t->serial, &refusal);
 	} else {

@@ -165,20 +165,6 @@ void rtbc_tokens_on_detach(struct rtb_client *c)
 	c->is_token_due = true;
 }
 
-static bool has_feature(struct rtbp_val result, const char *name)
-{
-	struct rtbp_iter it;
-	struct rtbp_val v;
-	struct rtbp_str s;
-
-	if (!rtbp_iter_array(rtbp_field(result, RTBP_F_FEATURES), &it))
-		return false;
-	while (rtbp_iter_next(&it, &v))
-		if (rtbp_get_str(v, &s) && rtbp_str_is(s, name))
-			return true;
-	return false;
-}
-
 int rtbc_tokens_check_hello(struct rtb_client *c, struct rtbp_val result)
 {
 	const struct rtbc_token *token;
@@ -187,7 +173,7 @@ int rtbc_tokens_check_hello(struct rtb_client *c, struct rtbp_val result)
 	TAILQ_FOREACH(token, &c->tokens, link)
 		is_used = is_used || (token->next && token->next->size) ||
 			  (token->asking && token->asking->size);
-	if (!is_used || has_feature(result, rtbp_method_name(RTBP_M_AUTH)))
+	if (!is_used || rtbc_has_feature(result, rtbp_method_name(RTBP_M_AUTH)))
 		return 0;
 	return rtbc_fail(c, RTB_E_TOKEN, "the daemon on %s does not take tokens of its clients",
 			 c->path);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -165,8 +166,8 @@ int rtb_wait_watch(struct rtb_watch *w, int timeout_ms)
 struct answer {
 	bool is_there;
 	int error;
-	enum rtb_outcome outcome;
-	char text[RTBC_TEXT_MAX];
+	struct rtb_sent *sent;
+	char code[RTBC_CODE_MAX], text[RTBC_TEXT_MAX];
 	bool wants_json;
 	char *json;
 };
@@ -207,8 +208,57 @@ static void on_outcome(struct rtb_client *c, int64_t id, const struct rtb_result
 	(void)c;
 	(void)id;
 	a->is_there = true;
-	a->outcome = result->outcome;
+	a->sent->outcome = result->outcome;
+	a->sent->via = result->via;
+	a->sent->retry_after_ms = result->retry_after_ms;
+	rtbc_copy(a->code, sizeof(a->code),
+		  (struct rtbp_str){ result->code, strlen(result->code) });
 	keep_text(a, result->text);
+}
+
+/* Until it was given to the library. Return: its number, or an error. */
+static int64_t until_sent(struct rtb_client *c, const char *topic, const char *event,
+			  const void *payload, size_t payload_size,
+			  const struct rtb_send_options *o, int64_t end)
+{
+	int64_t id;
+	int r = until_attached(c, end);
+
+	if (r < 0)
+		return r;
+	do
+		id = rtb_broadcast(c, topic, event, payload, payload_size, o);
+	while (is_busy(c, id, end, &r));
+	return r < 0 ? r : id;
+}
+
+int rtb_wait_send(struct rtb_client *c, const char *topic, const char *event, const void *payload,
+		  size_t payload_size, const struct rtb_send_options *options, int timeout_ms,
+		  struct rtb_sent *ret)
+{
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+	struct answer a = { .sent = ret };
+	int64_t end = end_of(timeout_ms), id;
+	char name[RTBC_NAME_SIZE];
+	int r;
+
+	*ret = (struct rtb_sent){ .outcome = RTB_UNKNOWN, .retry_after_ms = -1 };
+	if (options && options->size < offsetof(struct rtb_send_options, via))
+		return -EINVAL;
+	if (options)
+		memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
+	o.size = sizeof(o);
+	o.result = on_outcome;
+	o.user = &a;
+	id = until_sent(c, topic, event, payload, payload_size, &o, end);
+	if (id < 0)
+		return (int)id;
+	ret->is_sent = true;
+	(void)strcpy(ret->id, rtbc_send_name(c, rtbc_pending_find(c, (uint32_t)id), name));
+	r = until_answered(c, id, &a, end, "sending");
+	if (r == 0)
+		memcpy(c->error_text, a.text, sizeof(a.text));
+	return r;
 }
 
 int rtb_wait_broadcast_json(struct rtb_client *c, const char *topic, const char *event,
@@ -216,30 +266,87 @@ int rtb_wait_broadcast_json(struct rtb_client *c, const char *topic, const char 
 			    int timeout_ms, enum rtb_outcome *ret_outcome)
 {
 	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
-	int64_t end = end_of(timeout_ms), id;
-	struct answer a = { 0 };
+	struct rtb_sent sent;
 	int r;
 
-	if (options && options->size < sizeof(o))
+	if (options && options->size < offsetof(struct rtb_send_options, via))
 		return -EINVAL;
 	if (options)
-		o = *options;
-	o.result = on_outcome;
-	o.user = &a;
-	r = until_attached(c, end);
+		memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
+	o.size = sizeof(o);
+	o.form = RTB_JSON;
+	r = rtb_wait_send(c, topic, event, json, (size_t)-1, &o, timeout_ms, &sent);
+	if (r == 0)
+		*ret_outcome = sent.outcome;
+	return r;
+}
+
+static const char detached[] = "detached"; /* as rtbc_pending_end_all() has it */
+
+/* The daemon, or this attachment, could not tell now: another question may. */
+static bool is_for_now(const char *code)
+{
+	return strcmp(code, detached) == 0 || strcmp(code, rtbp_error_name(RTBP_E_BUSY)) == 0 ||
+	       strcmp(code, rtbp_error_name(RTBP_E_TIMEOUT)) == 0;
+}
+
+/* One question. Return: 0 with @a, or an error. */
+static int ask_outcome(struct rtb_client *c, const char *id, struct answer *a, int64_t end)
+{
+	int r = until_attached(c, end);
+	int64_t number;
+
 	if (r < 0)
 		return r;
 	do
-		id = rtb_broadcast_json(c, topic, event, json, (size_t)-1, &o);
-	while (is_busy(c, id, end, &r));
-	if (r < 0)
-		return r;
-	r = until_answered(c, id, &a, end, "sending");
-	if (r < 0)
-		return r;
+		number = rtb_outcome(c, id, on_outcome, a);
+	while (is_busy(c, number, end, &r));
+	if (number == RTB_E_DETACHED) { /* since then */
+		(void)strcpy(a->code, detached);
+		return 0;
+	}
+	return r < 0 ? r : until_answered(c, number, a, end, "asking for an outcome");
+}
+
+int rtb_wait_outcome(struct rtb_client *c, const char *id, int timeout_ms, struct rtb_sent *ret)
+{
+	int64_t end = end_of(timeout_ms), pause = RTBC_ASK_FIRST_MS, until;
+	struct answer a;
+	int r;
+
+	*ret = (struct rtb_sent){ .outcome = RTB_UNKNOWN, .retry_after_ms = -1, .is_sent = true };
+	for (;; pause = 2 * pause < RTBC_ASK_CAP_MS ? 2 * pause : RTBC_ASK_CAP_MS) {
+		a = (struct answer){ .sent = ret };
+		r = ask_outcome(c, id, &a, end);
+		if (r < 0)
+			return r;
+		(void)snprintf(ret->id, sizeof(ret->id), "%s", id);
+		if (ret->outcome != RTB_PENDING && !is_for_now(a.code))
+			break;
+		until = rtbc_now_ms() + pause;
+		while (r == 0 && rtbc_now_ms() < until && left_ms(end) != 0)
+			r = turn(c, end < 0 || until < end ? until : end, "an outcome");
+		if (r < 0 && r != RTB_E_TIMEOUT)
+			return r;
+		if (left_ms(end) == 0)
+			return rtbc_fail(c, RTB_E_TIMEOUT, "the send is pending");
+	}
 	memcpy(c->error_text, a.text, sizeof(a.text));
-	*ret_outcome = a.outcome;
+	if (*a.code && strcmp(a.code, rtbp_error_name(RTBP_E_UNKNOWN_ID)) != 0)
+		return RTB_E_REFUSED;
 	return 0;
+}
+
+int rtb_wait_flush(struct rtb_client *c, int timeout_ms)
+{
+	int64_t end = end_of(timeout_ms);
+	int r = 0;
+
+	if (c->in_callback)
+		return -EDEADLK;
+	while (r == 0 && c->n_sends)
+		r = turn(c, end, "sending");
+	return c->n_sends ? r : 0;
 }
 
 static void on_reply(struct rtb_client *c, int error, const char *error_text, const void *value,

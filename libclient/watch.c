@@ -384,7 +384,11 @@ bool rtbc_watches_revive(struct rtbc_topic *t)
 void rtbc_watch_tell_missed(struct rtb_watch *w)
 {
 	struct rtbc_topic *t = w->binding->topic;
-	struct rtb_gap gap = { t->chan, t->name, w->gap_from, rtbc_wall_ms(), w->gap_cause };
+	struct rtb_gap gap = { .chan = t->chan,
+			       .topic = t->name,
+			       .from_unix_ms = w->gap_from,
+			       .to_unix_ms = rtbc_wall_ms(),
+			       .cause = w->gap_cause };
 
 	if (w->is_dead || !w->gap_from)
 		return;

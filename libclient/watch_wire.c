@@ -165,20 +165,14 @@ void rtbc_watches_unsent(struct rtbc_topic *t, const char *code, const char *tex
 
 void rtbc_watches_on_hello(struct rtb_client *c, struct rtbp_val result)
 {
-	struct rtbp_val limits = rtbp_field(result, RTBP_F_LIMITS), v;
-	const char *feature = rtbp_notice_name(RTBP_N_POSTGRES_CHANGES);
+	struct rtbp_val limits = rtbp_field(result, RTBP_F_LIMITS);
 	uint64_t limit = UINT32_MAX;
-	struct rtbp_iter it;
-	struct rtbp_str s;
 
 	c->binding_limit = 0;
 	c->has_left_out = false;
 	(void)rtbp_get_uint(rtbp_field(limits, RTBP_F_BINDINGS), &limit);
-	if (!rtbp_iter_array(rtbp_field(result, RTBP_F_FEATURES), &it))
-		return;
-	while (rtbp_iter_next(&it, &v))
-		if (rtbp_get_str(v, &s) && rtbp_str_is(s, feature))
-			c->binding_limit = limit < UINT32_MAX ? (size_t)limit : UINT32_MAX;
+	if (rtbc_has_feature(result, rtbp_notice_name(RTBP_N_POSTGRES_CHANGES)))
+		c->binding_limit = limit < UINT32_MAX ? (size_t)limit : UINT32_MAX;
 }
 
 /* ---- ids ---- */

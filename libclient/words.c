@@ -80,11 +80,14 @@ static const char *const outcome_names[] = {
 	[RTB_UNSUPPORTED] = "unsupported",
 	[RTB_INVALID] = "invalid",
 	[RTB_TOO_MANY] = "too_many",
+	[RTB_BAD_PAYLOAD] = "bad_payload",
+	[RTB_PENDING] = "pending",
+	[RTB_OTHER] = "other",
 };
 
 const char *rtb_outcome_name(enum rtb_outcome outcome)
 {
 	if ((unsigned)outcome >= sizeof(outcome_names) / sizeof(*outcome_names))
-		return "unknown";
+		return "other";
 	return outcome_names[outcome];
 }

@@ -31,11 +31,13 @@ struct fake {
 	char dir[64], path[96];
 	int listen_fd, fd;
 	struct rtbp_reader reader;
-	struct rtbp_buf out; /* what fake_flush() sends */
-	size_t frame_bytes;  /* announced by hello */
-	int bindings;        /* the same; 0: no database changes */
-	const char *token;   /* its member about the token, as JSON; NULL: none */
-	bool is_old;         /* from before tokens */
+	struct rtbp_buf out;  /* what fake_flush() sends */
+	size_t frame_bytes;   /* announced by hello */
+	int bindings;         /* the same; 0: no database changes */
+	const char *token;    /* its member about the token, as JSON; NULL: none */
+	bool is_old;          /* from before tokens */
+	const char *features; /* further ones, as JSON: "\"outcome\"" */
+	size_t payload_bytes; /* announced by hello; 0: not */
 };
 
 static time_t fake_deadline(void)
@@ -218,16 +220,19 @@ FAKE_UNUSED static void say_notice(struct fake *f, enum rtbp_notice notice, cons
 
 FAKE_UNUSED static void say_hello(struct fake *f)
 {
-	char json[400];
+	char json[500], plan[40] = "";
 
+	if (f->payload_bytes)
+		(void)snprintf(plan, sizeof(plan), ",\"payload_bytes\":%zu", f->payload_bytes);
 	(void)snprintf(json, sizeof(json),
 		       "{\"protocol\":1,\"server\":{\"name\":\"fake\",\"version\":\"1\"},"
-		       "\"session\":1,\"limits\":{\"frame_bytes\":%zu,\"bindings\":%d},"
-		       "\"features\":[\"gap\"%s%s],%s%s%s"
+		       "\"session\":1,\"limits\":{\"frame_bytes\":%zu,\"bindings\":%d%s},"
+		       "\"features\":[\"gap\"%s%s%s%s],%s%s%s"
 		       "\"connection\":{\"state\":\"online\",\"since\":1700000000000}}",
-		       f->frame_bytes, f->bindings, f->bindings ? ",\"postgres_changes\"" : "",
-		       f->is_old ? "" : ",\"auth\"", f->token ? "\"token\":" : "",
-		       f->token ? f->token : "", f->token ? "," : "");
+		       f->frame_bytes, f->bindings, plan,
+		       f->bindings ? ",\"postgres_changes\"" : "", f->is_old ? "" : ",\"auth\"",
+		       f->features ? "," : "", f->features ? f->features : "",
+		       f->token ? "\"token\":" : "", f->token ? f->token : "", f->token ? "," : "");
 	say_result(f, 0, json);
 }
 

@@ -23,6 +23,15 @@ static void on_result(struct rtb_client *c, int64_t id, const struct rtb_result 
 	(void)snprintf(text, sizeof(text), "%lld:%s%s%s", (long long)id,
 		       rtb_outcome_name(result->outcome), result->text[0] ? ":" : "", result->text);
 	hear(log, text);
+	ck_assert_str_eq(result->id, "");
+	if (result->outcome == RTB_OTHER) {
+		(void)snprintf(text, sizeof(text), "word=%s", result->word);
+		hear(log, text);
+	} else {
+		ck_assert_str_eq(result->word, rtb_outcome_name(result->outcome));
+	}
+	if (result->via)
+		hear(log, result->via == RTB_VIA_WS ? "via=ws" : "via=http");
 	if (result->code[0]) {
 		(void)snprintf(text, sizeof(text), "code=%s", result->code);
 		hear(log, text);
@@ -118,7 +127,7 @@ static const struct {
 	enum rtbp_error error;
 	const char *heard;
 } outcomes[] = {
-	{ "{\"outcome\":\"acked\",\"via\":\"ws\"}", 0, "1:acked " },
+	{ "{\"outcome\":\"acked\",\"via\":\"ws\"}", 0, "1:acked via=ws " },
 	{ "{\"outcome\":\"sent\"}", 0, "1:sent " },
 	{ "{\"outcome\":\"denied\",\"text\":\"no\"}", 0, "1:denied:no " },
 	{ "{\"outcome\":\"unknown\"}", 0, "1:unknown " },
@@ -128,10 +137,19 @@ static const struct {
 	{ "{\"outcome\":\"expired\"}", 0, "1:expired " },
 	{ "{\"outcome\":\"not_joined\"}", 0, "1:not_joined " },
 	{ "{\"outcome\":\"unsupported\"}", 0, "1:unsupported " },
-	{ "{\"outcome\":\"from a later daemon\"}", 0, "1:unknown " },
-	{ "{\"outcome\":\"invalid\"}", 0, "1:unknown " },
-	{ "{\"outcome\":\"too_many\"}", 0, "1:unknown " },
-	{ "{\"outcome\":\"bad_payload\",\"text\":\"late\"}", 0, "1:invalid:late " },
+	{ "{\"outcome\":\"from a later daemon\"}", 0, "1:other word=from a later daemon " },
+	/* Words that are the library's own, or of other answers. */
+	{ "{\"outcome\":\"invalid\"}", 0, "1:other word=invalid " },
+	{ "{\"outcome\":\"too_many\"}", 0, "1:other word=too_many " },
+	{ "{\"outcome\":\"pending\"}", 0, "1:other word=pending " },
+	{ "{\"outcome\":\"\"}", 0, "1:unknown " },
+	{ "{\"outcome\":7}", 0, "1:unknown " },
+	{ "{\"outcome\":\"bad_payload\",\"text\":\"late\"}", 0, "1:bad_payload:late " },
+	{ "{\"outcome\":\"sent\",\"via\":\"http\"}", 0, "1:sent via=http " },
+	{ "{\"outcome\":\"sent\",\"via\":\"pigeon\"}", 0, "1:sent " },
+	{ "{\"outcome\":\"rate_limited\",\"via\":\"http\",\"retry_in_ms\":2500}", 0,
+	  "1:rate_limited via=http retry=2500 " },
+	{ "{\"outcome\":\"rate_limited\",\"retry_in_ms\":-5}", 0, "1:rate_limited " },
 	{ NULL, RTBP_E_BUSY, "1:busy:words code=busy retry=1500 " },
 	{ NULL, RTBP_E_JOIN_BUDGET, "1:busy:words code=join_budget retry=1500 " },
 	{ NULL, RTBP_E_BAD_PAYLOAD, "1:invalid:words code=bad_payload retry=1500 " },

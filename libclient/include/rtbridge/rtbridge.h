@@ -270,7 +270,7 @@ struct rtb_broadcast {
 	uint64_t chan;
 	const char *topic;   /* NUL-terminated */
 	const char *event;   /* NUL-terminated; "" when the message had none (see raw) */
-	const void *payload; /* one MessagePack value */
+	const void *payload; /* one MessagePack value; of a binary message a `bin` */
 	size_t payload_size;
 	const void *meta; /* MessagePack map of the server (id, replayed), or NULL */
 	size_t meta_size;
@@ -278,6 +278,16 @@ struct rtb_broadcast {
 	size_t extra_size;
 	bool raw;         /* the message was no event with payload: payload is all of it */
 	bool undecodable; /* payload is a `bin` with the bytes that could not be decoded */
+	const char *id;   /* of meta, NUL-terminated; "" when it has none (or one over 127 bytes) */
+	bool replayed;    /* of meta: it was sent before, and stored by the server */
+};
+
+/* What became of messages of a time past that the server stores (those that its database sends to
+ * private channels). */
+enum rtb_stored {
+	RTB_STORED_NONE,     /* not asked for, or not to be had */
+	RTB_STORED_REPLAYED, /* all of them come (or came) as broadcasts with `replayed` */
+	RTB_STORED_TRUNCATED /* the newest of them do, older ones may be missing */
 };
 
 /* Messages of the channel may have been missed between these two moments: it was joined anew. The
@@ -288,6 +298,26 @@ struct rtb_gap {
 	const char *topic;
 	int64_t from_unix_ms, to_unix_ms;
 	const char *cause; /* short word, as rtb_channel.code */
+	enum rtb_stored stored;
+	uint64_t n; /* how many of those follow at most; what had come before is left out */
+};
+
+/* The stored messages that a subscription asked for (options.replay) have come. */
+struct rtb_replay {
+	uint64_t chan;
+	const char *topic;
+	enum rtb_stored stored; /* TRUNCATED: replay_limit came; NONE: `text` says why */
+	uint64_t n;             /* how many this subscription was handed */
+	const char *text;       /* a sentence, "" when there is none */
+};
+
+/* A notice of the server about the channel, in its words. */
+struct rtb_system {
+	uint64_t chan;
+	const char *topic;
+	const char *extension; /* short word: what it is about; "" when not told */
+	const char *status;    /* "ok", "error" */
+	const char *text;
 };
 
 /* ---- presence: who is there ---- */
@@ -336,6 +366,9 @@ struct rtb_sub_handlers {
 	 * that belongs to the same change. */
 	void (*presence)(struct rtb_sub *sub, const struct rtb_presence *change, void *user);
 	void (*gap)(struct rtb_sub *sub, const struct rtb_gap *gap, void *user);
+	/* Once for each replay: after options.replay, and after each re-attachment with it. */
+	void (*replay)(struct rtb_sub *sub, const struct rtb_replay *replay, void *user);
+	void (*system)(struct rtb_sub *sub, const struct rtb_system *notice, void *user);
 };
 
 struct rtb_sub_options {
@@ -352,11 +385,18 @@ struct rtb_sub_options {
 	 * that the channel is joined with it at once; NULL: none. Shared by all subscriptions of
 	 * the topic in this client: the first one given holds. */
 	const char *presence_key;
+	/* Stored messages first, the newest ones, oldest first: see below. Only with is_private. */
+	bool replay;
+	uint32_t replay_limit;   /* at most so many, 1 to 25; 0: 25 */
+	int64_t replay_since_ms; /* since then, in ms since the Unix epoch */
+	/* A `system` callback when messages that the database sends can flow. */
+	bool replication_ready;
 };
 
-#define RTB_SUB_OPTIONS_INIT                                                                 \
-	{                                                                                    \
-		sizeof(struct rtb_sub_options), false, false, 0, { 0, 0, 0, 0 }, 0, false, 0 \
+#define RTB_SUB_OPTIONS_INIT                                                                     \
+	{                                                                                        \
+		sizeof(struct rtb_sub_options), false, false, 0, { 0, 0, 0, 0, 0, 0 }, 0, false, \
+			0, false, 0, 0, false                                                    \
 	}
 
 /**
@@ -368,8 +408,17 @@ struct rtb_sub_options {
  * (re-)attach. The channel callback tells what becomes of it. Several subscriptions of one topic in
  * one client share one with the daemon.
  *
- * Return: 0; RTB_E_TOPIC, RTB_E_EVENT, RTB_E_KEY, RTB_E_FAILED, -EINVAL (options), -ENOMEM. Nothing
- * changed on error.
+ * With options.replay the stored messages come after the channel callback, as broadcasts with
+ * `replayed`, then the `replay` callback, then what is sent from now on. (What other subscriptions
+ * of the topic in this client have brought already goes on meanwhile; wishes for other times are
+ * carried out one after the other.) They come to those that asked for them alone. When the library
+ * asks again, after a re-attachment or with another token, it is for what was missed: since the
+ * last broadcast that this subscription was handed, less 60 s because clocks differ, and not
+ * earlier than replay_since_ms; of what comes twice by that the second one is left out (by `id`,
+ * among the last 64). What a `gap` announces comes to all subscriptions of the topic.
+ *
+ * Return: 0; RTB_E_TOPIC, RTB_E_EVENT, RTB_E_KEY, RTB_E_FAILED, -EINVAL (options; a replay of a
+ * public channel, or of more than 25), -ENOMEM. Nothing changed on error.
  */
 RTB_API int rtb_subscribe(struct rtb_client *c, const char *topic,
 			  const struct rtb_sub_options *options,
@@ -597,7 +646,8 @@ RTB_API struct rtb_client *rtb_watch_client(const struct rtb_watch *watch);
 /* What became of a send. Each send that was accepted (result > 0) gets exactly one. */
 enum rtb_outcome {
 	RTB_ACKED,        /* the server took it */
-	RTB_SENT,         /* handed over by HTTP; the server promises nothing */
+	RTB_SENT,         /* the server took it by HTTP (a private message that its policies refuse
+			     looks the same) */
 	RTB_DENIED,       /* refused by the server's policies or the daemon's access rules, or for
 			     want of a token that is not bad */
 	RTB_UNKNOWN,      /* given away, and then no proof came: it may have arrived */
@@ -608,14 +658,28 @@ enum rtb_outcome {
 	RTB_NOT_JOINED,   /* the channel cannot be joined */
 	RTB_UNSUPPORTED,  /* this daemon or server cannot send it that way */
 	RTB_INVALID,      /* refused by the daemon as wrong: `text` says why */
-	RTB_TOO_MANY      /* a limit on a number of things is reached: `text` names it */
+	RTB_TOO_MANY,     /* a limit on a number of things is reached: `text` names it */
+	RTB_BAD_PAYLOAD,  /* it cannot be said to this server; by HTTP: it is neither a map nor
+			     binary */
+	RTB_PENDING,      /* of rtb_outcome() alone: it has none yet */
+	RTB_OTHER         /* a word of a later daemon: rtb_result.word */
+};
+
+/* How a message goes to the server. */
+enum rtb_via {
+	RTB_VIA_AUTO, /* by the channel's join if there is one, else by HTTP. In a result: not told */
+	RTB_VIA_WS,   /* over the channel's join, which is made for it if need be */
+	RTB_VIA_HTTP /* by an HTTP request: nothing is joined */
 };
 
 struct rtb_result {
 	enum rtb_outcome outcome;
 	const char *text;       /* a sentence, "" when there is none */
-	int64_t retry_after_ms; /* -1: unknown */
+	int64_t retry_after_ms; /* when it may succeed; -1: unknown */
 	const char *code;       /* the name of the daemon's error, "" when it was none */
+	const char *word;       /* the outcome as a word: the daemon's own with RTB_OTHER */
+	enum rtb_via via;       /* the way it took, when the daemon told it */
+	const char *id;         /* by which rtb_outcome() finds it; "": it had none */
 };
 
 /* "acked", "sent", "denied", "unknown", "too_big", ... */
@@ -624,39 +688,77 @@ RTB_API const char *rtb_outcome_name(enum rtb_outcome outcome);
 typedef void (*rtb_result_fn)(struct rtb_client *c, int64_t id, const struct rtb_result *result,
 			      void *user);
 
+/* What a payload is given as. */
+enum rtb_form {
+	RTB_MSGPACK, /* one MessagePack value; a `bin` is a binary message */
+	RTB_JSON,    /* JSON text; (size_t)-1: NUL-terminated */
+	RTB_BINARY   /* any bytes: a binary message */
+};
+
 struct rtb_send_options {
 	size_t size; /* sizeof(struct rtb_send_options) */
 	bool is_private;
-	uint32_t ttl_ms; /* how long it may wait for the channel; 0: the daemon's default (10 s) */
+	uint32_t ttl_ms; /* how long it may wait to be sent; 0: the daemon's default (10 s); at most
+			    60000 */
 	rtb_result_fn result; /* called exactly once for each accepted send; may be NULL */
 	void *user;
+	enum rtb_via via;
+	enum rtb_form form; /* of the payload */
+	/* A name for this send, 1 to 64 bytes of printable ASCII without blanks, unlike any other
+	 * of this user's last 60 s. NULL: the library makes one, if the daemon offers outcomes. */
+	const char *id;
+	/* A MessagePack map: further keys beside the payload, at the top of the server's message;
+	 * NULL: none. Not with a binary payload, not by HTTP. */
+	const void *extra;
+	size_t extra_size;
 };
 
-#define RTB_SEND_OPTIONS_INIT                                   \
-	{                                                       \
-		sizeof(struct rtb_send_options), false, 0, 0, 0 \
+#define RTB_SEND_OPTIONS_INIT                                                                     \
+	{                                                                                         \
+		sizeof(struct rtb_send_options), false, 0, 0, 0, RTB_VIA_AUTO, RTB_MSGPACK, 0, 0, \
+			0                                                                         \
 	}
 
 /**
  * rtb_broadcast() - send one broadcast; no subscription is needed
- * @payload: one MessagePack value; borrowed, copied before return
+ * @payload: as options->form says; borrowed, copied before return
  * @options: NULL for the defaults
  *
- * Does not block: the message leaves on a later rtb_client_process(). When the daemon goes away
- * before it answered, the outcome is RTB_UNKNOWN.
+ * Does not block: the message leaves on a later rtb_client_process(). It is given to the daemon
+ * once, whatever happens. When the attachment ends before the answer came, the library asks the
+ * next one what became of the message (a daemon with the feature "outcome" knows it by the id), and
+ * tells that. RTB_UNKNOWN comes only if that daemon does not know, if there is none within 10 s, if
+ * the message is pending 10 s after its time to live, or if the client ends (rtb_client_free(),
+ * options.once).
  *
- * Return: the send's id (> 0); RTB_E_TOPIC, RTB_E_EVENT, RTB_E_PAYLOAD, RTB_E_TOO_BIG, RTB_E_BUSY,
- * RTB_E_DETACHED, RTB_E_TOKEN, RTB_E_FAILED, -EINVAL (options), -ENOMEM: then no result callback
- * follows. RTB_E_BUSY also while the client's own token is being decided.
+ * Return: the send's number (> 0); RTB_E_TOPIC, RTB_E_EVENT, RTB_E_PAYLOAD, RTB_E_TOO_BIG (over the
+ * daemon's frames; or binary, and over the limit of the project's plan as the daemon knows it),
+ * RTB_E_BUSY, RTB_E_DETACHED, RTB_E_TOKEN, RTB_E_FAILED, -EINVAL (options), -ENOMEM: then no result
+ * callback follows. RTB_E_BUSY also while the client's own token is being decided.
  */
 RTB_API int64_t rtb_broadcast(struct rtb_client *c, const char *topic, const char *event,
 			      const void *payload, size_t payload_size,
 			      const struct rtb_send_options *options) RTB_MUST_CHECK;
 
-/* The same with the payload as JSON text of `json_size` bytes ((size_t)-1: NUL-terminated). */
+/* The same with the payload as JSON text of `json_size` bytes ((size_t)-1: NUL-terminated),
+ * whatever options->form says. */
 RTB_API int64_t rtb_broadcast_json(struct rtb_client *c, const char *topic, const char *event,
 				   const char *json, size_t json_size,
 				   const struct rtb_send_options *options) RTB_MUST_CHECK;
+
+/**
+ * rtb_outcome() - what became of a send of this user, from whichever client
+ * @id: as in rtb_send_options, or rtb_result.id
+ * @fn: called once, unless the client is freed before. Its result is RTB_PENDING while the send has
+ *      no outcome; RTB_UNKNOWN with the code "unknown_id" when the daemon knows no such send (it
+ *      forgets them after 60 s), with "detached" when the attachment ended before the answer, with
+ *      another one when the daemon does not answer now
+ *
+ * Return: the question's number (> 0); RTB_E_REFUSED (this daemon knows no outcomes), -EINVAL (no
+ * id), RTB_E_BUSY, RTB_E_DETACHED, RTB_E_TOKEN, RTB_E_FAILED, -ENOMEM.
+ */
+RTB_API int64_t rtb_outcome(struct rtb_client *c, const char *id, rtb_result_fn fn,
+			    void *user) RTB_MUST_CHECK;
 
 /* ---- asking the daemon ---- */
 
@@ -678,9 +780,11 @@ RTB_API int64_t rtb_sync(struct rtb_client *c, bool upstream, rtb_reply_fn fn,
 
 /* ---- for programs without a loop ---- */
 
-/* Each processes until done, or `timeout_ms` passed (-1: no limit). Those that need the daemon wait
- * for the attachment first (RTB_E_TOKEN when that waits for a better token). Return: 0, or a
- * negative error; RTB_E_TIMEOUT; -EINTR when a signal handler ran. */
+/* Each processes until done, or `timeout_ms` passed (-1: no limit), in the thread that owns the
+ * client and never inside a callback (-EDEADLK); callbacks of whatever comes meanwhile run inside.
+ * Those that need the daemon wait for the attachment first (RTB_E_TOKEN when that waits for a better
+ * token). Return: 0, or a negative error; RTB_E_TIMEOUT; RTB_E_FAILED; -EPERM in a child of fork();
+ * -EINTR when a signal handler ran (what was asked for goes on, as after RTB_E_TIMEOUT). */
 RTB_API int rtb_wait(struct rtb_client *c,
 		     int timeout_ms); /* poll once and process: > 0 when callbacks ran */
 RTB_API int rtb_wait_attached(struct rtb_client *c, int timeout_ms) RTB_MUST_CHECK;
@@ -704,6 +808,48 @@ RTB_API int rtb_wait_watch(struct rtb_watch *watch, int timeout_ms) RTB_MUST_CHE
 RTB_API int rtb_wait_broadcast_json(struct rtb_client *c, const char *topic, const char *event,
 				    const char *json, const struct rtb_send_options *options,
 				    int timeout_ms, enum rtb_outcome *ret_outcome) RTB_MUST_CHECK;
+
+/* Of a send that was waited for. */
+struct rtb_sent {
+	enum rtb_outcome outcome;
+	enum rtb_via via;       /* RTB_VIA_AUTO: not told */
+	int64_t retry_after_ms; /* -1: unknown */
+	bool is_sent;           /* it was accepted: it has this outcome, or will have one */
+	char id[65];            /* "": it has none */
+};
+
+/**
+ * rtb_wait_send() - send one broadcast and wait for its one outcome
+ * @payload: as options->form says
+ * @ret: always written
+ *
+ * As rtb_broadcast(), a full send queue is waited for. options->result is not called. The outcome's
+ * words are rtb_client_error_text(). At the deadline the send goes on: to the caller its outcome is
+ * RTB_UNKNOWN, and rtb_wait_outcome() can ask for it by ret->id (unless that is empty: this daemon
+ * knows no outcomes). Sending the same again then may send it twice; without ret->is_sent it does
+ * not.
+ *
+ * Return: 0: @ret has the outcome, whichever it is; or an error, also those of rtb_broadcast().
+ */
+RTB_API int rtb_wait_send(struct rtb_client *c, const char *topic, const char *event,
+			  const void *payload, size_t payload_size,
+			  const struct rtb_send_options *options, int timeout_ms,
+			  struct rtb_sent *ret) RTB_MUST_CHECK;
+/**
+ * rtb_wait_outcome() - wait until a send has an outcome
+ * @id: as for rtb_outcome(), which is asked again and again while the send is pending, and after
+ *      each re-attachment
+ * @ret: always written; after RTB_E_TIMEOUT RTB_PENDING, if it was that at last
+ *
+ * Return: 0: @ret has the outcome; RTB_UNKNOWN also when the daemon knows no such send
+ * (rtb_client_error_text() has its words); or an error, also those of rtb_outcome().
+ */
+RTB_API int rtb_wait_outcome(struct rtb_client *c, const char *id, int timeout_ms,
+			     struct rtb_sent *ret) RTB_MUST_CHECK;
+/* Until each accepted send has its outcome and was told it, those that callbacks add among them.
+ * Also without a daemon: those that have been given away end by themselves. What has no outcome at
+ * RTB_E_TIMEOUT goes on. */
+RTB_API int rtb_wait_flush(struct rtb_client *c, int timeout_ms) RTB_MUST_CHECK;
 /* The daemon's state as JSON text, to be freed by rtb_free(). */
 RTB_API int rtb_wait_status_json(struct rtb_client *c, int timeout_ms,
 				 char **ret_json) RTB_MUST_CHECK;
