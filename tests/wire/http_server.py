@@ -29,6 +29,9 @@ class Request:
             if not data:
                 raise ConnectionError("no request")
             peer.buf += data
+            if not peer.buf[:1].isalpha():
+                peer.sock.sendall(answer(400, b"this port speaks no TLS"))
+                raise ConnectionError("not HTTP")
         self.head, peer.buf = peer.buf.split(b"\r\n\r\n", 1)
         lines = self.head.split(b"\r\n")
         self.path = lines[0].split(b" ")[1].decode()
