@@ -58,6 +58,8 @@ bool chan_wants_presence(const struct chan *ch)
 
 const char *chan_state_name(const struct chan *ch)
 {
+	if (ch->hold.active)
+		return ch->hold.was_joined ? "rejoining" : "joining";
 	return ch->join ? join_state_name(ch->join) : "closed";
 }
 
@@ -69,57 +71,6 @@ void chan_pack_name(const struct chan *ch, struct rtbp_buf *b)
 }
 
 /* ---- the inbound road ---- */
-
-/* One message of a channel, packed once for all who listen here. */
-static struct blob *pack_broadcast(const struct chan *ch, const struct phx_msg *msg)
-{
-	struct rtbp_buf *b = hub_scratch(ch->hub);
-	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_BROADCAST), map = rtbp_pack_map_begin(b);
-	uint16_t n = 4;
-
-	chan_pack_name(ch, b);
-	rtbp_pack_field(b, RTBP_F_EVENT);
-	rtbp_pack_str(b, msg->user_event.p ? msg->user_event.p : "", msg->user_event.size);
-	/* Bytes that could not be decoded are no Phoenix payload that somebody might look into. */
-	rtbp_pack_field(b, msg->user_event.p || msg->undecodable ? RTBP_F_PAYLOAD : RTBP_F_RAW);
-	rtbp_pack_val(b, msg->payload);
-	if (msg->meta.p) {
-		rtbp_pack_field(b, RTBP_F_META);
-		rtbp_pack_val(b, msg->meta);
-		n++;
-	}
-	if (msg->extra.p) {
-		rtbp_pack_field(b, RTBP_F_EXTRA);
-		rtbp_pack_val(b, msg->extra);
-		n++;
-	}
-	if (msg->undecodable) {
-		rtbp_pack_field_bool(b, RTBP_F_UNDECODABLE, true);
-		n++;
-	}
-	rtbp_pack_map_end(b, map, n);
-	(void)rtbp_msg_end(b, begin);
-	return hub_scratch_blob(ch->hub);
-}
-
-static void chan_on_broadcast(struct chan *ch, const struct phx_msg *msg)
-{
-	struct hub *hub = ch->hub;
-	struct blob *notice;
-	uint64_t sender;
-
-	hub->counters.messages_in++;
-	if (msg->undecodable)
-		hub->counters.undecoded++;
-	sender = posts_sender(ch, msg->meta, msg->user_event, msg->payload);
-	if (ch->n_subs == 0)
-		return;
-	notice = pack_broadcast(ch, msg);
-	if (!notice)
-		return;
-	hub_deliver(ch, notice, msg->user_event, sender);
-	blob_unref(notice);
-}
 
 static void chan_on_row(struct chan *ch, const struct phx_msg *msg)
 {
@@ -188,6 +139,8 @@ static void chan_config(const struct join *j, struct join_config *ret)
 	ret->feed = ch->feed;
 	if (ch->feed)
 		feed_prepare(ch->feed);
+	ret->replication_ready = system_wants_replication(ch);
+	hold_config(ch, j, ret);
 }
 
 static void chan_joining(struct join *j)
@@ -195,6 +148,8 @@ static void chan_joining(struct join *j)
 	struct chan *ch = j->owner;
 
 	room_joining(ch, j->has_presence);
+	hold_joining(ch, j);
+	system_joining(ch);
 	if (ch->feed)
 		feed_joining(ch->feed);
 }
@@ -207,6 +162,8 @@ static const char *chan_misfit(const struct join *j)
 		return "presence";
 	if (ch->slot.n_trackers && strcmp(j->key, ch->key) != 0)
 		return "presence";
+	if (!j->has_replication && system_wants_replication(ch))
+		return "replication_ready";
 	return chan_feed_misfit(ch);
 }
 
@@ -234,18 +191,30 @@ static void remember_refusal(const struct chan *ch)
 	}
 }
 
+void chan_is_ready(struct chan *ch)
+{
+	subs_on_chan_state(ch);
+	ch->gap = (struct gap){ 0 };
+	replays_run(ch);
+	sends_flush(ch);
+}
+
 static void chan_changed(struct join *j)
 {
 	struct chan *ch = j->owner;
+	bool is_held;
 
+	if (j->state != JOIN_JOINED && j->state != JOIN_JOINING)
+		replays_ride_no_more(ch);
 	switch (j->state) {
 	case JOIN_JOINED:
+		is_held = hold_begin(ch); /* its probe before that of the presence */
 		slot_joined(&ch->slot);
 		room_joined(ch);
 		if (ch->feed)
 			feed_on_changed(ch->feed);
-		subs_on_chan_state(ch);
-		sends_flush(ch);
+		if (!is_held)
+			chan_is_ready(ch);
 		break;
 	case JOIN_REJECTED:
 		remember_refusal(ch);
@@ -292,6 +261,7 @@ static void chan_lost(struct join *j, const char *code, const char *text)
 {
 	struct chan *ch = j->owner;
 
+	hold_lost(ch);
 	sends_lost(ch, text);
 	if (strcmp(code, "track_too_big") == 0)
 		trackers_refused_new(&ch->slot, text);
@@ -305,11 +275,23 @@ static void chan_on_message(struct join *j, const struct phx_msg *msg)
 	struct chan *ch = j->owner;
 
 	if (msg->kind == PHX_BROADCAST)
-		chan_on_broadcast(ch, msg);
+		news_on_broadcast(ch, msg);
 	else if (msg->kind == PHX_MESSAGE && rtbp_str_is(msg->event, "postgres_changes"))
 		chan_on_row(ch, msg);
+	else if (ch->hold.active)
+		hold_presence(ch, msg);
 	else
 		room_on_message(ch, msg);
+}
+
+static void chan_notice(struct join *j, struct rtbp_str extension, bool ok, const char *text)
+{
+	system_on_notice(j->owner, extension, ok, text);
+}
+
+static void chan_probed(struct join *j, bool answered)
+{
+	hold_probed(j->owner, answered);
 }
 
 /* Nobody refers to it any more: freed at the turn's end. */
@@ -333,6 +315,7 @@ static void chan_join_dead(struct join *j)
 {
 	struct chan *ch = j->owner;
 
+	hold_lost(ch);
 	ch->join = ch->slot.join = NULL;
 	move_forget(ch);
 	ch->rekeyed = false;
@@ -361,6 +344,8 @@ static const struct join_ops chan_join_ops = {
 	.message = chan_on_message,
 	.reply = chan_reply,
 	.system = chan_system,
+	.notice = chan_notice,
+	.probed = chan_probed,
 	.dead = chan_join_dead,
 };
 
@@ -410,6 +395,7 @@ static struct chan *chan_new(struct hub *hub, struct rtbp_str topic, bool is_pri
 	ch->sender_only = true;
 	TAILQ_INIT(&ch->subs);
 	sends_init(ch);
+	hold_init(ch);
 	TAILQ_INIT(&ch->spills);
 	slot_init(&ch->slot, ch);
 	ch->key_is_made = true;
@@ -505,6 +491,7 @@ int chan_get(struct peer *p, struct rtbp_str topic, bool is_private, unsigned ri
 void chan_free(struct chan *ch)
 {
 	sends_done(ch);
+	hold_done(ch);
 	room_free(ch);
 	identity_unref(ch->identity);
 	free(ch->topic_text);

@@ -120,23 +120,6 @@ int hub_compare_str(struct rtbp_str a, struct rtbp_str b)
 	return a.size < b.size ? -1 : a.size > b.size;
 }
 
-void hub_deliver(struct chan *ch, struct blob *notice, struct rtbp_str event, uint64_t sender)
-{
-	struct sub *s;
-
-	/* A peer whose queue is full is only marked by peer_send(); it leaves this list at the
-	 * turn's end. */
-	TAILQ_FOREACH(s, &ch->subs, in_chan) {
-		if (!s->answered || !s->broadcasts || s->peer->state != PEER_READY ||
-		    !sub_wants(s, event))
-			continue;
-		if (sender && s->peer->session == sender && !s->self)
-			continue;
-		ch->hub->counters.deliveries++;
-		peer_send(s->peer, notice);
-	}
-}
-
 /* ---- time ---- */
 
 uint64_t hub_deadline(struct hub *hub)
@@ -184,6 +167,8 @@ static void busy_timer_due(void *ctx)
 	RB_FOREACH(j, join_id_tree, &hub->joins) {
 		if (j->token_due)
 			join_push_token(j);
+		if (j->probe_due)
+			join_probe(j);
 	}
 	sync_probe_all(hub);
 }

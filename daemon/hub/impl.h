@@ -30,6 +30,7 @@
 #include "hub/join.h"
 #include "hub/presence.h"
 #include "hub/probation.h"
+#include "hub/replay.h"
 #include "hub/request.h"
 #include "hub/send.h"
 #include "proto/rtbp_msg.h"
@@ -116,8 +117,11 @@ struct sub {
 	char *presence_key;       /* NULL: none */
 	struct want *wants;       /* in the order asked */
 	unsigned n_wants;
-	unsigned told_progress; /* subscribe.c: how far everything was when the peer was told */
-	bool has_news;          /* in hub->subs_with_news */
+	struct replay *replay; /* NULL: it has asked for none, or that is over */
+	bool replication_ready,
+		replication_told; /* wants to be told (system.c); was, of this join */
+	unsigned told_progress;   /* subscribe.c: how far everything was when the peer was told */
+	bool has_news;            /* in hub->subs_with_news */
 	TAILQ_ENTRY(sub) in_news;
 	struct request request; /* while !answered, or while a change waits */
 	bool waiting;           /* request is in the peer's list */
@@ -145,6 +149,10 @@ struct chan {
 	unsigned n_on_channel;     /* subs that need the join */
 	struct feed *feed, *proof; /* of private projects (chan_feed.c); NULL: none */
 	struct chan_sends sends;
+	struct hold hold;           /* while its join is not told of */
+	struct gap gap;             /* that is about to be told */
+	struct recent *recent;      /* NULL: nothing with an id has come */
+	bool replication_ready;     /* the server has said so of this join */
 	char key[RTBP_KEY_MAX + 1]; /* of the shared join's presence */
 	bool rekeyed;     /* the shared join was joined anew for a tracker's key: not again */
 	bool key_is_made; /* by us: any tracker without a key of its own may have it */
@@ -286,9 +294,6 @@ struct blob *hub_scratch_blob(struct hub *hub);
 void hub_copy_text(struct rtbp_str s, char *to, size_t size);
 /* Byte by byte; of two that begin alike the shorter one is less. */
 int hub_compare_str(struct rtbp_str a, struct rtbp_str b);
-/* One packed message of the server, or of a local sender, to the channel's subscribers that want
- * `event`. `sender`: the session that sent it (gets it only with `self`), 0: none. */
-void hub_deliver(struct chan *ch, struct blob *notice, struct rtbp_str event, uint64_t sender);
 
 /* peer.c */
 void peer_send(struct peer *p,
@@ -383,6 +388,15 @@ bool chan_wants_presence(const struct chan *ch);
 /* The two members `chan` and `topic` of a message. */
 void chan_pack_name(const struct chan *ch, struct rtbp_buf *b);
 void chan_free(struct chan *ch);
+
+/* It is joined and not held (any more): told, and what waited for it goes on. */
+void chan_is_ready(struct chan *ch);
+
+/* system.c */
+void system_on_notice(struct chan *ch, struct rtbp_str extension, bool ok, const char *text);
+void system_answered(struct sub *s);
+void system_joining(struct chan *ch);
+bool system_wants_replication(const struct chan *ch);
 
 /* move.c */
 /* Links that are no longer needed are emptied, as far as that is possible. Return: when to look

@@ -419,11 +419,50 @@ int join_push(struct join *j)
 	j->token_exp_s = token ? token->jwt.exp_s : 0;
 	probation_going(j);
 	j->has_presence = config.presence;
+	j->has_replay = config.replay_since_ms != 0;
+	j->has_replication = config.replication_ready;
+	j->probe_ref = 0;
+	j->probe_due = false;
 	snprintf(j->key, sizeof(j->key), "%s", config.key);
 	j->link->joins_unanswered++;
 	if (j->ops->joining)
 		j->ops->joining(j);
 	return 0;
+}
+
+/* ---- what has come when something else is answered ---- */
+
+static void on_probe_reply(void *ctx, uint64_t cookie, enum session_result result, uint64_t ref,
+			   struct rtbp_val response)
+{
+	struct join *j = join_find(ctx, cookie);
+
+	(void)response;
+	if (!j || j->probe_ref != ref)
+		return;
+	j->probe_ref = 0;
+	if (result != SESSION_LOST && j->ops->probed && j->state == JOIN_JOINED)
+		j->ops->probed(j, result != SESSION_TIMEOUT);
+}
+
+void join_probe(struct join *j)
+{
+	struct session_push push = {
+		.timeout_ms = PROBE_MS,
+		.fn = on_probe_reply,
+		.ctx = j->hub,
+		.cookie = j->id,
+	};
+
+	j->probe_due = false;
+	if (j->state != JOIN_JOINED || j->probe_ref)
+		return;
+	if (join_push_event(j, "presence", "{}", 2, &push) == 0) {
+		j->probe_ref = push.ref;
+	} else {
+		j->probe_due = true;
+		hub_try_again(j->hub);
+	}
 }
 
 /* ---- joining anew, by our own wish ---- */
@@ -453,8 +492,9 @@ static void rejoin_go(struct join *j)
 	join_tell_lost(j, code, "the channel was joined anew before the answer");
 	(void)join_rejoin_cancel(j); /* whose end was told may have asked for it again */
 	join_set_reason(j, code,
-			strcmp(code, "presence") == 0
-				? "joined anew for somebody's presence"
+			strcmp(code, "presence") == 0 ? "joined anew for somebody's presence"
+			: strcmp(code, "replication_ready") == 0
+				? "joined anew for somebody who waits for the replication"
 				: "joined anew for somebody's database changes");
 	j->retry_at_ms = 0;
 	join_queue(j);

@@ -34,6 +34,7 @@ enum {
 	JOIN_REPLY_MS =
 		15000, /* the server holds refusals back for 5 s, and others may stand before */
 	LEAVE_REPLY_MS = 10000,
+	PROBE_MS = 10000,
 	JOINS_UNANSWERED_MAX = 10, /* of a link; each failing one stalls the socket for 5 s */
 	JOINS_LEAVING_MAX = 8,     /* over max_channels, while they are being left */
 	JOINS_PER_S = 10,
@@ -98,7 +99,10 @@ enum join_state {
 /* What a channel is joined with, fixed for its life. */
 struct join_config {
 	bool presence;
-	const char *key;           /* of presence; "": the server makes one */
+	const char *key;          /* of presence; "": the server makes one */
+	uint64_t replay_since_ms; /* stored messages from then on; 0: none */
+	unsigned replay_limit;
+	bool replication_ready;    /* say when what the database sends can flow */
 	struct feed *feed;         /* the database changes it carries; NULL: none */
 	const struct token *token; /* not the owner's to say; NULL: the daemon's own */
 };
@@ -126,6 +130,10 @@ struct join_ops {
 	void (*reply)(struct join *j, struct rtbp_val response);
 	/* What the server says about the database changes of the joined channel. */
 	void (*system)(struct join *j, bool ok, const char *text);
+	/* Any other notice of the server about the channel. */
+	void (*notice)(struct join *j, struct rtbp_str extension, bool ok, const char *text);
+	/* The answer to join_probe(): whatever the server sent before has come. false: none came. */
+	void (*probed)(struct join *j, bool answered);
 	void (*dead)(struct join *j); /* forget it; freed at the turn's end */
 };
 
@@ -166,7 +174,10 @@ struct join {
 	char system_text[512]; /* the last `system` error: the reason of the phx_close that follows
 				*/
 	/* What the server's channel was joined with. */
-	bool has_presence;
+	bool has_presence, has_replay, has_replication;
+	bool no_replay;     /* the server would not have it: never again with this join */
+	uint64_t probe_ref; /* of join_probe(); 0: none is out */
+	bool probe_due;     /* it did not fit into the mailbox */
 	char key[RTBP_KEY_MAX + 1];
 	/* Since when, and why, messages may be missed; told when it is back. 0: none are. */
 	int64_t gap_from_wall_ms;
@@ -241,6 +252,9 @@ const char *join_state_name(const struct join *j); /* as notices and status say 
  * Return: as link_push(). */
 int join_push_event(struct join *j, const char *event, const char *payload, size_t size,
 		    struct session_push *push);
+/* Asks the server something harmless, once at a time; ops->probed() follows unless the channel ends
+ * first. */
+void join_probe(struct join *j);
 /* Sends the phx_join. Return: 0, or what link_push() says. */
 int join_push(struct join *j);
 void joins_on_offline(struct link *link);

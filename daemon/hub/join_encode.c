@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* The frame that joins a channel, and what its refusal says. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "hub/impl.h"
 #include "proto/rtbp_json.h"
+
+static void put_replay(const struct join_config *config, struct rtbp_buf *b)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), ",\"replay\":{\"since\":%" PRIu64 ",\"limit\":%u}",
+		 config->replay_since_ms, config->replay_limit);
+	rtbp_buf_text(b, text);
+}
 
 void join_encode(const struct join *j, const struct join_config *config, uint64_t ref,
 		 struct rtbp_buf *out)
@@ -20,8 +30,13 @@ void join_encode(const struct join *j, const struct join_config *config, uint64_
 	(void)rtbp_buf_room(&payload, 256 + 6 * sizeof(j->key) + 6 * secret_size(key) + changes);
 	(void)rtbp_buf_room(out, 512 + 6 * sizeof(j->key) + 6 * strlen(j->wire_topic) +
 					 6 * secret_size(key) + changes);
-	rtbp_buf_text(&payload, "{\"config\":{\"broadcast\":{\"ack\":true,\"self\":false},"
-				"\"presence\":{\"enabled\":");
+	rtbp_buf_text(&payload, "{\"config\":{\"broadcast\":{\"ack\":true,\"self\":false");
+	/* Left out when it is not wanted: on a public channel even null is refused. */
+	if (config->replay_since_ms)
+		put_replay(config, &payload);
+	if (config->replication_ready)
+		rtbp_buf_text(&payload, ",\"replication_ready\":true");
+	rtbp_buf_text(&payload, "},\"presence\":{\"enabled\":");
 	rtbp_buf_text(&payload, config->presence ? "true,\"key\":" : "false,\"key\":");
 	rtbp_json_quote(&payload, config->key, strlen(config->key));
 	rtbp_buf_text(&payload, "},\"postgres_changes\":[");

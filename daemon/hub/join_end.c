@@ -48,6 +48,12 @@ static bool has_other_token(const struct join *j, const struct reason *reason)
 	       identity_token(j->identity)->number != j->token_number;
 }
 
+/* It is not the channel that is refused. */
+static bool is_about_replay(const struct join *j, const struct reason *reason)
+{
+	return j->has_replay && strncmp(reason->code, "replay_", 7) == 0;
+}
+
 /* Waits by the class of what the server said, then tries again; or gives up until the next
  * connection. `park`: what it waits in, with others; NULL: alone. */
 void join_backoff(struct join *j, const char *text, const struct park *park)
@@ -57,7 +63,12 @@ void join_backoff(struct join *j, const char *text, const struct park *park)
 
 	j->live = false;
 	join_set_reason(j, reason->code, text);
-	if (has_other_token(j, reason)) {
+	if (is_about_replay(j, reason)) {
+		log_notice("%s: %s; joining without the stored messages", j->wire_topic, text);
+		j->no_replay = true;
+		j->retry_at_ms = 0;
+		join_queue(j);
+	} else if (has_other_token(j, reason)) {
 		j->retry_at_ms = 0;
 		join_queue(j);
 	} else if (reason->retry_ms == REASON_NEVER) {
@@ -81,6 +92,10 @@ void join_refused(struct join *j, const char *text, bool by_trial)
 	const struct reason *reason = reason_find(text, strlen(text));
 
 	j->refused = true;
+	if (is_about_replay(j, reason)) {
+		join_backoff(j, text, NULL);
+		return;
+	}
 	probation_refused(j, reason, text, !by_trial && !j->link->is_probation);
 	join_backoff(j, text, by_trial ? NULL : park_on_refusal(j, reason, text));
 }
@@ -161,6 +176,8 @@ static void join_on_system(struct join *j, const struct phx_msg *msg)
 	if (!rtbp_str_is(extension, "postgres_changes")) {
 		if (is_error && text[0])
 			memcpy(j->system_text, text, sizeof(text));
+		if (j->ops->notice && (j->state == JOIN_JOINED || j->live))
+			j->ops->notice(j, extension, !is_error, text);
 		return;
 	}
 	/* The channel stays, whatever it says. On vsn 1 it does not say which one it is: nothing of

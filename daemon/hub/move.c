@@ -42,6 +42,7 @@ static void config(const struct join *j, struct join_config *ret)
 	const struct chan *ch = j->owner;
 
 	join_wants_config(ch->join, ret);
+	ret->replay_since_ms = 0; /* what comes before it takes over is the old one's */
 }
 
 /* Left to itself: nobody's, and about to be left. */

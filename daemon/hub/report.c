@@ -217,7 +217,7 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 	chan_pack_name(ch, b);
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, ch->is_private);
 	rtbp_pack_field_uint(b, RTBP_F_IDENTITY, identity_number(ch->identity));
-	rtbp_pack_field_text(b, RTBP_F_STATE, join_state_name(j));
+	rtbp_pack_field_text(b, RTBP_F_STATE, chan_state_name(ch));
 	rtbp_pack_field_uint(b, RTBP_F_LINK, j->link->number);
 	rtbp_pack_field_uint(b, RTBP_F_SUBSCRIBERS, ch->n_subs);
 	rtbp_pack_field_uint(b, RTBP_F_QUEUED_SENDS,

@@ -42,7 +42,8 @@ static void deny_before(struct send *s)
 static void send_acked(struct send *s)
 {
 	deny_before(s);
-	hub_deliver(s->chan, s->notice, s->event, s->sender);
+	news_deliver(s->chan,
+		     &(struct news){ .notice = s->notice, .event = s->event, .sender = s->sender });
 	send_end_as(s, "acked", NULL);
 }
 
@@ -218,7 +219,8 @@ void sends_flush(struct chan *ch)
 {
 	struct send *s;
 
-	while (ch->join && join_is_open(ch->join) && (s = queue_of(ch)->next)) {
+	/* What is acked is delivered here, behind what is held. */
+	while (ch->join && join_is_open(ch->join) && !ch->hold.active && (s = queue_of(ch)->next)) {
 		if (send_give(s) != 0) {
 			hub_try_again(ch->hub);
 			return;

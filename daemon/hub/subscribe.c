@@ -54,6 +54,7 @@ void sub_free(struct sub *s)
 	TAILQ_REMOVE(&s->peer->subs, s, in_peer);
 	s->peer->n_subs--;
 	wants_free(s);
+	replay_free(s);
 	TAILQ_REMOVE(&ch->subs, s, in_chan);
 	ch->n_subs--;
 	ch->n_on_channel -= s->on_channel;
@@ -77,7 +78,7 @@ static enum progress sub_progress(const struct sub *s, bool known)
 {
 	enum wants_state wants = wants_state(s, known);
 
-	if (s->on_channel && s->chan->join->state != JOIN_JOINED)
+	if (s->on_channel && (s->chan->join->state != JOIN_JOINED || s->chan->hold.active))
 		return PROGRESS_DOWN;
 	if (!s->on_channel && wants == WANTS_DOWN)
 		return PROGRESS_DOWN;
@@ -151,7 +152,9 @@ static void sub_answer(struct sub *s)
 	}
 	wants_answered(s, true);
 	s->told_progress = sub_progress(s, true);
+	system_answered(s);
 	sub_stop_waiting(s);
+	replay_answered(s);
 }
 
 void sub_notice(struct sub *s)
@@ -193,21 +196,24 @@ void sub_notice(struct sub *s)
 	s->told_progress = sub_progress(s, true);
 }
 
-/* The channel is back: what may have been missed. */
+/* The channel is back: what may have been missed, and what of it the server has stored. */
 static void sub_gap(struct sub *s)
 {
 	const struct chan *ch = s->chan;
-	const struct join *j = ch->join;
+	const struct gap *gap = &ch->gap;
 	struct rtbp_buf *b = hub_scratch(ch->hub);
 	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_GAP);
 
-	rtbp_pack_map(b, 5);
+	rtbp_pack_map(b, 7);
 	chan_pack_name(ch, b);
-	rtbp_pack_field_uint(b, RTBP_F_FROM, (uint64_t)j->gap_from_wall_ms);
-	rtbp_pack_field_uint(b, RTBP_F_TO, (uint64_t)clock_wall(ch->hub->clock));
-	rtbp_pack_field_text(b, RTBP_F_CAUSE, j->gap_cause);
+	rtbp_pack_field_uint(b, RTBP_F_FROM, (uint64_t)gap->from_wall_ms);
+	rtbp_pack_field_uint(b, RTBP_F_TO, (uint64_t)gap->to_wall_ms);
+	rtbp_pack_field_text(b, RTBP_F_CAUSE, gap->cause);
+	rtbp_pack_field_text(b, RTBP_F_STORED, gap->stored);
+	rtbp_pack_field_uint(b, RTBP_F_N, gap->n);
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(s->peer);
+	hold_deliver_stored(s);
 }
 
 /* One that is not there any more, in the words of a `channel` notice. */
@@ -284,7 +290,7 @@ void subs_on_chan_state(struct chan *ch)
 		next = TAILQ_NEXT(s, in_chan);
 		if (s->peer->state != PEER_READY || !s->on_channel)
 			continue;
-		if (s->answered && j->state == JOIN_JOINED && j->gap_from_wall_ms)
+		if (s->answered && j->state == JOIN_JOINED && ch->gap.from_wall_ms)
 			sub_gap(s);
 		if (s->answered)
 			sub_notice(s);
@@ -315,7 +321,7 @@ void subs_on_room_settled(struct chan *ch)
 	struct sub *s;
 
 	TAILQ_FOREACH(s, &ch->subs, in_chan) {
-		if (!s->presence || s->peer->state != PEER_READY)
+		if (!s->presence || s->peer->state != PEER_READY || ch->hold.active)
 			continue;
 		if (s->answered && !s->has_snapshot && ch->room.state == ROOM_OK)
 			room_tell_sync(s);
@@ -407,6 +413,7 @@ static void wish_put(struct sub *s, struct wish *w)
 	s->self = w->self;
 	s->keep = w->keep;
 	s->wait_joined = w->wait_joined;
+	s->replication_ready = w->replication_ready;
 	s->presence = w->presence;
 	if (!s->presence)
 		s->has_snapshot = s->behind = false;
@@ -438,6 +445,12 @@ static void subscribe_apply(struct peer *p, struct sub *s, const struct request 
 		return;
 	}
 	wish_put(s, w);
+	if (w->replay_limit && !replay_wish(s, w->replay_since_ms, w->replay_limit)) {
+		peer_answer_error(p, r, RTBP_M_SUBSCRIBE, RTBP_E_BUSY, "no memory", -1);
+		if (!s->answered)
+			sub_free(s);
+		return;
+	}
 	peer_request_add(p, &s->request, REQUEST_SUBSCRIBE, r->id, r->wants_answer);
 	s->waiting = true;
 	if (sub_may_answer(s)) {

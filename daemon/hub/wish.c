@@ -62,6 +62,29 @@ static bool optional_bool(struct rtbp_val v, bool *ret)
 	return !v.p || rtbp_is(v, RTBP_NIL) || rtbp_get_bool(v, ret);
 }
 
+static const char *wish_replay(struct rtbp_val v, struct wish *w)
+{
+	struct rtbp_val limit = rtbp_field(v, RTBP_F_LIMIT);
+	uint64_t n = REPLAY_MAX;
+
+	if (!v.p || rtbp_is(v, RTBP_NIL))
+		return NULL;
+	if (!rtbp_is(v, RTBP_MAP) ||
+	    !rtbp_get_uint(rtbp_field(v, RTBP_F_SINCE), &w->replay_since_ms))
+		return "broadcast.replay is a map with since, in ms since the Unix epoch";
+	if (limit.p && !rtbp_is(limit, RTBP_NIL) &&
+	    (!rtbp_get_uint(limit, &n) || n == 0 || n > REPLAY_MAX))
+		return "broadcast.replay.limit is an integer from 1 to 25";
+	if (w->replay_since_ms > INT64_MAX)
+		return "broadcast.replay.since is too large";
+	if (!w->is_private)
+		return "broadcast.replay is for private channels: the server stores nothing of "
+		       "public ones";
+	w->replay_since_ms += w->replay_since_ms == 0;
+	w->replay_limit = (unsigned)n;
+	return NULL;
+}
+
 static const char *wish_presence(struct rtbp_val v, struct wish *w, enum rtbp_error *code)
 {
 	static const char *const names[WATCH_N_EVENTS] = { "sync", "join", "leave", "update" };
@@ -152,6 +175,11 @@ const char *wish_read(struct rtbp_val params, unsigned max_bindings, struct wish
 	wrong = wish_waiting(params, w);
 	if (!wrong && !optional_bool(rtbp_field(broadcast, RTBP_F_SELF), &w->self))
 		wrong = "broadcast.self is a boolean";
+	if (!wrong &&
+	    !optional_bool(rtbp_field(broadcast, RTBP_F_REPLICATION_READY), &w->replication_ready))
+		wrong = "broadcast.replication_ready is a boolean";
+	if (!wrong)
+		wrong = wish_replay(rtbp_field(broadcast, RTBP_F_REPLAY), w);
 	if (!wrong)
 		wrong = wish_events(rtbp_field(broadcast, RTBP_F_EVENTS), w, code);
 	if (!wrong)

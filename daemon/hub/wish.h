@@ -8,7 +8,9 @@ struct wish {
 	struct rtbp_str topic; /* "": none */
 	bool is_private, self, keep;
 	bool on_channel; /* anything but database changes */
-	bool broadcasts;
+	bool broadcasts, replication_ready;
+	uint64_t replay_since_ms;
+	unsigned replay_limit; /* 0: no replay */
 	uint64_t timeout_ms;
 	char **events; /* given to the sub, as presence_key and what changes has */
 	unsigned n_events;

@@ -154,7 +154,7 @@ START_TEST(closed_with_another_token)
 	expect(b, "[2,'channel',{'chan':1,*'rejoining','code':'token_expired',*");
 	expect_over(b, "token_expired");
 	server_reply(&joined, true, "{}");
-	expect(a, "[2,'gap',{'chan':1,*'cause':'token_expired'}]");
+	expect(a, "[2,'gap',{'chan':1,*'cause':'token_expired',*}]");
 	expect(a, "[2,'channel',{'chan':1,*'ready'}]");
 	expect_nothing(a);
 	/* Not asked about again. */

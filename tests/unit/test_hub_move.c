@@ -69,7 +69,7 @@ START_TEST(channel)
 	expect(b, "[2,'broadcast',{'chan':5,*'payload':1}]");
 	rig.at = 0;
 	server_reply(f, true, "{}");
-	expect(b, "[2,'gap',{'chan':5,*'cause':'moved'}]");
+	expect(b, "[2,'gap',{'chan':5,*'cause':'moved',*}]");
 	expect(b, "[2,'channel',{'chan':5,*'state':'ready'}]");
 	rig.at = 1;
 	server_broadcast("x", "e", "2");

@@ -315,7 +315,7 @@ START_TEST(kept_over_a_reconnect)
 	server_open();
 	join = server_join_watched("t", NULL);
 	expect(a, "[2,'connection',*");
-	expect(a, "[2,'gap',{*'cause':'connection'}]");
+	expect(a, "[2,'gap',{*'cause':'connection',*}]");
 	expect(a, CHANNEL("joined", "pending"));
 	/* What is held of the old channel is no answer. */
 	expect(b, "[2,'connection',*");

@@ -14,7 +14,7 @@
 	","                                                                                        \
 	"'text':*}]"
 #define READY      "[2,'channel',{'chan':1,'topic':'t','private':false,'state':'ready'}]"
-#define GAP(cause) "[2,'gap',{'chan':1,'topic':'t','from':*,'to':*,'cause':'" cause "'}]"
+#define GAP(cause) "[2,'gap',{'chan':1,'topic':'t','from':*,'to':*,'cause':'" cause "',*}]"
 
 static struct fake_peer *a, *b;
 

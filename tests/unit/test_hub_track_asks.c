@@ -57,7 +57,7 @@ START_TEST(key_costs_a_rejoin)
 	expect(b, "[2,'channel',{*'rejoining','code':'presence',*");
 	expect_frame("*'phx_join',{*'presence':{'enabled':true,'key':'alice'}*");
 	server_reply(&rig.frames.at[rig.frames.n - 1], true, "{}");
-	expect(b, "[2,'gap',{*'cause':'presence'}]");
+	expect(b, "[2,'gap',{*'cause':'presence',*}]");
 	expect(b, "[2,'channel',{*'ready'}]");
 	server_reply(expect_call("t", CALL("1")), true, "{}");
 	expect(a, "[1,1,null,{'outcome':'acked','key':'alice'}]");

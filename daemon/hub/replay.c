@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+/* replay: the stored messages that one subscription asked for (replay.h has the picture). */
+#include "hub/replay.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "hub/impl.h"
+
+/* ---- the wish ---- */
+
+static void replay_late(void *ctx);
+
+bool replay_wish(struct sub *s, uint64_t since_ms, unsigned limit)
+{
+	struct replay *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return false;
+	replay_free(s);
+	r->sub = s;
+	r->since_ms = since_ms;
+	r->limit = limit;
+	STAILQ_INIT(&r->stored);
+	STAILQ_INIT(&r->live);
+	timer_init(&r->timer, replay_late, r);
+	s->replay = r;
+	return true;
+}
+
+/* Its own join is left to itself. */
+static void let_go(struct replay *r)
+{
+	struct join *j = r->join;
+
+	r->join = NULL;
+	if (!j)
+		return;
+	j->owner = NULL;
+	join_update(j);
+}
+
+void replay_free(struct sub *s)
+{
+	struct replay *r = s->replay;
+
+	if (!r)
+		return;
+	s->replay = NULL;
+	timer_disarm(&s->peer->hub->timers, &r->timer);
+	kept_free_all(&r->stored);
+	kept_free_all(&r->live);
+	let_go(r);
+	free(r);
+}
+
+struct replay *replay_find(const struct chan *ch, enum replay_state state)
+{
+	const struct sub *s;
+
+	TAILQ_FOREACH(s, &ch->subs, in_chan) {
+		if (s->replay && s->replay->state == state)
+			return s->replay;
+	}
+	return NULL;
+}
+
+void replays_ride_no_more(struct chan *ch)
+{
+	struct replay *r = replay_find(ch, REPLAY_RIDES);
+
+	if (r)
+		r->state = REPLAY_WANTED;
+}
+
+/* ---- the end ---- */
+
+static void tell_end(const struct replay *r, unsigned n, const char *text)
+{
+	const struct chan *ch = r->sub->chan;
+	struct rtbp_buf *b = hub_scratch(ch->hub);
+	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_REPLAY);
+
+	rtbp_pack_map(b, text ? 5 : 4);
+	chan_pack_name(ch, b);
+	rtbp_pack_field_text(b, RTBP_F_STORED,
+			     text                      ? "none"
+			     : r->n_stored >= r->limit ? "truncated"
+						       : "replayed");
+	rtbp_pack_field_uint(b, RTBP_F_N, n);
+	if (text)
+		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
+	(void)rtbp_msg_end(b, begin);
+	peer_send_scratch(r->sub->peer);
+}
+
+static bool is_known(const struct replay *r, uint64_t id)
+{
+	for (unsigned i = 0; id && i < r->n_ids; i++) {
+		if (r->ids[i] == id)
+			return true;
+	}
+	return false;
+}
+
+/* Return: how many there were for this subscription. */
+static unsigned deliver(struct replay *r, const struct kept_list *list, bool is_stored)
+{
+	struct sub *s = r->sub;
+	const struct kept *k;
+	unsigned n = 0;
+
+	STAILQ_FOREACH(k, list, entry) {
+		if (is_stored && k->news.id && r->n_ids < REPLAY_MAX)
+			r->ids[r->n_ids++] = k->news.id;
+		else if (!is_stored && is_known(r, k->news.id))
+			continue;
+		if (!sub_wants(s, k->news.event) || s->peer->state != PEER_READY)
+			continue;
+		n++;
+		s->peer->hub->counters.deliveries++;
+		peer_send(s->peer, k->news.notice);
+	}
+	return n;
+}
+
+/* Text: why there are none; NULL: there are. */
+static void replay_end(struct replay *r, const struct kept_list *stored, const char *text)
+{
+	struct kept_list none = STAILQ_HEAD_INITIALIZER(none);
+	struct hub *hub = r->sub->peer->hub;
+	unsigned n;
+
+	r->state = REPLAY_OVER;
+	let_go(r);
+	n = deliver(r, text ? &none : stored, true);
+	if (r->sub->peer->state == PEER_READY)
+		tell_end(r, n, text);
+	(void)deliver(r, &r->live, false);
+	kept_free_all(&r->stored);
+	kept_free_all(&r->live);
+	timer_arm(&hub->timers, &r->timer, hub_now(hub) + REPLAY_KNOWN_MS);
+}
+
+void replay_rode(struct replay *r, struct kept_list *stored, unsigned n_stored, const char *text)
+{
+	r->n_stored = n_stored;
+	r->failed = text;
+	r->state = REPLAY_HERE;
+	STAILQ_CONCAT(&r->stored, stored);
+	if (r->sub->answered)
+		replay_answered(r->sub);
+}
+
+static void replay_late(void *ctx)
+{
+	struct replay *r = ctx;
+
+	if (r->state == REPLAY_OVER)
+		replay_free(r->sub);
+	else if (r->state == REPLAY_ASIDE)
+		replay_end(r, &r->stored,
+			   r->join && r->join->text[0] ? r->join->text
+						       : "the server did not answer in time");
+}
+
+/* ---- a join of its own ---- */
+
+static bool aside_wanted(const struct join *j)
+{
+	return j->owner != NULL;
+}
+
+static void aside_config(const struct join *j, struct join_config *ret)
+{
+	const struct replay *r = j->owner;
+
+	ret->replay_since_ms = r->since_ms;
+	ret->replay_limit = r->limit;
+}
+
+static void aside_changed(struct join *j)
+{
+	struct replay *r = j->owner;
+
+	if (!r)
+		return;
+	if (j->state == JOIN_JOINED)
+		join_probe(j);
+	else if (j->refused || j->state == JOIN_REJECTED)
+		replay_end(r, &r->stored, j->text);
+}
+
+static void aside_lost(struct join *j, const char *code, const char *text)
+{
+	struct replay *r = j->owner;
+
+	(void)code;
+	if (r && text[0])
+		replay_end(r, &r->stored, text);
+}
+
+static void aside_message(struct join *j, const struct phx_msg *msg)
+{
+	struct replay *r = j->owner;
+	struct news news;
+
+	if (!r || msg->kind != PHX_BROADCAST || !news_is_replayed(msg) ||
+	    r->n_stored >= REPLAY_MAX || !news_pack(r->sub->chan, msg, &news))
+		return; /* the channel's own join brings what is live */
+	r->n_stored++;
+	(void)kept_add(&r->stored, &news);
+	blob_unref(news.notice);
+}
+
+static void aside_probed(struct join *j, bool answered)
+{
+	struct replay *r = j->owner;
+
+	if (r)
+		replay_end(r, &r->stored, answered ? NULL : "the server did not answer in time");
+}
+
+static void aside_dead(struct join *j)
+{
+	struct replay *r = j->owner;
+
+	if (!r)
+		return;
+	r->join = NULL;
+	replay_end(r, &r->stored, j->text[0] ? j->text : "the channel was left");
+}
+
+static const struct join_ops aside_ops = {
+	.wanted = aside_wanted,
+	.config = aside_config,
+	.changed = aside_changed,
+	.lost = aside_lost,
+	.message = aside_message,
+	.probed = aside_probed,
+	.dead = aside_dead,
+};
+
+static void go_aside(struct replay *r)
+{
+	struct sub *s = r->sub;
+	struct chan *ch = s->chan;
+	struct hub *hub = ch->hub;
+	const char *text = NULL;
+	struct link *link;
+	char why[JOIN_WHY_MAX], topic[101];
+
+	r->state = REPLAY_ASIDE;
+	hub_copy_text(ch->topic, topic, sizeof(topic));
+	snprintf(why, sizeof(why), "stored messages of channel %s, which is joined already", topic);
+	ch->held = true;
+	link = link_place(hub, s->peer->cred.uid, s->peer, ch->topic, why, &text);
+	ch->held = false;
+	if (link) {
+		r->join = join_new(link, ch->topic, ch->is_private, ch->identity, &aside_ops, r);
+		link_update(link);
+	}
+	if (!r->join) {
+		replay_end(r, &r->stored, text ? text : "the daemon is out of memory");
+		return;
+	}
+	join_set_cause(r->join, s->peer->cred.uid, why);
+	timer_arm(&hub->timers, &r->timer, hub_now(hub) + REPLAY_MS);
+	join_update(r->join);
+}
+
+void replays_run(struct chan *ch)
+{
+	struct replay *r;
+	struct sub *s;
+
+	if (!ch->join || ch->join->state != JOIN_JOINED || ch->hold.active)
+		return;
+	/* From the start after each: what is told may be the end of others. */
+	do {
+		r = NULL;
+		TAILQ_FOREACH(s, &ch->subs, in_chan) {
+			if (s->answered && s->replay && s->replay->state == REPLAY_WANTED)
+				r = s->replay;
+		}
+		if (r)
+			go_aside(r);
+	} while (r);
+}
+
+void replay_answered(struct sub *s)
+{
+	struct replay *r = s->replay;
+
+	if (r && r->state == REPLAY_HERE)
+		replay_end(r, &r->stored, r->failed);
+	else if (r && r->state == REPLAY_WANTED)
+		replays_run(s->chan);
+}
+
+bool replay_takes(struct sub *s, const struct news *news)
+{
+	struct replay *r = s->replay;
+
+	if (!r)
+		return false;
+	if (r->state == REPLAY_OVER)
+		return is_known(r, news->id);
+	/* Live ones come behind the stored ones. */
+	if (r->state != REPLAY_ASIDE && r->state != REPLAY_HERE)
+		return false;
+	r->bytes += sizeof(struct kept) + news->notice->size;
+	if (r->bytes <= HOLD_BYTES && kept_add(&r->live, news))
+		return true;
+	r->failed = "more came in the meantime than the daemon keeps";
+	if (s->answered)
+		replay_end(r, &r->stored, r->failed);
+	else
+		kept_free_all(&r->live); /* they came before the answer */
+	return false;
+}

@@ -1,0 +1,635 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stored messages: after a gap, and asked for by a subscription. What the server sends after the
+ * join's answer is held until a probe is answered, and each stored message comes once.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "hub_fixture.h"
+
+#define REPLAY(since) "'private':true,'broadcast':{'replay':{'since':" since "}}"
+
+static struct fake_peer *a, *b;
+
+static void links_two(struct hub_conf *conf)
+{
+	conf->max_links = 2;
+}
+
+static void setup(void)
+{
+	rig_start(links_two);
+	server_open();
+	a = peer_ready();
+	b = peer_ready();
+}
+
+/* A message that the database has sent; the payload is its number. */
+static void stored(unsigned n, bool replayed)
+{
+	server_text("['%s',null,'realtime:t','broadcast',{'type':'broadcast','event':'%s',"
+		    "'payload':{'n':%u},'meta':{'id':'id-%u'%s}}]",
+		    replayed ? "1" : "null", n % 2 ? "odd" : "even", n, n,
+		    replayed ? ",'replayed':true" : "");
+}
+
+static void expect_stored(struct fake_peer *p, unsigned n, bool replayed)
+{
+	char pattern[200];
+
+	snprintf(pattern, sizeof(pattern),
+		 "[2,'broadcast',{*'payload':{'n':%u},'meta':{'id':'id-%u'%s}}]", n, n,
+		 replayed ? ",'replayed':true" : "");
+	expect(p, pattern);
+}
+
+static struct line *expect_probe(unsigned link)
+{
+	struct line *f = expect_frame("*'presence',{}]");
+
+	ck_assert_uint_eq(f->link, link);
+	return f;
+}
+
+static void subscribed(struct fake_peer *p, const char *broadcast)
+{
+	char params[200];
+
+	snprintf(params, sizeof(params), "{'topic':'t','private':true,'broadcast':%s}", broadcast);
+	peer_ask(p, 1, "subscribe", params);
+	if (p == a)
+		server_join("t");
+	expect(p, "[1,1,null,{'chan':1,'topic':'t','private':true,'state':'ready'}]");
+}
+
+/* Both have it, and the connection is lost and back; the join that asks is returned. */
+static struct line *gap_begins(void)
+{
+	subscribed(a, "{}");
+	subscribed(b, "{'events':['odd']}");
+	server_drop(SESSION_FAULT_LOST, "lost");
+	expect(a, "[2,'channel',{*'rejoining'*");
+	expect(b, "[2,'channel',{*'rejoining'*");
+	(void)peer_skip(a, "connection");
+	(void)peer_skip(b, "connection");
+	advance(2000);
+	server_open();
+	(void)peer_skip(a, "connection");
+	(void)peer_skip(b, "connection");
+	return expect_frame(
+		"*'phx_join',*'broadcast':{*'replay':{'since':1700000940000,'limit':25}}*");
+}
+
+#define GAP(stored, n)                                                                             \
+	"[2,'gap',{'chan':1,'topic':'t','from':1700001000000,'to':*,'cause':'connection','stored'" \
+	":'" stored "','n':" n "}]"
+
+START_TEST(after_a_gap)
+{
+	struct line *join, *probe;
+
+	join = gap_begins();
+	server_reply(join, true, "{'postgres_changes':[]}");
+	probe = expect_probe(0);
+	stored(1, true);
+	stored(2, true);
+	stored(3, false); /* live ones, and one that was stored as well */
+	stored(2, false);
+	server_broadcast("t", "odd", "{'n':9}");
+	expect_nothing(a);
+	expect_nothing(b);
+	/* Who comes now is answered with the others, and gets no gap. */
+	peer_ask(a, 2, "status", "{}");
+	expect(a, "[1,2,null,{*'state':'rejoining'*");
+	server_reply(probe, true, "{}");
+	expect(a, GAP("replayed", "2"));
+	expect_stored(a, 1, true);
+	expect_stored(a, 2, true);
+	expect(a, "[2,'channel',{*'state':'ready'}]");
+	expect_stored(a, 3, false);
+	expect(a, "[2,'broadcast',{*'payload':{'n':9}}]");
+	expect_nothing(a);
+	expect(b, GAP("replayed", "2"));
+	expect_stored(b, 1, true);
+	expect(b, "[2,'channel',{*'state':'ready'}]");
+	expect_stored(b, 3, false);
+	expect(b, "[2,'broadcast',{*'payload':{'n':9}}]");
+	expect_nothing(b);
+	/* Late copies of what came. */
+	stored(4, true);
+	stored(3, true);
+	expect_stored(a, 4, true);
+	expect_nothing(a);
+}
+END_TEST
+
+/* The minute before the gap brings what was there. */
+START_TEST(nothing_twice)
+{
+	struct line *join, *probe;
+
+	subscribed(a, "{}");
+	stored(1, false);
+	stored(2, false);
+	expect_stored(a, 1, false);
+	expect_stored(a, 2, false);
+	server_text("['1','1','realtime:t','phx_error',{}]");
+	expect(a, "[2,'channel',{*'rejoining','code':'crash'*");
+	advance(JOIN_BACKOFF_MIN_MS + 1000);
+	join = expect_frame("*'phx_join',*'replay':{*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	probe = expect_probe(0);
+	stored(1, true);
+	stored(2, true);
+	stored(3, true);
+	server_reply(probe, true, "{}");
+	expect(a, "[2,'gap',{*'cause':'crash','stored':'replayed','n':1}]");
+	expect_stored(a, 3, true);
+	expect(a, "[2,'channel',{*'ready'}]");
+	expect_nothing(a);
+}
+END_TEST
+
+START_TEST(truncated)
+{
+	struct line *join = gap_begins(), *probe;
+
+	server_reply(join, true, "{'postgres_changes':[]}");
+	probe = expect_probe(0);
+	for (unsigned i = 0; i < REPLAY_MAX; i++)
+		stored(i, true);
+	server_reply(probe, true, "{}");
+	expect(a, GAP("truncated", "25"));
+	for (unsigned i = 0; i < REPLAY_MAX; i++)
+		expect_stored(a, i, true);
+	expect(a, "[2,'channel',{*'ready'}]");
+}
+END_TEST
+
+/* An error is an answer as well. */
+START_TEST(probe_refused)
+{
+	struct line *join = gap_begins();
+
+	server_reply(join, true, "{'postgres_changes':[]}");
+	server_reply(expect_probe(0), false, "{}");
+	expect(a, GAP("replayed", "0"));
+	expect(a, "[2,'channel',{*'ready'}]");
+}
+END_TEST
+
+START_TEST(probe_unanswered)
+{
+	struct line *join = gap_begins();
+
+	server_reply(join, true, "{'postgres_changes':[]}");
+	expect_probe(0);
+	stored(1, true);
+	stored(2, false);
+	advance(PROBE_MS);
+	expect(a, GAP("none", "0"));
+	expect_stored(a, 1, true); /* still, as it came */
+	expect(a, "[2,'channel',{*'ready'}]");
+	expect_stored(a, 2, false);
+	expect_nothing(a);
+}
+END_TEST
+
+START_TEST(probe_finds_no_room)
+{
+	struct line *join = gap_begins();
+
+	rig.no_turns = true;
+	rig.send_result = 1;
+	server_reply(join, true, "{'postgres_changes':[]}");
+	rig.no_turns = false;
+	turn();
+	advance(100);
+	expect_no_frame();
+	rig.send_result = 0;
+	advance(100);
+	server_reply(expect_probe(0), true, "{}");
+	expect(a, GAP("replayed", "0"));
+}
+END_TEST
+
+/* What came in between belongs to the one long gap. */
+START_TEST(lost_while_held)
+{
+	struct line *join = gap_begins();
+
+	server_reply(join, true, "{'postgres_changes':[]}");
+	expect_probe(0);
+	stored(1, true);
+	stored(2, false);
+	server_drop(SESSION_FAULT_LOST, "again");
+	(void)peer_skip(a, "x");
+	(void)peer_skip(b, "x");
+	advance(5000);
+	server_open();
+	(void)peer_skip(a, "x");
+	(void)peer_skip(b, "x");
+	join = expect_frame("*'phx_join',*'replay':{'since':1700000940000,'limit':25}}*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	server_reply(expect_probe(0), true, "{}");
+	expect(a, GAP("replayed", "0"));
+	expect(a, "[2,'channel',{*'ready'}]");
+	expect_nothing(a);
+}
+END_TEST
+
+/* It is joined all the same, and not asked again. */
+START_TEST(replay_refused)
+{
+	struct line *join = gap_begins();
+
+	server_reply(join, false,
+		     "{'reason':'UnableToReplayMessages: Realtime was unable to replay messages'}");
+	join = expect_frame("*'phx_join',*");
+	ck_assert_ptr_null(strstr(join->text, "replay"));
+	server_reply(join, true, "{'postgres_changes':[]}");
+	(void)peer_skip(a, "rejoining");
+	expect_nothing(a);
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(too_much_while_held)
+{
+	struct line *join = gap_begins();
+	char big[70000];
+	unsigned n = 0;
+
+	server_reply(join, true, "{'postgres_changes':[]}");
+	expect_probe(0);
+	big[0] = '\'';
+	memset(big + 1, 'x', sizeof(big) - 3);
+	big[sizeof(big) - 2] = '\'';
+	big[sizeof(big) - 1] = '\0';
+	while (n < 20) {
+		server_broadcast("t", "odd", big);
+		n++;
+	}
+	/* Given up, and nothing of it is lost. */
+	expect(a, GAP("none", "0"));
+	expect(a, "[2,'channel',{*'ready'}]");
+	ck_assert_uint_eq(peer_skip(a, "xxxx"), n);
+}
+END_TEST
+
+/* Nothing of public channels is stored. */
+START_TEST(public_channels_ask_for_nothing)
+{
+	struct line *join;
+
+	peer_join(a, "u", "{}");
+	server_drop(SESSION_FAULT_LOST, "lost");
+	advance(2000);
+	server_open();
+	(void)peer_skip(a, "x");
+	join = expect_frame("*'phx_join',*");
+	ck_assert_ptr_null(strstr(join->text, "replay"));
+	server_reply(join, true, "{'postgres_changes':[]}");
+	expect(a, "[2,'gap',{*'cause':'connection','stored':'none','n':0}]");
+}
+END_TEST
+
+/* The presence is told behind the gap; its own probe behind ours. */
+START_TEST(with_presence)
+{
+	struct line *join, *probe, *own;
+
+	peer_ask(a, 1, "subscribe", "{'topic':'t','private':true,'presence':{}}");
+	server_join("t");
+	server_text("['1',null,'realtime:t','presence_state',{}]");
+	server_reply(expect_probe(0), true, "{}");
+	expect(a, "[1,1,null,{*'presence':{'state':'ok','snapshot':[]}}]");
+	server_text("['1','1','realtime:t','phx_error',{}]");
+	advance(3000);
+	(void)peer_skip(a, "x");
+	join = expect_frame("*'phx_join',*'replay':{*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	probe = expect_probe(0);
+	own = expect_probe(0);
+	server_text("['%u',null,'realtime:t','presence_state',{'k':{'metas':[{'phx_ref':'r'}]}}]",
+		    (unsigned)join->ref);
+	stored(1, true);
+	expect_nothing(a);
+	server_reply(probe, true, "{}");
+	expect(a, "[2,'gap',{*'stored':'replayed','n':1}]");
+	expect_stored(a, 1, true);
+	expect(a, "[2,'channel',{*'state':'joined',*");
+	expect(a, "[2,'presence',{*'join':[{'key':'k',*");
+	expect(a, "[2,'channel',{*'state':'ready',*");
+	server_reply(own, true, "{}");
+	expect_nothing(a);
+}
+END_TEST
+
+/* ---- asked for by a subscription ---- */
+
+/* The first join of the channel carries it. */
+START_TEST(rides)
+{
+	struct line *join, *probe;
+
+	peer_ask(a, 1, "subscribe",
+		 "{'topic':'t','private':true,'broadcast':{'replay':{'since':1234,'limit':2}}}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t','private':true}");
+	join = expect_frame("*'phx_join',*'replay':{'since':1234,'limit':2}}*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	probe = expect_probe(0);
+	stored(1, true);
+	stored(2, true);
+	stored(2, false);
+	stored(3, false);
+	expect_nothing(a);
+	server_reply(probe, true, "{}");
+	expect(a, "[1,1,null,{'chan':1,*'state':'ready'}]");
+	expect_stored(a, 1, true);
+	expect_stored(a, 2, true);
+	expect(a, "[2,'replay',{'chan':1,'topic':'t','stored':'truncated','n':2}]");
+	expect_stored(a, 3, false);
+	expect_nothing(a);
+	/* It asked for nothing that is stored. */
+	expect(b, "[1,1,null,{'chan':1,*'state':'ready'}]");
+	expect_stored(b, 2, false);
+	expect_stored(b, 3, false);
+	expect_nothing(b);
+}
+END_TEST
+
+/* The shared join is not disturbed. */
+START_TEST(aside)
+{
+	struct line *join, *probe;
+
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{'chan':1,*'state':'ready'}]");
+	expect_nothing(b);
+	stored(5, false);
+	expect_stored(a, 5, false);
+	rig.at = 1;
+	server_open();
+	join = expect_frame("*'phx_join',*'replay':{'since':77,'limit':25}}*");
+	ck_assert_uint_eq(join->link, 1);
+	server_reply(join, true, "{'postgres_changes':[]}");
+	probe = expect_probe(1);
+	stored(4, true);
+	stored(5, true);
+	stored(6, false); /* it comes by the shared join as well */
+	rig.at = 0;
+	stored(6, false);
+	expect_stored(a, 6, false);
+	expect_nothing(b);
+	server_reply(probe, true, "{}");
+	expect_stored(b, 4, true);
+	expect_stored(b, 5, true);
+	expect(b, "[2,'replay',{'chan':1,'topic':'t','stored':'replayed','n':2}]");
+	expect_stored(b, 6, false);
+	expect_nothing(b);
+	ck_assert_uint_eq(expect_frame("*'phx_leave'*")->link, 1);
+	/* A late copy. */
+	stored(4, false);
+	expect_stored(a, 4, false);
+	expect_nothing(b);
+	advance(REPLAY_KNOWN_MS);
+	stored(4, false);
+	expect_stored(b, 4, false);
+}
+END_TEST
+
+START_TEST(aside_refused)
+{
+	struct line *join;
+
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{'chan':1,*'state':'ready'}]");
+	stored(5, false);
+	rig.at = 1;
+	server_open();
+	join = expect_frame("*'phx_join',*'replay':{*");
+	server_reply(join, false,
+		     "{'reason':'UnableToReplayMessages: Replay params are not valid'}");
+	expect(b, "[2,'replay',{*'stored':'none','n':0,'text':'UnableToReplayMessages*");
+	expect_stored(b, 5, false);
+	expect_stored(a, 5, false);
+	expect_no_frame();
+	expect_nothing(a);
+}
+END_TEST
+
+START_TEST(aside_late)
+{
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{*");
+	stored(5, false);
+	advance(REPLAY_MS);
+	expect(b, "[2,'replay',{*'stored':'none','n':0,'text':'*");
+	expect_stored(b, 5, false);
+}
+END_TEST
+
+START_TEST(aside_not_to_be_had)
+{
+	subscribed(a, "{}");
+	/* Each connection has a channel of this name. */
+	peer_ask(a, 2, "subscribe", "{'topic':'t'}");
+	rig.at = 1;
+	server_open();
+	server_join("t");
+	expect(a, "[1,2,*");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{*");
+	expect(b, "[2,'replay',{*'stored':'none','n':0,'text':'each connection*");
+	expect_no_frame();
+}
+END_TEST
+
+/* Asked again before the first is over: the last one counts, and its place is still taken. */
+START_TEST(asked_again)
+{
+	struct line *join;
+
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{*");
+	rig.at = 1;
+	server_open();
+	join = expect_frame("*'phx_join',*'since':77,*");
+	peer_ask(b, 2, "subscribe", "{'topic':'t'," REPLAY("78") "}");
+	expect(b, "[1,2,null,{*");
+	expect(b, "[2,'replay',{*'stored':'none','n':0,'text':'each connection*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	stored(1, true);
+	server_reply(expect_frame("*'phx_leave'*"), true, "{}");
+	peer_ask(b, 3, "subscribe", "{'topic':'t'," REPLAY("79") "}");
+	expect(b, "[1,3,null,{*");
+	server_reply(expect_frame("*'phx_join',*'since':79,*"), true, "{'postgres_changes':[]}");
+	server_reply(expect_probe(1), true, "{}");
+	expect(b, "[2,'replay',{*'stored':'replayed','n':0}]");
+	expect_nothing(b);
+}
+END_TEST
+
+START_TEST(goes_while_aside)
+{
+	struct line *join;
+
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{*");
+	rig.at = 1;
+	server_open();
+	join = expect_frame("*'phx_join',*'since':77,*");
+	peer_close(b);
+	server_reply(join, true, "{'postgres_changes':[]}");
+	expect_frame("*'phx_leave'*");
+	stored(1, true);
+}
+END_TEST
+
+/* The answer waits for who is there; what is stored waits for the answer. */
+START_TEST(rides_before_the_answer)
+{
+	struct line *join, *probe, *own;
+
+	peer_ask(a, 1, "subscribe",
+		 "{'topic':'t','private':true,'broadcast':{'replay':{'since':1}},'presence':{}}");
+	join = expect_frame("*'phx_join',*'replay':{'since':1,*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	probe = expect_probe(0);
+	own = expect_probe(0);
+	stored(1, true);
+	server_reply(probe, true, "{}");
+	stored(2, false);
+	expect_nothing(a);
+	server_reply(own, true, "{}");
+	expect(a, "[1,1,null,{*'presence':{'state':'denied',*");
+	expect_stored(a, 1, true);
+	expect(a, "[2,'replay',{*'stored':'replayed','n':1}]");
+	expect_stored(a, 2, false);
+}
+END_TEST
+
+START_TEST(bad_wishes)
+{
+	static const char *const rows[] = {
+		"'broadcast':{'replay':{'since':1}}",
+		"'private':true,'broadcast':{'replay':1}",
+		"'private':true,'broadcast':{'replay':{}}",
+		"'private':true,'broadcast':{'replay':{'since':-1}}",
+		"'private':true,'broadcast':{'replay':{'since':'1'}}",
+		"'private':true,'broadcast':{'replay':{'since':18446744073709551615}}",
+		"'private':true,'broadcast':{'replay':{'since':1,'limit':0}}",
+		"'private':true,'broadcast':{'replay':{'since':1,'limit':26}}",
+		"'private':true,'broadcast':{'replication_ready':1}",
+	};
+	char params[200];
+
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		snprintf(params, sizeof(params), "{'topic':'t',%s}", rows[i]);
+		peer_ask(a, i + 1, "subscribe", params);
+		snprintf(params, sizeof(params), "[1,%u,[200,'bad_request','broadcast.rep*", i + 1);
+		expect(a, params);
+	}
+	expect_no_frame();
+}
+END_TEST
+
+/* ---- notices of the server ---- */
+
+#define READY "'message':'Replication connection established'"
+#define TOLD                                                                            \
+	"[2,'system',{'chan':1,'topic':'t','extension':'system','status':'ok','text':'" \
+	"Replication connection established'}]"
+
+START_TEST(replication_ready)
+{
+	struct line *join;
+
+	peer_ask(a, 1, "subscribe", "{'topic':'t','broadcast':{'replication_ready':true}}");
+	join = expect_frame("*'phx_join',*'broadcast':{*'replication_ready':true}*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	expect(a, "[1,1,*");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'}");
+	expect(b, "[1,1,*");
+	server_text("['1',null,'realtime:t','system',{" READY
+		    ",'status':'ok','extension':'system','channel':'t'}]");
+	expect(a, TOLD);
+	expect_nothing(b);
+	/* Who asks later hears it with the answer, once. */
+	peer_ask(b, 2, "subscribe", "{'topic':'t','broadcast':{'replication_ready':true}}");
+	expect(b, "[1,2,*");
+	expect(b, TOLD);
+	expect_nothing(b);
+	expect_no_frame();
+}
+END_TEST
+
+START_TEST(replication_asked_later)
+{
+	struct line *join;
+
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe",
+		 "{'topic':'t','private':true,'broadcast':{'replication_ready':true}}");
+	expect(b, "[1,1,*");
+	advance(REJOIN_GATHER_MS);
+	expect(a, "[2,'channel',{*'rejoining','code':'replication_ready',*");
+	join = expect_frame("*'phx_join',*'replication_ready':true}*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	server_reply(expect_probe(0), true, "{}");
+	expect(a, "[2,'gap',{*'cause':'replication_ready',*");
+}
+END_TEST
+
+START_TEST(other_notices)
+{
+	subscribed(a, "{}");
+	server_text("[null,null,'realtime:t','system',{'message':'Server requested disconnect',"
+		    "'status':'ok','extension':'system'}]");
+	expect(a, "[2,'system',{*'status':'ok','text':'Server requested disconnect'}]");
+	server_text("['1',null,'realtime:t','system',{'message':'odd','status':'error',"
+		    "'extension':'broadcast','channel':'t'}]");
+	expect(a, "[2,'system',{*'extension':'broadcast','status':'error','text':'odd'}]");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("hub_replay");
+	TCase *t = tcase_create("replay");
+
+	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, setup, rig_teardown);
+	tcase_add_test(t, after_a_gap);
+	tcase_add_test(t, nothing_twice);
+	tcase_add_test(t, truncated);
+	tcase_add_test(t, probe_refused);
+	tcase_add_test(t, probe_unanswered);
+	tcase_add_test(t, probe_finds_no_room);
+	tcase_add_test(t, lost_while_held);
+	tcase_add_test(t, replay_refused);
+	tcase_add_test(t, too_much_while_held);
+	tcase_add_test(t, public_channels_ask_for_nothing);
+	tcase_add_test(t, with_presence);
+	tcase_add_test(t, rides);
+	tcase_add_test(t, aside);
+	tcase_add_test(t, aside_refused);
+	tcase_add_test(t, aside_late);
+	tcase_add_test(t, aside_not_to_be_had);
+	tcase_add_test(t, asked_again);
+	tcase_add_test(t, goes_while_aside);
+	tcase_add_test(t, rides_before_the_answer);
+	tcase_add_test(t, bad_wishes);
+	tcase_add_test(t, replication_ready);
+	tcase_add_test(t, replication_asked_later);
+	tcase_add_test(t, other_notices);
+	suite_add_tcase(s, t);
+	return suite_run(s);
+}
