@@ -20,7 +20,7 @@ enum { SANITIZED = 0 };
 
 static char folder[] = "/tmp/rtb-wire-core-XXXXXX";
 static char ca_file[PATH_MAX];
-static struct server server;
+static struct server server, http_server;
 
 static int run(const char *const *argv)
 {
@@ -43,11 +43,14 @@ static void start_server(void)
 	const char *const make[] = { "sh", RTB_WIRE_TESTS "/make_certs.sh", folder, NULL };
 	const char *const argv[] = { RTB_PYTHON, RTB_WIRE_TESTS "/tls_server.py", folder, "good",
 				     NULL };
+	const char *const http_argv[] = { RTB_PYTHON, RTB_WIRE_TESTS "/http_server.py", folder,
+					  "good", NULL };
 
 	ck_assert_ptr_nonnull(mkdtemp(folder));
 	snprintf(ca_file, sizeof(ca_file), "%s/ca.pem", folder);
 	ck_assert_int_eq(run(make), 0);
 	server_start(&server, argv);
+	server_start(&http_server, http_argv);
 }
 
 static void stop_server(void)
@@ -55,6 +58,7 @@ static void stop_server(void)
 	const char *const argv[] = { "rm", "-rf", folder, NULL };
 
 	server_stop(&server);
+	server_stop(&http_server);
 	run(argv);
 }
 
@@ -62,7 +66,9 @@ static void stop_server(void)
  * copies are. */
 struct vault {
 	char key[41], token[41], control[41];
-	char path[256], message[512], request[8192];
+	char path[256], message[512], request[8192], auth[64], apikey[64];
+	const char *headers[3];
+	struct rig rig; /* keeps answers */
 };
 
 static struct vault *vault_new(void)
@@ -101,6 +107,12 @@ static void vault_fill(struct vault *v)
 	append(v->message, "[\"1\",\"1\",\"realtime:x\",\"phx_join\",{\"access_token\":\"");
 	append(v->message, v->token);
 	append(v->message, "\"}]");
+	append(v->auth, "authorization: Bearer ");
+	append(v->auth, v->token);
+	append(v->apikey, "apikey: ");
+	append(v->apikey, v->key);
+	v->headers[0] = v->auth;
+	v->headers[1] = v->apikey;
 }
 
 static int count_in_file(const char *path, const char *mark)
@@ -173,38 +185,117 @@ START_TEST(test_core_open_and_closed)
 }
 END_TEST
 
-/* The worst moment: the request is sent, the answer is not there. */
-START_TEST(test_core_in_the_handshake)
+static void post_secrets(struct vault *v, bool tls, uint16_t port, const char *path)
+{
+	struct wire_post p = {
+		.target = { .tls = tls,
+			    .host = "127.0.0.1",
+			    .port = port,
+			    .path = path,
+			    .headers = v->headers },
+		.content_type = "application/json",
+		.body = v->message,
+		.size = strlen(v->message),
+		.timeout_ms = WIRE_DEADLINE_MS,
+	};
+
+	ck_assert_int_eq(rig_try_post(&v->rig, 0, &p), 0);
+}
+
+/* A request with secrets everywhere, and an answer that repeats them. */
+START_TEST(test_core_post)
+{
+	struct vault *v = vault_new();
+	struct rig *rig = &v->rig;
+
+	vault_fill(v);
+	snprintf(v->path, sizeof(v->path), "/bytes?apikey=%s", v->key);
+	rig_init(rig);
+	rig->conf.ca_file = ca_file;
+	rig_start(rig);
+	post_secrets(v, _i == 1, server_port(&http_server, _i == 1 ? "good" : "plain"), v->path);
+	rig_until_answered(rig, 0);
+	ck_assert_uint_eq(rig->posts[0].answer.status, 200);
+	ck_assert_ptr_nonnull(strstr(rig->posts[0].body, v->key));
+	ck_assert_ptr_nonnull(strstr(rig->posts[0].body, v->token));
+	expect_clean_core(v);
+	rig_stop(rig);
+	expect_clean_core(v);
+	munmap(v, sizeof(*v));
+}
+END_TEST
+
+static int listen_here(uint16_t *ret_port)
 {
 	struct sockaddr_in sin = { .sin_family = AF_INET,
 				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(sin);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), peer;
-	struct vault *v = vault_new();
-	size_t got = 0;
-	struct rig rig;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	vault_fill(v);
 	ck_assert_int_eq(bind(fd, (struct sockaddr *)&sin, len), 0);
 	ck_assert_int_eq(listen(fd, 1), 0);
 	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&sin, &len), 0);
-	rig_init(&rig);
-	rig_start(&rig);
-	rig_open(&rig, 0, false, "127.0.0.1", ntohs(sin.sin_port), v->path);
-	peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	*ret_port = ntohs(sin.sin_port);
+	return fd;
+}
+
+/* Takes the one connection, reads up to `end`. */
+static int read_request(int fd, struct vault *v, const char *end)
+{
+	int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	size_t got = 0;
+
 	ck_assert_int_ge(peer, 0);
-	while (!memmem(v->request, got, "\r\n\r\n", 4)) {
+	while (!memmem(v->request, got, end, strlen(end))) {
 		ssize_t n = recv(peer, v->request + got, sizeof(v->request) - got, 0);
 
 		ck_assert_int_gt(n, 0);
 		got += (size_t)n;
 	}
 	ck_assert_ptr_nonnull(memmem(v->request, got, v->key, strlen(v->key)));
+	return peer;
+}
+
+/* It is sent, and still there to be answered. */
+START_TEST(test_core_post_in_flight)
+{
+	struct vault *v = vault_new();
+	uint16_t port;
+	int fd = listen_here(&port), peer;
+
+	vault_fill(v);
+	rig_init(&v->rig);
+	rig_start(&v->rig);
+	post_secrets(v, false, port, v->path);
+	peer = read_request(fd, v, v->message);
 	expect_clean_core(v);
 	close(peer);
-	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_HANDSHAKE);
+	ck_assert_int_eq(rig_until_answered(&v->rig, 0)->why, WIRE_LOST);
 	expect_clean_core(v);
-	rig_stop(&rig);
+	rig_stop(&v->rig);
+	close(fd);
+	munmap(v, sizeof(*v));
+}
+END_TEST
+
+/* The worst moment: the request is sent, the answer is not there. */
+START_TEST(test_core_in_the_handshake)
+{
+	struct vault *v = vault_new();
+	struct rig *rig = &v->rig;
+	uint16_t port;
+	int fd = listen_here(&port), peer;
+
+	vault_fill(v);
+	rig_init(rig);
+	rig_start(rig);
+	rig_open(rig, 0, false, "127.0.0.1", port, v->path);
+	peer = read_request(fd, v, "\r\n\r\n");
+	expect_clean_core(v);
+	close(peer);
+	ck_assert_int_eq(rig_until_closed(rig, 0)->why, WIRE_HANDSHAKE);
+	expect_clean_core(v);
+	rig_stop(rig);
 	close(fd);
 	munmap(v, sizeof(*v));
 }
@@ -228,6 +319,8 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, test_core_open_and_closed, 0, 2);
 	tcase_add_test(t, test_core_in_the_handshake);
+	tcase_add_loop_test(t, test_core_post, 0, 2);
+	tcase_add_test(t, test_core_post_in_flight);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);
 }
