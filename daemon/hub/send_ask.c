@@ -164,13 +164,24 @@ static bool read_parts(struct peer *p, struct rtbp_val params, struct send_ask *
 
 /* ---- which way ---- */
 
-/* What the batch endpoint takes is a map; there is no place for more beside it. */
+static bool is_step(struct rtbp_str name)
+{
+	return rtbp_str_is(name, ".") || rtbp_str_is(name, "..");
+}
+
+/* What the batch endpoint takes is a map; there is no place for more beside it. Of a binary one
+ * topic and event stand in the path, where a step means the same however it is encoded: it would
+ * go to another endpoint. */
 static const char *no_http(const struct send_ask *a)
 {
+	bool is_bin = rtbp_is(a->payload, RTBP_BIN);
+
 	if (a->extra.p)
 		return "extra does not go by HTTP";
-	if (!rtbp_is(a->payload, RTBP_MAP) && !rtbp_is(a->payload, RTBP_BIN))
+	if (!rtbp_is(a->payload, RTBP_MAP) && !is_bin)
 		return "by HTTP a payload is a map, or bin";
+	if (is_bin && (is_step(a->chan->topic) || is_step(a->event)))
+		return "by HTTP bin does not go to a topic or event \".\" or \"..\"";
 	return NULL;
 }
 
@@ -199,14 +210,13 @@ static bool find_way(struct peer *p, struct rtbp_val params, struct send_ask *a,
 {
 	struct chan *found = NULL;
 
-	a->way = via == VIA_HTTP ? SEND_HTTP : SEND_WS;
-	if (via == VIA_HTTP && no_http(a))
-		return answer_as(ret, "bad_payload", no_http(a));
 	if (via != VIA_WS) {
 		a->chan = found = request_chan_only(p, params, ACL_WRITE, &ret->code, &ret->text);
 		if (!found)
 			return false;
 		a->way = choose(a, via);
+		if (via == VIA_HTTP && no_http(a))
+			return answer_as(ret, "bad_payload", no_http(a));
 	}
 	if (!check_plan(p->hub, a, ret))
 		return false;

@@ -78,13 +78,13 @@ static void fake_status(void *ctx, const char *line)
 
 static int fake_post(void *ctx, uint64_t id, const struct hub_post *post)
 {
-	char name[400];
+	char name[2000];
 
 	(void)ctx;
 	MUST(post->timeout_ms > 0);
 	if (rig.post_result)
 		return rig.post_result;
-	snprintf(name, sizeof(name), "%s %s %.*s", post->path, post->content_type, 40,
+	snprintf(name, sizeof(name), "%s %s %s", post->path, post->content_type,
 		 post->token ? secret_bytes(post->token) : "-");
 	post_add(&rig.posts, id, name, strstr(post->content_type, "json") != NULL, post->body,
 		 post->size);

@@ -277,6 +277,7 @@ START_TEST(table)
 
 	row_of((unsigned)_i);
 	rig_setup_online();
+	rig.probes = true; /* how far a private channel's stored messages go is asked, too */
 	row.sender = peer_ready();
 	row.other = peer_ready();
 	if (row.sender_listens)
