@@ -8,7 +8,7 @@ import tree
 # Words in backticks in sections 4 to 6 that are no names of the table: values of fields.
 VALUES = set("""
     true false ready joined joining rejoining rejected closed
-    acked denied unknown too_big busy expired not_joined throttled queued
+    acked sent denied unknown too_big rate_limited busy expired not_joined throttled queued http none replayed truncated
     replaced ok pending overflow
     idle connecting online stalled backoff auth_failed config_error draining
     auto ws bin sync.upstream * links merge refuse rtbridge: presence.key
