@@ -180,6 +180,7 @@ struct rtbc_replay {
 		RTBC_REPLAY_OPEN,  /* they come now */
 		RTBC_REPLAY_DONE,
 	} stage;
+	bool was_done; /* one has come: what is missed now is what came since */
 	int64_t since; /* wall ms, as wished */
 	uint32_t limit;
 	int64_t last; /* wall ms: when the last broadcast was handed over; 0: none yet */
@@ -418,6 +419,11 @@ void rtbc_end_unknown(struct rtb_client *c, struct rtbc_pending *p, const char *
 void rtbc_pending_drop_all(struct rtb_client *c);
 /* Its callback will not be called. */
 void rtbc_forget(struct rtb_client *c, int64_t id);
+
+/* words.c */
+
+/* As it is on the wire. */
+const char *rtbc_via_name(enum rtb_via via);
 
 /* outcome.c */
 

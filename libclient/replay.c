@@ -8,7 +8,7 @@
  *                                                                            of it any more
  *
  * The daemon carries out one replay of a topic at a time (a later one replaces it), so equal wishes
- * go together and others wait. A stored message is for those whose replay is OPEN; outside of
+ * that are due together go together, and others wait. A stored message is for those whose replay is OPEN; outside of
  * replays, and as many as a gap has announced, for all.
  *
  * Asked again, a subscription wants what it missed: since the last broadcast that it was handed,
@@ -19,7 +19,7 @@
 
 #include "libclient/client.h"
 
-enum { BACK_MS = 60000 };
+enum { BACK_MS = 60000, NEAR_MS = 1000 };
 
 /* ---- asking ---- */
 
@@ -27,7 +27,7 @@ static int64_t since_of(const struct rtbc_replay *r)
 {
 	int64_t again = r->last - BACK_MS;
 
-	return r->last && again > r->since ? again : r->since;
+	return r->was_done && again > r->since ? again : r->since;
 }
 
 static struct rtb_sub *first_due(const struct rtbc_topic *t)
@@ -40,6 +40,21 @@ static struct rtb_sub *first_due(const struct rtbc_topic *t)
 	return NULL;
 }
 
+/* Whether a wish is carried out together with the first one that is due: it is for the same, but
+ * for the moment between the callbacks of two subscriptions. */
+static bool goes_with(const struct rtbc_replay *first, const struct rtb_sub *sub)
+{
+	const struct rtbc_replay *r = sub->replay;
+	int64_t apart;
+
+	if (sub->is_dead || !r || r->stage != RTBC_REPLAY_DUE || r->limit != first->limit)
+		return false;
+	apart = since_of(r) - since_of(first);
+	return r == first ||
+	       (first->was_done && r->was_done && apart >= -NEAR_MS && apart <= NEAR_MS) ||
+	       apart == 0;
+}
+
 bool rtbc_replay_is_due(const struct rtbc_topic *t)
 {
 	return t->client->has_replay && !t->replay_serial && first_due(t);
@@ -47,30 +62,33 @@ bool rtbc_replay_is_due(const struct rtbc_topic *t)
 
 void rtbc_replay_pack(struct rtbc_topic *t, struct rtbp_buf *b)
 {
-	const struct rtbc_replay *r = first_due(t)->replay;
+	const struct rtbc_replay *first = first_due(t)->replay;
+	int64_t since = since_of(first);
+	const struct rtb_sub *sub;
 
+	TAILQ_FOREACH(sub, &t->subs, link)
+		if (goes_with(first, sub) && since_of(sub->replay) < since)
+			since = since_of(sub->replay);
 	rtbp_pack_field(b, RTBP_F_REPLAY);
 	rtbp_pack_map(b, 2);
-	rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)since_of(r));
-	rtbp_pack_field_uint(b, RTBP_F_LIMIT, r->limit);
+	rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)since);
+	rtbp_pack_field_uint(b, RTBP_F_LIMIT, first->limit);
 }
 
 void rtbc_replay_asked(struct rtbc_topic *t)
 {
-	struct rtb_sub *sub = first_due(t);
-	int64_t since = since_of(sub->replay);
-	uint32_t limit = sub->replay->limit;
+	struct rtb_sub *sub = first_due(t), *next;
+	struct rtbc_replay *first = sub->replay;
 
 	t->replay_serial = t->serial;
-	for (; sub; sub = TAILQ_NEXT(sub, link)) {
-		struct rtbc_replay *r = sub->replay;
-
-		if (sub->is_dead || !r || r->stage != RTBC_REPLAY_DUE || r->limit != limit ||
-		    since_of(r) != since)
+	for (next = TAILQ_NEXT(sub, link); next; next = TAILQ_NEXT(next, link)) {
+		if (!goes_with(first, next))
 			continue;
-		r->stage = RTBC_REPLAY_ASKED;
-		r->n = 0;
+		next->replay->stage = RTBC_REPLAY_ASKED;
+		next->replay->n = 0;
 	}
+	first->stage = RTBC_REPLAY_ASKED;
+	first->n = 0;
 }
 
 void rtbc_replay_reset(struct rtbc_topic *t)
@@ -120,6 +138,7 @@ static void tell(struct rtb_sub *sub, enum rtb_stored stored, const char *text)
 	struct rtb_replay replay = { t->chan, t->name, stored, sub->replay->n, text };
 
 	sub->replay->stage = RTBC_REPLAY_DONE;
+	sub->replay->was_done = sub->replay->was_done || stored != RTB_STORED_NONE;
 	rtbc_sub_report(sub); /* it hears that it is there before it hears anything else */
 	if (sub->is_dead || !sub->handlers.replay)
 		return;

@@ -91,3 +91,14 @@ const char *rtb_outcome_name(enum rtb_outcome outcome)
 		return "other";
 	return outcome_names[outcome];
 }
+
+const char *rtbc_via_name(enum rtb_via via)
+{
+	static const char *const names[] = {
+		[RTB_VIA_AUTO] = "auto",
+		[RTB_VIA_WS] = "ws",
+		[RTB_VIA_HTTP] = "http",
+	};
+
+	return names[via];
+}
