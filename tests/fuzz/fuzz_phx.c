@@ -8,6 +8,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -63,33 +64,67 @@ static bool same_str(struct rtbp_str a, struct rtbp_str b)
 	return a.size == b.size && (!a.size || memcmp(a.p, b.p, a.size) == 0);
 }
 
-/* Out as kind 3, in again as the kind 4 that a server makes of it. */
-static void broadcast_again(const struct phx_msg *m)
+/* What a server makes of a broadcast that it was sent. */
+static void as_received(const struct rtbp_buf *out, bool binary, struct rtbp_buf *in)
+{
+	if (!binary) {
+		rtbp_buf_put(in, out->data, out->size);
+		return;
+	}
+	FUZZ_CHECK(out->data[0] == 3);
+	rtbp_buf_byte(in, 4);
+	rtbp_buf_put(in, out->data + 3, out->size - 3);
+}
+
+/* Out in one of its forms, and in again. */
+static void broadcast_again(const struct phx_msg *m, enum phx_vsn vsn, struct rtbp_val extra)
 {
 	struct rtbp_buf out = RTBP_BUF_INIT, in = RTBP_BUF_INIT;
+	bool binary = false, is_bin = rtbp_is(m->payload, RTBP_BIN);
 	struct phx_decoder d = { 0 };
-	struct rtbp_json_fault fault;
+	struct rtbp_json_fault fault = { 0 };
 	const char *text;
 	struct phx_msg n;
-	bool binary;
+	int r;
 
-	if (!m->user_event.p || m->topic.size > 255 || m->user_event.size > 255)
-		return;
-	if (phx_encode_broadcast(PHX_VSN_2, 0, 0, m->topic.p, m->topic.size, m->user_event,
-				 m->payload, (struct rtbp_val){ NULL, 0 }, &out, &binary, &fault)) {
-		FUZZ_CHECK(fault.text[0]); /* deeper than a payload may be */
-	} else {
-		FUZZ_CHECK(binary && out.data[0] == 3);
-		rtbp_buf_byte(&in, 4);
-		rtbp_buf_put(&in, out.data + 3, out.size - 3);
-		FUZZ_CHECK(phx_decode(&d, PHX_VSN_2, true, in.data, in.size, &n, &text) == 0);
+	rtbp_buf_byte(&out, '#');
+	r = phx_encode_broadcast(vsn, 0, 0, m->topic.p, m->topic.size, m->user_event, m->payload,
+				 extra, &out, &binary, &fault);
+	FUZZ_CHECK(out.data[0] == '#' && (r == 0 || out.size == 1));
+	FUZZ_CHECK((r == -ENOTSUP) == (is_bin && (vsn == PHX_VSN_1 || extra.p)));
+	FUZZ_CHECK(r <= 0 || fault.text[0]); /* deeper than a payload may be */
+	if (r == 0) {
+		FUZZ_CHECK(binary == (vsn == PHX_VSN_2 && !extra.p));
+		memmove(out.data, out.data + 1, --out.size);
+		as_received(&out, binary, &in);
+		FUZZ_CHECK(phx_decode(&d, vsn, binary, in.data, in.size, &n, &text) == 0);
 		FUZZ_CHECK(n.kind == PHX_BROADCAST && !n.undecodable);
 		FUZZ_CHECK(same_str(n.topic, m->topic) && same_str(n.user_event, m->user_event));
 		FUZZ_CHECK(same_val(n.payload, m->payload));
+		FUZZ_CHECK(same_val(n.extra, extra));
 	}
 	rtbp_buf_done(&out);
 	rtbp_buf_done(&in);
 	phx_decoder_done(&d);
+}
+
+static void all_broadcasts_again(const struct phx_msg *m)
+{
+	static const struct rtbp_val none;
+	struct rtbp_val extra = m->extra, type;
+
+	if (!m->user_event.p || m->topic.size > 255 || m->user_event.size > 255)
+		return;
+	/* One that says "broadcast" is not told as such, and no sender may say another. */
+	type = rtbp_find(extra, "type", 4);
+	if (type.p)
+		extra = none;
+	broadcast_again(m, PHX_VSN_2, none);
+	broadcast_again(m, PHX_VSN_1, none);
+	if (extra.p) {
+		broadcast_again(m, PHX_VSN_2, extra);
+		broadcast_again(m, PHX_VSN_1, extra);
+	}
 }
 
 static void message_again(const struct phx_msg *m, enum phx_vsn vsn)
@@ -148,7 +183,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		FUZZ_CHECK(m.kind == m_used.kind && same_val(m.payload, m_used.payload) &&
 			   same_val(m.extra, m_used.extra) && same_val(m.meta, m_used.meta));
 		if (m.kind == PHX_BROADCAST)
-			broadcast_again(&m);
+			all_broadcasts_again(&m);
 		else if (m.kind == PHX_MESSAGE)
 			message_again(&m, vsn);
 	}

@@ -1,0 +1,73 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Writes what was recorded of the real server as seeds for the fuzz targets phx and json.
+
+usage: make_seeds.py DIR  (makes DIR/phx, DIR/json)
+"""
+import base64
+import glob
+import hashlib
+import json
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TRANSCRIPTS = os.path.join(HERE, "..", "transcripts")
+LARGEST = 4096  # what the fuzzer makes itself
+
+
+def frames():
+    """(reads it as: a byte, the frame) of every frame that came from the server; of those to it, what is text."""
+    for path in sorted(glob.glob(os.path.join(TRANSCRIPTS, "*.jsonl"))):
+        vsn = 0 if path.endswith(".v1.jsonl") else 1
+        with open(path, encoding="utf-8") as file:
+            for line in map(json.loads, file):
+                if line.get("opcode") == "text" and "chars in all)" not in line["data"][-40:]:
+                    yield vsn, line["data"].encode()
+                elif line.get("opcode") == "binary":
+                    data = base64.b64decode(line["data"])
+                    if line["dir"] == "send" and data[:1] == b"\x03" and len(data) > 7:
+                        data = as_received(data)
+                    yield vsn | 2, data
+
+
+def as_received(push):
+    """What the server makes of a broadcast that it was sent."""
+    _, join_ref, ref, topic, event, _, encoding = push[:7]
+    return bytes([4, topic, event, 0, encoding]) + push[7 + join_ref + ref:]
+
+
+def payloads(frame):
+    """The JSON documents in a frame."""
+    yield frame
+    try:
+        parts = json.loads(frame)
+    except ValueError:
+        return
+    for part in parts if isinstance(parts, list) else [parts]:
+        if isinstance(part, dict) and part:
+            yield json.dumps(part, ensure_ascii=False).encode()
+
+
+def put(folder, data):
+    if len(data) > LARGEST:
+        return
+    with open(os.path.join(folder, hashlib.sha1(data).hexdigest()), "wb") as file:
+        file.write(data)
+
+
+def main():
+    phx, plain = (os.path.join(sys.argv[1], name) for name in ("phx", "json"))
+    for folder in (phx, plain):
+        os.makedirs(folder, exist_ok=True)
+    for how, frame in frames():
+        put(phx, bytes([how]) + frame)
+        if not how & 2:
+            for document in payloads(frame):
+                put(plain, document)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main()
