@@ -284,6 +284,19 @@ static struct send *find_queued(struct peer *p, gone_fn gone, const void *ctx)
 	return NULL;
 }
 
+/* What is away is the server's, unless it turns out that it never got there. */
+static void bar_given(struct peer *p, gone_fn gone, const void *ctx)
+{
+	struct request *r;
+	struct send *s;
+
+	TAILQ_FOREACH(r, &p->requests, entry) {
+		s = of_request(r);
+		if (r->kind == REQUEST_SEND && s->given && gone(p, s->chan, ACL_WRITE, ctx))
+			s->barred = true;
+	}
+}
+
 /* Looked for anew each time: with one of them a barrier behind it may be answered and go. */
 void sends_reject(struct peer *p, gone_fn gone, const void *ctx, enum rtbp_error error,
 		  const char *text)
@@ -297,6 +310,7 @@ void sends_reject(struct peer *p, gone_fn gone, const void *ctx, enum rtbp_error
 		outcome_end(s->kept, &(struct send_result){ "denied", text, -1 });
 		send_drop(s);
 	}
+	bar_given(p, gone, ctx);
 }
 
 unsigned sends_reject_orphans(struct hub *hub)
@@ -307,8 +321,12 @@ unsigned sends_reject_orphans(struct hub *hub)
 	/* By number: the end of one may be that of others. */
 	while ((s = RB_NFIND(send_tree, &hub->sends, &next))) {
 		next.id = s->id + 1;
-		if (s->peer || s->given)
+		if (s->peer)
 			continue;
+		if (s->given) {
+			s->barred = true;
+			continue;
+		}
 		send_end_as(s, "denied", "the access rules have changed, and the client is gone");
 		n++;
 	}

@@ -85,6 +85,7 @@ struct send {
 	struct rtbp_val payload; /* in notice */
 	struct rtbp_val extra;   /* in notice; absent: none */
 	bool given;   /* away: never sent again, unless it is certain that nothing left */
+	bool barred;  /* its sender may not send it any more: should it come back, it ends */
 	uint64_t ref; /* SEND_WS, given: the push's */
 	uint64_t given_at_ms, expires_ms;
 	char name[SEND_ID_MAX + 1]; /* SEND_HTTP: its `id` at the server; made here or the peer's */
@@ -168,7 +169,8 @@ void sends_drop(struct chan *ch);
 void sends_forget_peer(struct peer *p);
 /* Of a REQUEST_SEND: where it goes. */
 struct chan *send_chan(const struct request *r);
-/* What is queued of clients that are gone ends: whether they might send it now cannot be said. */
+/* What is queued of clients that are gone ends, or should it come back: whether they might send it
+ * now cannot be said. */
 unsigned sends_reject_orphans(struct hub *hub);
 
 /* ---- send_ws.c ---- */

@@ -345,26 +345,35 @@ static bool has_share(const struct hub *hub, const struct send *s)
 	return user_may_have(hub, s->user, s->user ? s->user->n_posts + 1 : 1, POSTS_MAX);
 }
 
-/* The first in turn whose user may have one more. */
+/* Of those whose user may have one more, that of the user who has the fewest; then the first in
+ * turn. Several users with many channels do not keep out who has one. */
 static struct chan *next_chan(struct hub *hub)
 {
-	struct chan *ch, *next;
+	struct chan *ch, *next, *best = NULL;
+	unsigned n, fewest = POSTS_MAX;
+	const struct send *s;
 
-	for (ch = TAILQ_FIRST(&hub->posts_waiting); ch; ch = next) {
+	for (ch = TAILQ_FIRST(&hub->posts_waiting); ch && fewest; ch = next) {
 		next = TAILQ_NEXT(ch, sends.in_posts);
-		if (!queue_of(ch)->next)
+		s = queue_of(ch)->next;
+		n = s && s->user ? s->user->n_posts : 0;
+		if (!s) {
 			wait_no_more(ch); /* it has expired meanwhile */
-		else if (has_share(hub, queue_of(ch)->next))
-			return ch;
+		} else if (n < fewest && has_share(hub, s)) {
+			best = ch;
+			fewest = n;
+		}
 	}
-	return NULL;
+	return best;
 }
 
 void posts_run(struct hub *hub)
 {
 	struct post *post;
 	struct chan *ch;
-	bool goes_on = hub_now(hub) >= hub->post_retry_at_ms;
+	/* Who has been told that the daemon stops counts what had no answer as unknown: it stays
+	 * so. */
+	bool goes_on = hub_now(hub) >= hub->post_retry_at_ms && hub->drain < HUB_FAREWELL;
 
 	while (goes_on && (post = find_post(hub, 0)) && (ch = next_chan(hub))) {
 		ch->held = true; /* with its last send a channel may go */
@@ -446,6 +455,18 @@ static void say_result(const struct hub_answer *a, char *text, size_t size, stru
 		snprintf(text, size, "HTTP status %u%s%s", a->status, words[0] ? ": " : "", words);
 }
 
+static void end_barred(struct chan *ch)
+{
+	struct send *s, *next;
+
+	for (s = queue_of(ch)->next; s; s = next) {
+		next = TAILQ_NEXT(s, entry);
+		if (s->barred)
+			send_end_as(s, "denied",
+				    "not sent: what its client may do has changed meanwhile");
+	}
+}
+
 /* Those of the request are queued again, in their order: nothing of them was done. */
 static void take_back(struct chan *ch, unsigned n)
 {
@@ -458,6 +479,7 @@ static void take_back(struct chan *ch, unsigned n)
 		send_set_given(last, false);
 	}
 	ch->hub->counters.messages_out -= n;
+	end_barred(ch);
 }
 
 static void note_failure(struct hub *hub, const struct hub_answer *a)
