@@ -11,6 +11,8 @@ import json
 import os
 import sys
 
+import msgpack
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 TRANSCRIPTS = os.path.join(HERE, "..", "transcripts")
 LARGEST = 4096  # what the fuzzer makes itself
@@ -49,6 +51,15 @@ def payloads(frame):
             yield json.dumps(part, ensure_ascii=False).encode()
 
 
+def with_many_keys():
+    """What no server has said yet: more keys than are compared one by one, some of them twice, as JSON and MessagePack."""
+    for n, again in ((200, 0), (200, 1), (500, 7)):
+        names = [f"{i:x}" for i in range(n)] + [f"{i * 3:x}" for i in range(again)]
+        yield b"{" + b",".join(b'"%s":%d' % (name.encode(), i) for i, name in enumerate(names)) + b"}"
+        body = b"".join(msgpack.packb(name) + msgpack.packb(i % 100) for i, name in enumerate(names))
+        yield b"\xde" + len(names).to_bytes(2, "big") + body
+
+
 def put(folder, data):
     if len(data) > LARGEST:
         return
@@ -65,6 +76,8 @@ def main():
         if not how & 2:
             for document in payloads(frame):
                 put(plain, document)
+    for document in with_many_keys():
+        put(plain, document)
 
 
 if __name__ == "__main__":
