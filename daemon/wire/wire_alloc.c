@@ -14,8 +14,8 @@ enum {
 	/* Sixteen links with some ten blocks each, and the requests; beyond that the heap serves.
 	 */
 	MAX_MAPS = 512,
-	/* What is larger (the body of a request) would take the room that RLIMIT_MEMLOCK, usually 8
-	 * MiB, leaves for keys. */
+	/* More would take the room that RLIMIT_MEMLOCK, usually 8 MiB, leaves for keys. Of a request
+	 * with a large body it covers the headers, which come first. */
 	LOCK_MAX = 128 * 1024,
 };
 
@@ -63,8 +63,8 @@ static void *map_new(size_t size)
 	if (p == MAP_FAILED)
 		return NULL;
 	(void)madvise(p, mapped, MADV_DONTDUMP);
-	if (mapped <= LOCK_MAX)
-		(void)mlock(p, mapped); /* forbidden by RLIMIT_MEMLOCK: then it may be swapped */
+	/* Forbidden by RLIMIT_MEMLOCK: then it may be swapped. */
+	(void)mlock(p, mapped < LOCK_MAX ? mapped : LOCK_MAX);
 	pthread_mutex_lock(&maps.lock);
 	stored = maps.n < MAX_MAPS;
 	if (stored)

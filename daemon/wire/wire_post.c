@@ -61,13 +61,13 @@ int wire_post(struct wire *w, uint64_t id, const struct wire_post *post)
 	unsigned slot = 0;
 	int r;
 
-	r = wire_request_new(post, &req);
-	if (r < 0)
-		return r;
 	while (slot < WIRE_MAX_POSTS && w->posts[slot].used)
 		slot++;
 	if (slot == WIRE_MAX_POSTS)
 		return WIRE_E_BUSY;
+	r = wire_request_new(post, &req);
+	if (r < 0)
+		return r;
 	p = &w->posts[slot];
 	p->used = true;
 	p->id = id;
