@@ -311,16 +311,18 @@ static int ask_outcome(struct rtb_client *c, const char *id, struct answer *a, i
 int rtb_wait_outcome(struct rtb_client *c, const char *id, int timeout_ms, struct rtb_sent *ret)
 {
 	int64_t end = end_of(timeout_ms), pause = RTBC_ASK_FIRST_MS, until;
+	char name[RTBC_NAME_SIZE + 1]; /* one that is too long stays so */
 	struct answer a;
 	int r;
 
+	(void)snprintf(name, sizeof(name), "%s", id ? id : ""); /* it may stand in @ret */
 	*ret = (struct rtb_sent){ .outcome = RTB_UNKNOWN, .retry_after_ms = -1, .is_sent = true };
 	for (;; pause = 2 * pause < RTBC_ASK_CAP_MS ? 2 * pause : RTBC_ASK_CAP_MS) {
 		a = (struct answer){ .sent = ret };
-		r = ask_outcome(c, id, &a, end);
+		r = ask_outcome(c, name, &a, end);
+		rtbc_copy(ret->id, sizeof(ret->id), (struct rtbp_str){ name, strlen(name) });
 		if (r < 0)
 			return r;
-		(void)snprintf(ret->id, sizeof(ret->id), "%s", id);
 		if (ret->outcome != RTB_PENDING && !is_for_now(a.code))
 			break;
 		until = rtbc_now_ms() + pause;

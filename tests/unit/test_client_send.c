@@ -122,6 +122,130 @@ START_TEST(what_is_sent)
 }
 END_TEST
 
+START_TEST(options)
+{
+	/* {"k":1} */
+	static const char extra[] = "\x81\xa1k\x01";
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+	struct rtb_client *c;
+	struct rtbp_str bin;
+	struct rtbp_msg m;
+	struct fake f;
+	struct log log;
+
+	c = attached(&f, &log, 0);
+	o.via = RTB_VIA_HTTP;
+	o.form = RTB_JSON;
+	o.id = "the-id";
+	o.extra = extra;
+	o.extra_size = 4;
+	ck_assert_int_gt(rtb_broadcast(c, "t", "e", "[1]", (size_t)-1, &o), 0);
+	m = fake_expect(&f, c, RTBP_M_BROADCAST);
+	ck_assert(field_text(m.params, RTBP_F_VIA, "http"));
+	ck_assert(field_text(m.params, RTBP_F_ID, "the-id"));
+	ck_assert_str_eq(field_json(m.params, RTBP_F_PAYLOAD), "[1]");
+	ck_assert_str_eq(field_json(m.params, RTBP_F_EXTRA), "{\"k\":1}");
+	o = (struct rtb_send_options)RTB_SEND_OPTIONS_INIT;
+	o.via = RTB_VIA_WS;
+	o.form = RTB_BINARY;
+	ck_assert_int_gt(rtb_broadcast(c, "t", "e", "\0{\xff", 3, &o), 0);
+	m = fake_expect(&f, c, RTBP_M_BROADCAST);
+	ck_assert(field_text(m.params, RTBP_F_VIA, "ws"));
+	ck_assert(rtbp_get_bin(rtbp_field(m.params, RTBP_F_PAYLOAD), &bin));
+	ck_assert_uint_eq(bin.size, 3);
+	ck_assert_int_eq(memcmp(bin.p, "\0{\xff", 3), 0);
+	ck_assert_int_gt(rtb_broadcast(c, "t", "e", NULL, 0, &o), 0);
+	m = fake_expect(&f, c, RTBP_M_BROADCAST);
+	ck_assert(rtbp_get_bin(rtbp_field(m.params, RTBP_F_PAYLOAD), &bin));
+	ck_assert_uint_eq(bin.size, 0);
+	/* JSON whatever the form says. */
+	ck_assert_int_gt(rtb_broadcast_json(c, "t", "e", "[2]", 3, &o), 0);
+	m = fake_expect(&f, c, RTBP_M_BROADCAST);
+	ck_assert_str_eq(field_json(m.params, RTBP_F_PAYLOAD), "[2]");
+	/* Of a program that was made with an earlier header. */
+	o.size = offsetof(struct rtb_send_options, via);
+	o.id = "not read";
+	ck_assert_int_gt(rtb_broadcast(c, "t", "e", "\xc0", 1, &o), 0);
+	m = fake_expect(&f, c, RTBP_M_BROADCAST);
+	ck_assert(!rtbp_field(m.params, RTBP_F_VIA).p && !rtbp_field(m.params, RTBP_F_ID).p);
+	ck_assert_str_eq(field_json(m.params, RTBP_F_PAYLOAD), "null");
+	end(&f, c);
+}
+END_TEST
+
+START_TEST(wrong_options)
+{
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+	struct rtb_client *c;
+	struct fake f;
+	struct log log;
+
+	c = attached(&f, &log, 0);
+	o.via = (enum rtb_via)3;
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "\xc0", 1, &o), -EINVAL);
+	o.via = RTB_VIA_AUTO;
+	o.form = (enum rtb_form)3;
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "\xc0", 1, &o), -EINVAL);
+	o.form = RTB_MSGPACK;
+	o.extra = "\x90"; /* an array, half a map, too much */
+	o.extra_size = 1;
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "\xc0", 1, &o), RTB_E_PAYLOAD);
+	o.extra = "\x81\xa1k";
+	o.extra_size = 3;
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "\xc0", 1, &o), RTB_E_PAYLOAD);
+	o.extra = "\x80\x80";
+	o.extra_size = 2;
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "\xc0", 1, &o), RTB_E_PAYLOAD);
+	o.extra_size = SIZE_MAX;
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "\xc0", 1, &o), RTB_E_PAYLOAD);
+	o.extra_size = 1;
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "\xc4\x01x", 3, &o), -EINVAL);
+	o.form = RTB_BINARY;
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", "x", 1, &o), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(rtb_client_error_text(c), "binary"));
+	ck_assert(fake_is_quiet(&f, c));
+	end(&f, c);
+}
+END_TEST
+
+/* What the daemon knows of the plan; only what it would refuse in any case is refused here. */
+START_TEST(over_the_plan)
+{
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+	static char bytes[2000] = "\xc5\x03\xe9";
+	struct rtb_client *c;
+	struct fake f;
+
+	fake_start(&f);
+	f.payload_bytes = 1000;
+	c = fake_client(&f, NULL);
+	fake_attach(&f, c);
+	o.form = RTB_BINARY;
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", bytes, 1001, &o), RTB_E_TOO_BIG);
+	ck_assert_str_eq(rtb_client_error_text(c), "1001 bytes, the project's plan takes 1000");
+	ck_assert_int_gt(rtb_broadcast(c, "t", "e", bytes, 1000, &o), 0);
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	o.form = RTB_MSGPACK; /* 1001 bytes of `bin`, then 1000 */
+	ck_assert_int_eq(rtb_broadcast(c, "t", "e", bytes, 1004, &o), RTB_E_TOO_BIG);
+	bytes[2]--;
+	ck_assert_int_gt(rtb_broadcast(c, "t", "e", bytes, 1003, &o), 0);
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	/* JSON may become shorter on its way. */
+	memset(bytes, 'x', sizeof(bytes));
+	bytes[0] = bytes[1500] = '"';
+	ck_assert_int_gt(rtb_broadcast_json(c, "t", "e", bytes, 1501, NULL), 0);
+	fake_expect(&f, c, RTBP_M_BROADCAST);
+	/* Another daemon, another plan. */
+	fake_hang_up(&f);
+	UNTIL(c, rtb_client_state(c) == RTB_ATTACHING);
+	f.payload_bytes = 0;
+	fake_attach(&f, c);
+	o.form = RTB_BINARY;
+	ck_assert_int_gt(rtb_broadcast(c, "t", "e", bytes, 1001, &o), 0);
+	end(&f, c);
+}
+END_TEST
+
 static const struct {
 	const char *answer; /* JSON of the result, or NULL: the error */
 	enum rtbp_error error;
@@ -362,6 +486,9 @@ int main(void)
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, what_is_sent);
+	tcase_add_test(t, options);
+	tcase_add_test(t, wrong_options);
+	tcase_add_test(t, over_the_plan);
 	tcase_add_loop_test(t, each_outcome, 0, sizeof(outcomes) / sizeof(*outcomes));
 	tcase_add_test(t, lost_with_the_daemon);
 	tcase_add_test(t, freed_before_the_answer);

@@ -139,6 +139,122 @@ START_TEST(waiting_for_answers)
 }
 END_TEST
 
+START_TEST(waiting_for_outcomes)
+{
+	static const char *const answers[] = {
+		"{\"outcome\":\"rate_limited\",\"via\":\"http\",\"text\":\"slowly\",\"retry_in_"
+		"ms\":70}",
+		"{\"outcome\":\"acked\",\"via\":\"ws\"}",
+		"{\"outcome\":\"pending\"}",
+		"{\"outcome\":\"pending\"}",
+		"{\"outcome\":\"denied\",\"text\":\"no\"}",
+		"",
+	};
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+	struct rtb_client *c;
+	struct rtb_sent sent;
+	struct fake f;
+	pid_t pid;
+
+	fake_start(&f);
+	f.features = "\"outcome\"";
+	pid = play(&f, answers);
+	c = fake_client(&f, NULL);
+	o.form = RTB_BINARY;
+	ck_assert_int_eq(rtb_wait_send(c, "t", "e", "x", 1, &o, 30000, &sent), 0);
+	ck_assert_int_eq(sent.outcome, RTB_RATE_LIMITED);
+	ck_assert_int_eq(sent.via, RTB_VIA_HTTP);
+	ck_assert_int_eq(sent.retry_after_ms, 70);
+	ck_assert(sent.is_sent);
+	ck_assert_uint_eq(strlen(sent.id), 18);
+	ck_assert_str_eq(rtb_client_error_text(c), "slowly");
+	o.id = "mine";
+	ck_assert_int_eq(rtb_wait_send(c, "t", "e", "x", 1, &o, -1, &sent), 0);
+	ck_assert_int_eq(sent.outcome, RTB_ACKED);
+	ck_assert_str_eq(sent.id, "mine");
+	ck_assert_int_eq(rtb_wait_flush(c, 0), 0);
+	ck_assert_int_eq(rtb_wait_outcome(c, "mine", 30000, &sent), 0);
+	ck_assert_int_eq(sent.outcome, RTB_DENIED);
+	ck_assert_str_eq(sent.id, "mine");
+	ck_assert_str_eq(rtb_client_error_text(c), "no");
+	/* No answer any more: the time is over, the send goes on. */
+	o.id = NULL;
+	ck_assert_int_eq(rtb_wait_send(c, "t", "e", "x", 1, &o, 20, &sent), RTB_E_TIMEOUT);
+	ck_assert_int_eq(sent.outcome, RTB_UNKNOWN);
+	ck_assert(sent.is_sent);
+	ck_assert_uint_eq(strlen(sent.id), 18);
+	ck_assert_int_eq(rtb_wait_flush(c, 20), RTB_E_TIMEOUT);
+	ck_assert_int_eq(rtb_wait_outcome(c, sent.id, 20, &sent), RTB_E_TIMEOUT);
+	o.id = "";
+	ck_assert_int_eq(rtb_wait_send(c, "t", "e", "x", 1, &o, 20, &sent), -EINVAL);
+	ck_assert(!sent.is_sent);
+	stop_playing(pid);
+	end(&f, c);
+}
+END_TEST
+
+/* Over a restart: what is not known is asked until it is. */
+START_TEST(waiting_over_a_restart)
+{
+	static const char *const first[] = { "", NULL };
+	static const char *const second[] = { "{\"outcome\":\"pending\"}",
+					      "{\"outcome\":\"acked\"}", "{\"outcome\":\"sent\"}",
+					      "" };
+	struct rtb_client *c;
+	struct rtb_sent sent;
+	struct fake f;
+	pid_t pid;
+
+	fake_start(&f);
+	f.features = "\"outcome\"";
+	pid = play(&f, first);
+	c = fake_client(&f, NULL);
+	ck_assert_int_eq(rtb_wait_send(c, "t", "e", "\xc0", 1, NULL, 50, &sent), RTB_E_TIMEOUT);
+	ck_assert(sent.is_sent);
+	stop_playing(pid);
+	pid = play(&f, second);
+	ck_assert_int_eq(rtb_wait_flush(c, 30000), 0);
+	ck_assert_int_eq(rtb_wait_outcome(c, sent.id, 30000, &sent), 0);
+	ck_assert_int_eq(sent.outcome, RTB_SENT);
+	stop_playing(pid);
+	end(&f, c);
+}
+END_TEST
+
+static int called;
+
+static void wait_inside(struct rtb_client *c, int64_t id, const struct rtb_result *result,
+			void *user)
+{
+	struct rtb_sent sent;
+
+	(void)id;
+	(void)result;
+	(void)user;
+	called++;
+	ck_assert_int_eq(rtb_wait_flush(c, -1), -EDEADLK);
+	ck_assert_int_eq(rtb_wait_outcome(c, "x", -1, &sent), -EDEADLK);
+	ck_assert_int_eq(rtb_wait_send(c, "t", "e", "\xc0", 1, NULL, -1, &sent), -EDEADLK);
+	ck_assert(!sent.is_sent);
+}
+
+START_TEST(waiting_inside_a_callback)
+{
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+	struct rtb_client *c;
+	struct fake f;
+
+	c = attached(&f);
+	o.result = wait_inside;
+	ck_assert_int_eq(rtb_broadcast_json(c, "t", "e", "1", 1, &o), 1);
+	say_result(&f, fake_expect(&f, c, RTBP_M_BROADCAST).id, "{\"outcome\":\"acked\"}");
+	fake_flush(&f, c);
+	UNTIL(c, called == 1);
+	ck_assert_int_eq(rtb_wait_flush(c, -1), 0);
+	end(&f, c);
+}
+END_TEST
+
 START_TEST(waiting_in_vain)
 {
 	struct rtb_client *c;
@@ -241,6 +357,9 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_child_leaves_the_parent_alone);
 	tcase_add_test(t, waiting_for_answers);
+	tcase_add_test(t, waiting_for_outcomes);
+	tcase_add_test(t, waiting_over_a_restart);
+	tcase_add_test(t, waiting_inside_a_callback);
 	tcase_add_test(t, waiting_in_vain);
 	tcase_add_test(t, waiting_for_the_rejected);
 	tcase_add_test(t, waiting_with_a_full_queue);

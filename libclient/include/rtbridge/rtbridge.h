@@ -838,7 +838,7 @@ RTB_API int rtb_wait_send(struct rtb_client *c, const char *topic, const char *e
 /**
  * rtb_wait_outcome() - wait until a send has an outcome
  * @id: as for rtb_outcome(), which is asked again and again while the send is pending, and after
- *      each re-attachment
+ *      each re-attachment; it may be @ret->id
  * @ret: always written; after RTB_E_TIMEOUT RTB_PENDING, if it was that at last
  *
  * Return: 0: @ret has the outcome; RTB_UNKNOWN also when the daemon knows no such send
