@@ -212,6 +212,18 @@ void hold_news(struct chan *ch, const struct news *news)
 
 /* ---- its end ---- */
 
+static bool was_stored(const struct hold *h, uint64_t id)
+{
+	const struct kept *k;
+
+	STAILQ_FOREACH(k, &h->stored, entry) {
+		if (id && k->news.id == id)
+			return true;
+	}
+	return false;
+}
+
+/* Of what is stored and live one is enough; ids that came live before may be anybody's. */
 static void deliver_live(struct chan *ch, struct kept_list *live, bool after_gap)
 {
 	struct phx_msg msg = { .kind = PHX_MESSAGE };
@@ -220,8 +232,9 @@ static void deliver_live(struct chan *ch, struct kept_list *live, bool after_gap
 	while ((k = STAILQ_FIRST(live))) {
 		STAILQ_REMOVE_HEAD(live, entry);
 		if (k->news.notice) {
+			(void)recent_add(ch, k->news.id);
 			/* Stored ones went to all; without a gap to one who asked only. */
-			if (!recent_add(ch, k->news.id) || !after_gap)
+			if (!after_gap || !was_stored(&ch->hold, k->news.id))
 				news_deliver(ch, &k->news);
 		} else {
 			msg.event = k->is_state ? (struct rtbp_str){ "presence_state", 14 }

@@ -6,7 +6,7 @@
  * script and a virtual clock.
  *
  *   in    link's frame -> links.c (session; finds the join) -> its owner: chan.c, slot.c, feed.c
- *         (packs once) -> hub_deliver() -> peer.c -> io->send
+ *         (packs once) -> news_deliver() -> peer.c -> io->send
  *   out   peer's frame -> peer.c (unpacks, limits) -> subscribe.c | send_ask.c | track.c ...
  *         -> join.c -> links.c (session) -> ops->link_send
  *         -> send_http.c -> ops->post

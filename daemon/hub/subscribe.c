@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * subscribe: what one peer wants from one channel. The answer to `subscribe` is the first thing
- * that a peer gets about it; `answered` guards that: hub_deliver() and the notices pass over a
+ * that a peer gets about it; `answered` guards that: news_deliver() and the notices pass over a
  * subscription until then.
  */
 #include <errno.h>

@@ -93,6 +93,27 @@ START_TEST(nothing_twice)
 }
 END_TEST
 
+/* Who names a message that goes by HTTP chooses its id, and may choose one twice. */
+START_TEST(a_live_id_is_no_proof)
+{
+	struct line *join, *probe;
+
+	subscribed(a, "{}");
+	stored(1, false);
+	expect_stored(a, 1, false);
+	server_text("['1','1','realtime:t','phx_error',{}]");
+	advance(JOIN_BACKOFF_MIN_MS + 1000);
+	join = expect_frame("*'phx_join',*'replay':{*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	probe = expect_probe(0);
+	stored(1, false);
+	server_reply(probe, true, "{}");
+	(void)peer_skip(a, "channel");
+	ck_assert_uint_eq(a->got.n, 7);
+	ck_assert(text_matches("[2,'broadcast',{*'payload':{'n':1},*", a->got.at[6].text));
+}
+END_TEST
+
 START_TEST(truncated)
 {
 	struct line *join = gap_begins(), *probe;
@@ -278,6 +299,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, rig_teardown);
 	tcase_add_test(t, after_a_gap);
 	tcase_add_test(t, nothing_twice);
+	tcase_add_test(t, a_live_id_is_no_proof);
 	tcase_add_test(t, truncated);
 	tcase_add_test(t, probe_refused);
 	tcase_add_test(t, probe_unanswered);
