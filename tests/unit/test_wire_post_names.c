@@ -2,52 +2,12 @@
 /* HTTP requests that do not reach a server's HTTP: names, addresses, certificates. Each says that
  * nothing was sent, and why. */
 #include <arpa/inet.h>
-#include <ftw.h>
-#include <limits.h>
 #include <netinet/in.h>
 #include <semaphore.h>
 #include <sys/socket.h>
 
 #include "wire/resolver.h"
-#include "wire_util.h"
-
-static struct server server;
-static char folder[] = "/tmp/rtb-wire-names-XXXXXX";
-static char ca_file[PATH_MAX];
-
-static void start_server(void)
-{
-	const char *const make[] = { "sh", RTB_WIRE_TESTS "/make_certs.sh", folder, NULL };
-	const char *const argv[] = { RTB_PYTHON, RTB_WIRE_TESTS "/http_server.py",
-				     folder,     "good",
-				     "unknown",  "wrong-name",
-				     "expired",  "future",
-				     NULL };
-	int status;
-	pid_t pid;
-
-	ck_assert_ptr_nonnull(mkdtemp(folder));
-	snprintf(ca_file, sizeof(ca_file), "%s/ca.pem", folder);
-	ck_assert_int_eq(posix_spawnp(&pid, "sh", NULL, NULL, (char **)(uintptr_t)make, environ),
-			 0);
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_int_eq(status, 0);
-	server_start(&server, argv);
-}
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
-static void stop_server(void)
-{
-	server_stop(&server);
-	nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
+#include "wire_post_util.h"
 
 static void names_init(struct rig *rig)
 {
@@ -55,8 +15,8 @@ static void names_init(struct rig *rig)
 	rig->conf.ca_file = ca_file;
 }
 
-static void post(struct rig *rig, unsigned id, bool tls, const char *host, uint16_t port,
-		 uint32_t timeout_ms)
+static void ask(struct rig *rig, unsigned id, bool tls, const char *host, uint16_t port,
+		uint32_t timeout_ms)
 {
 	struct wire_post p = {
 		.target = { .tls = tls, .host = host, .port = port, .path = "/status-202" },
@@ -107,11 +67,11 @@ START_TEST(test_refused)
 
 	names_init(&rig);
 	rig_start(&rig);
-	post(&rig, 0, true, refused[_i].host, server_port(&server, refused[_i].name),
-	     WIRE_DEADLINE_MS);
+	ask(&rig, 0, true, refused[_i].host, server_port(&server, refused[_i].name),
+	    WIRE_DEADLINE_MS);
 	expect_unsent(&rig, 0, WIRE_TLS, refused[_i].text);
 	/* The same wire trusts the good one afterwards. */
-	post(&rig, 1, true, "localhost", server_port(&server, "good"), WIRE_DEADLINE_MS);
+	ask(&rig, 1, true, "localhost", server_port(&server, "good"), WIRE_DEADLINE_MS);
 	expect_202(&rig, 1);
 	rig_stop(&rig);
 }
@@ -124,7 +84,7 @@ START_TEST(test_good)
 
 	names_init(&rig);
 	rig_start(&rig);
-	post(&rig, 0, true, hosts[_i], server_port(&server, "good"), WIRE_DEADLINE_MS);
+	ask(&rig, 0, true, hosts[_i], server_port(&server, "good"), WIRE_DEADLINE_MS);
 	expect_202(&rig, 0);
 	rig_stop(&rig);
 }
@@ -138,7 +98,7 @@ START_TEST(test_system_store_does_not_know_it)
 	setenv("SSL_CERT_FILE", ca_file, 1);
 	rig_init(&rig);
 	rig_start(&rig);
-	post(&rig, 0, true, "localhost", server_port(&server, "good"), WIRE_DEADLINE_MS);
+	ask(&rig, 0, true, "localhost", server_port(&server, "good"), WIRE_DEADLINE_MS);
 	expect_unsent(&rig, 0, WIRE_TLS, "certificate");
 	rig_stop(&rig);
 }
@@ -182,7 +142,7 @@ START_TEST(test_insecure_is_refused)
 		answer_with("192.0.2.1", NULL);
 	names_init(&rig);
 	rig_start(&rig);
-	post(&rig, 0, false, hosts[_i], 80, WIRE_DEADLINE_MS);
+	ask(&rig, 0, false, hosts[_i], 80, WIRE_DEADLINE_MS);
 	expect_unsent(&rig, 0, WIRE_INSECURE, "https://");
 	rig_stop(&rig);
 }
@@ -195,7 +155,7 @@ START_TEST(test_dns_fails)
 	answer_with("127.0.0.1", NULL);
 	names_init(&rig);
 	rig_start(&rig);
-	post(&rig, 0, true, "gone.example", 443, WIRE_DEADLINE_MS);
+	ask(&rig, 0, true, "gone.example", 443, WIRE_DEADLINE_MS);
 	expect_unsent(&rig, 0, WIRE_DNS, "gone.example: Name or service not known");
 	rig_stop(&rig);
 }
@@ -211,11 +171,11 @@ START_TEST(test_dns_hangs)
 	names_init(&rig);
 	rig.conf.dns_ms = _i == 0 ? 200 : WIRE_DEADLINE_MS;
 	rig_start(&rig);
-	post(&rig, 0, true, "hangs.example", 443, _i == 0 ? WIRE_DEADLINE_MS : 200);
-	post(&rig, 1, false, "works.example", server_port(&server, "plain"), WIRE_DEADLINE_MS);
+	ask(&rig, 0, true, "hangs.example", 443, _i == 0 ? WIRE_DEADLINE_MS : 200);
+	ask(&rig, 1, false, "works.example", server_port(&server, "plain"), WIRE_DEADLINE_MS);
 	expect_202(&rig, 1);
 	expect_unsent(&rig, 0, WIRE_DNS, "200 ms");
-	post(&rig, 0, true, "hangs.example", 443, WIRE_DEADLINE_MS);
+	ask(&rig, 0, true, "hangs.example", 443, WIRE_DEADLINE_MS);
 	rig_stop(&rig);
 	for (int i = 0; i < 2; i++)
 		sem_post(&may_answer);
@@ -237,18 +197,18 @@ START_TEST(test_dns_remembers)
 	names_init(&rig);
 	rig_start(&rig);
 	rig.on_opened = close_it;
-	post(&rig, 0, false, "a.example", port, WIRE_DEADLINE_MS);
+	ask(&rig, 0, false, "a.example", port, WIRE_DEADLINE_MS);
 	expect_202(&rig, 0);
 	rig_open(&rig, 0, false, "b.example", port, "/ws");
 	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_BY_US);
 	fake_answer.n_addrs = 0;
 	log_set_level(LOG_LEVEL_ERROR);
-	post(&rig, 0, false, "b.example", port, WIRE_DEADLINE_MS);
+	ask(&rig, 0, false, "b.example", port, WIRE_DEADLINE_MS);
 	expect_202(&rig, 0);
 	rig_open(&rig, 0, false, "a.example", port, "/ws");
 	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_BY_US);
 	ck_assert_int_eq(rig.recs[0].n_opened, 1);
-	post(&rig, 0, false, "other.example", port, WIRE_DEADLINE_MS);
+	ask(&rig, 0, false, "other.example", port, WIRE_DEADLINE_MS);
 	expect_unsent(&rig, 0, WIRE_DNS, "other.example");
 	rig_stop(&rig);
 }
@@ -268,7 +228,7 @@ START_TEST(test_dns_remembers_some)
 	for (unsigned i = 0; i < 6; i++) {
 		int64_t before = rig_now_ms();
 
-		post(&rig, 0, false, hosts[i], port, WIRE_DEADLINE_MS);
+		ask(&rig, 0, false, hosts[i], port, WIRE_DEADLINE_MS);
 		expect_202(&rig, 0);
 		/* Ages are counted in these. */
 		while (rig_now_ms() == before)
@@ -276,9 +236,9 @@ START_TEST(test_dns_remembers_some)
 	}
 	fake_answer.n_addrs = 0;
 	log_set_level(LOG_LEVEL_ERROR);
-	post(&rig, 0, false, "a.example", port, WIRE_DEADLINE_MS);
+	ask(&rig, 0, false, "a.example", port, WIRE_DEADLINE_MS);
 	expect_202(&rig, 0);
-	post(&rig, 0, false, "b.example", port, WIRE_DEADLINE_MS);
+	ask(&rig, 0, false, "b.example", port, WIRE_DEADLINE_MS);
 	expect_unsent(&rig, 0, WIRE_DNS, "b.example");
 	rig_stop(&rig);
 }
@@ -306,9 +266,9 @@ START_TEST(test_connection_refused)
 	answer_with("127.0.0.1", "127.0.0.1");
 	names_init(&rig);
 	rig_start(&rig);
-	post(&rig, 0, _i % 2, _i < 2 ? "127.0.0.1" : "two.example", port, WIRE_DEADLINE_MS);
+	ask(&rig, 0, _i % 2, _i < 2 ? "127.0.0.1" : "two.example", port, WIRE_DEADLINE_MS);
 	expect_unsent(&rig, 0, WIRE_CONNECT, "Connection refused");
-	post(&rig, 0, false, "127.0.0.1", server_port(&server, "plain"), WIRE_DEADLINE_MS);
+	ask(&rig, 0, false, "127.0.0.1", server_port(&server, "plain"), WIRE_DEADLINE_MS);
 	expect_202(&rig, 0);
 	rig_stop(&rig);
 	close(fd);
@@ -325,7 +285,7 @@ START_TEST(test_next_address)
 	rig.conf.allow_insecure = true;
 	rig.conf.connect_ms = 300;
 	rig_start(&rig);
-	post(&rig, 0, false, "two.example", server_port(&server, "plain"), WIRE_DEADLINE_MS);
+	ask(&rig, 0, false, "two.example", server_port(&server, "plain"), WIRE_DEADLINE_MS);
 	expect_202(&rig, 0);
 	rig_stop(&rig);
 }
@@ -353,7 +313,7 @@ START_TEST(test_black_hole)
 	names_init(&rig);
 	rig.conf.connect_ms = _i == 0 ? 200 : WIRE_DEADLINE_MS;
 	rig_start(&rig);
-	post(&rig, 0, false, "full.example", ntohs(sin.sin_port), _i == 0 ? WIRE_DEADLINE_MS : 300);
+	ask(&rig, 0, false, "full.example", ntohs(sin.sin_port), _i == 0 ? WIRE_DEADLINE_MS : 300);
 	expect_unsent(&rig, 0, WIRE_CONNECT, _i == 0 ? "200 ms" : "300 ms");
 	rig_stop(&rig);
 	for (int i = 0; i < 4; i++)
@@ -372,7 +332,7 @@ START_TEST(test_tls_stalls)
 	ck_assert_int_eq(listen(fd, 8), 0);
 	names_init(&rig);
 	rig_start(&rig);
-	post(&rig, 0, true, "localhost", port, 300);
+	ask(&rig, 0, true, "localhost", port, 300);
 	expect_unsent(&rig, 0, WIRE_HANDSHAKE, "TLS handshake did not end in 300 ms");
 	rig_stop(&rig);
 	close(fd);
@@ -391,7 +351,7 @@ START_TEST(test_tls_hang_up)
 	ck_assert_int_eq(listen(fd, 8), 0);
 	names_init(&rig);
 	rig_start(&rig);
-	post(&rig, 0, true, "127.0.0.1", port, WIRE_DEADLINE_MS);
+	ask(&rig, 0, true, "127.0.0.1", port, WIRE_DEADLINE_MS);
 	peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 	ck_assert_int_ge(peer, 0);
 	if (_i > 0)
@@ -410,7 +370,7 @@ int main(void)
 	Suite *suite = suite_create("wire_post_names");
 	TCase *t = tcase_create("tls and names");
 
-	tcase_add_unchecked_fixture(t, start_server, stop_server);
+	tcase_add_unchecked_fixture(t, http_server_start, http_server_stop);
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, test_refused, 0, (int)(sizeof(refused) / sizeof(*refused)));
 	tcase_add_loop_test(t, test_good, 0, 3);

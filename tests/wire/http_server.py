@@ -19,6 +19,7 @@ import threading
 import raw_server
 
 released = threading.Semaphore(0)
+noted = {"bytes": 0}
 DRIP = 65536
 
 
@@ -58,12 +59,14 @@ def answer(status, body=b"", headers=b"", length=True):
 
 
 def wait_end(sock):
-    """Until the client has gone."""
+    """Until the client has gone; returns how much came."""
+    n = 0
     try:
-        while sock.recv(65536):
-            pass
+        while data := sock.recv(65536):
+            n += len(data)
     except OSError:
         pass
+    return n
 
 
 def send_for_ever(sock, first, piece):
@@ -134,6 +137,16 @@ def misbehave(request, name):
         sys.stdin.buffer.raw.read(1)
     elif name == "early-403-endless":
         send_for_ever(sock, answer(403, b"no", b"", False), b"no" * 1000)
+    elif name == "early-403-half":
+        # Not all of the answer, and then what still comes is counted.
+        noted["bytes"] = 0
+        sock.sendall(answer(403, b"x" * 1000)[:-500])
+        noted["bytes"] = len(request.peer.buf) + wait_end(sock)
+    elif name == "early-200":
+        # Says what it will do before it has read it all.
+        sock.sendall(answer(200, b"x" * 1000)[:-500])
+        request.body()
+        sock.sendall(b"x" * 500)
     elif name == "early-hang-up":
         pass
     elif name == "early-reset":
@@ -157,6 +170,8 @@ def behave(request, name):
     elif name.startswith("sizes-"):
         lengths = b" ".join(b"%s=%d" % (k, len(v)) for k, v in request.fields.items())
         sock.sendall(answer(200, lengths + b" body " + digest.encode()))
+    elif name == "noted":
+        sock.sendall(answer(200, b"%d" % noted["bytes"]))
     elif name == "slow-answer":
         for byte in ANSWERS["chunked"]:
             sock.sendall(bytes([byte]))
@@ -178,7 +193,7 @@ def behave(request, name):
         wait_end(sock)
     else:
         sock.sendall(ANSWERS[name])
-        if name in ("switching",):
+        if name == "switching":
             wait_end(sock)
 
 
