@@ -11,18 +11,25 @@ import base64
 import json
 import math
 import os
+import re
 import select
 import time
 
-from replay_frames import Names
+import replay_http
+from replay_frames import RECORDED_AT, Names
 
 PACES = (0.02, 0.1, 0.8)  # of the recording's time
 ERROR_DELAY_S = 5
 LIMIT_TICK_S = 5  # at the end of each the server reckons how many joined in a second
+UNPACED_TICK_MS = 600000  # no average is reckoned while a recording lasts
 SLACK_S = 0.005  # clocks that count milliseconds
 SOON_S = 600  # a token that lives no longer ends within its recording
 
 OPERATOR = "Server requested disconnect"
+FLOOD = "Too many messages per second"
+FRAME_MAX = 5000000
+BIG_TOPIC = b"realtime:big1"
+CUT_TEXT = re.compile(r"(.*?)x+…\((\d+) chars in all\)", re.S)
 
 
 class TooSlow(Exception):
@@ -40,24 +47,26 @@ class Project:
     shown:    which rights a recording shows: (channel, role, right)
     alone:    no other recording may be played on the same server at the same time
     by_topic: channels are independent of each other: the recording shows an order of theirs that is chance
+    paced:    limits of so many a second are reached: they are scaled with the pace
+    at:       when it was recorded: tokens keep their distance to it
     """
 
-    def __init__(self, policies=None, shown=(), alone=True, by_topic=False, **options):
-        self.policies, self.shown = policies, shown
-        self.alone, self.by_topic, self.options = alone, by_topic, options
+    def __init__(self, policies=None, shown=(), alone=True, by_topic=False, paced=False, at=RECORDED_AT, **options):
+        self.policies, self.shown, self.at = policies, shown, at
+        self.alone, self.by_topic, self.paced, self.options = alone, by_topic, paced, options
 
     def renamed(self, names):
         """A copy with the names of this run."""
         policies = None if self.policies is None else {
             names.sub(sub): {role: set(rights) for role, rights in roles.items()} for sub, roles in self.policies.items()}
         shown = [(names.sub(sub), role, right) for sub, role, right in self.shown]
-        return Project(policies, shown, self.alone, self.by_topic, **self.options)
+        return Project(policies, shown, self.alone, self.by_topic, self.paced, self.at, **self.options)
 
     def flips(self, steps):
         """Ways to set the server up wrongly, which the recording must show: (what, function)."""
         def other(name):
             old = self.options[name]
-            self.options[name] = not old if isinstance(old, bool) else old + 100
+            self.options[name] = not old if isinstance(old, bool) else old + "x" if isinstance(old, str) else old + 100
 
         def turn(sub, role, right):
             self.policies.setdefault(sub, {}).setdefault(role, set()).symmetric_difference_update({right})
@@ -85,9 +94,15 @@ PROJECTS = {
     "53": Project(PRIVATE, SHOWN, alone=False),
     "54": Project({"priv-ok": PRIVATE["priv-ok"]}, [("priv-ok", "anon", "read")], private_only=True),
     "60": Project(max_channels=3),
-    "61": Project(max_joins_per_second=1),
-    "61b": Project(max_joins_per_second=1),
+    "61": Project(paced=True, max_joins_per_second=1),
+    "61b": Project(paced=True, max_joins_per_second=1),
+    "62": Project(paced=True, max_events_per_second=2),
+    "62b": Project(paced=True, max_events_per_second=2),
     "63": Project(max_users=1),
+    "64": Project(max_payload_kb=10, max_events_per_second=100),
+    "70": Project({"priv-ok-rest": {"anon": BROADCAST}},
+                  [("priv-ok-rest", "anon", right) for right in BROADCAST] + [("priv-no", "anon", "write")],
+                  at=1795377232, tenant="127", suspended_tenant="suspended", max_events_per_second=100),
 }
 ORDINARY = Project(alone=False)
 
@@ -102,9 +117,13 @@ def options(projects, pace, folder):
     found = {"join_error_delay_ms": round(ERROR_DELAY_S * 1000 * pace)}
     for each in projects:
         found.update(each.options)
-    if "max_joins_per_second" in found:
+    if any(each.paced for each in projects):
         found["rate_tick_ms"] = round(LIMIT_TICK_S * 1000 * pace)
-        found["max_joins_per_second"] = round(found["max_joins_per_second"] / pace)
+        for name in ("max_joins_per_second", "max_events_per_second"):
+            if name in found:
+                found[name] = round(found[name] / pace)
+    else:
+        found["rate_tick_ms"] = UNPACED_TICK_MS
     if any(each.policies is not None for each in projects):
         found["policies"] = os.path.join(folder, "policies")
         with open(found["policies"], "w", encoding="utf-8") as f:
@@ -117,7 +136,7 @@ def options(projects, pace, folder):
 
 def mark(steps):
     """Marks joins that were refused after the delay ("refused"), messages that came because a token had ended ("ended"),
-    and where the limit of joins was passed or no longer so ("limited")."""
+    where the limit of joins was passed or no longer so ("limited"), and where that of events was passed ("flooded")."""
     joins, sent, limit = {}, {}, []
     for i, step in enumerate(steps):
         m = step.get("message")
@@ -133,6 +152,8 @@ def mark(steps):
                     limit.append((steps.index(join), True))
             if m.event == "system" and "expired" in m.payload["message"]:
                 step["ended"] = step["t_ms"] - sent[step["conn"], m.topic] > 1000
+            if is_flood(step):
+                steps[burst(steps, i)]["flooded"] = True
         elif step.get("what") == "upgrade_refused" and "Too many joins" in step["body"]:
             limit.append((i - 1, True))
         elif step.get("opcode") == "close" and step["code"] == 1001:
@@ -142,12 +163,77 @@ def mark(steps):
             steps[at]["limited"] = limited
 
 
+def is_flood(line):
+    return line["dir"] == "recv" and FLOOD in line.get("data", "")
+
+
+def burst(lines, i):
+    """Where the run of sends begins that was answered, among others, by line i."""
+    while lines[i]["dir"] != "send":
+        i -= 1
+    while lines[i - 1]["dir"] == "send":
+        i -= 1
+    return i
+
+
+def cut_bursts(lines):
+    """Of a burst that went over the limit several messages could pass, as chance had it: here it is one."""
+    for end in [line for line in lines if is_flood(line)]:
+        start = burst(lines, lines.index(end))
+        conn = end["conn"]
+        passed = [line for line in lines[start:lines.index(end)] if line["dir"] == "recv" and line["conn"] == conn]
+        late = []
+        for line in passed:
+            _, ref, topic, event, _ = json.loads(line["data"])
+            first = next(p for p in passed if json.loads(p["data"])[3] == event)
+            if line is first:
+                continue
+            lines.remove(line)
+            if event == "phx_reply":
+                unmatched = {"status": "error", "response": {"reason": "unmatched topic"}}
+                late.append(dict(line, data=json.dumps([None, ref, topic, event, unmatched])))
+        after = lines.index(end) + 2  # behind the phx_close
+        lines[after:after] = late
+    return lines
+
+
+def restore(lines):
+    """What the recorder has cut, or could not note."""
+    large, note = "", ""
+    for i, line in list(enumerate(lines)):
+        data = line.get("data", "")
+        cut = CUT_TEXT.fullmatch(data)
+        if cut:
+            tail = '"}]' if data[0] == "[" else '"}}'
+            line["data"] = cut[1] + "x" * (int(cut[2]) - len(cut[1]) - len(tail)) + tail
+        elif line["dir"] == "send" and data.count("x") > 10000:
+            large = "x" * 11000
+        elif line.get("what") == "note":
+            note = line["text"]
+            if note == "binary user push":
+                # Of a frame that it had made itself it kept the answer only.
+                frame = bytes([3, 1, 2, len(BIG_TOPIC), 1, 0, 0]) + b"150" + BIG_TOPIC + b"x" + b"x" * 11000
+                lines.insert(i + 1, {"dir": "send", "conn": "A", "opcode": "binary", "data": base64.b64encode(frame).decode(), "t_ms": line["t_ms"]})
+        elif line.get("what") == "http_request":
+            line["body"] = replay_http.restore(line.get("body"), note, large)
+    return lines
+
+
 def edit(lines):
-    """Without what is no part of the story: sockets that were left to themselves and closed after a minute, and what
-    still came for those that the recorder had closed. With what the server's operator did unseen."""
-    closed, kept = set(), []
-    for line in lines:
+    """Without what is no part of the story: sockets that were left to themselves and closed after a minute or dropped
+    after some, and what still came for those that the recorder had closed. With what the server's operator did unseen,
+    and with what the recorder had cut."""
+    closed, kept, oversized = set(), [], False
+    for line in cut_bursts(restore(lines)):
         idle = line["dir"] == "recv" and line["opcode"] == "close" and line["code"] == 1000
+        oversized = oversized or line["dir"] == "send" and len(line["data"]) > FRAME_MAX
+        if line["dir"] == "recv" and line["opcode"] == "close" and line["code"] == 1006 and line["conn"] not in closed:
+            if oversized:
+                # The recorder was still sending when the server ended the connection, and did not see its last frame.
+                line["code"] = 1009
+            else:
+                # A socket without a channel, dropped by the server after a while. Here the client drops it.
+                line = {"dir": "info", "what": "dropped", "conn": line["conn"], "t_ms": line["t_ms"]}
         if line.get("conn") in closed and line["dir"] == "recv" and line["opcode"] != "close" or idle:
             continue
         if line["dir"] == "send" and line["opcode"] == "close":

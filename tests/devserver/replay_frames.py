@@ -10,7 +10,7 @@ import re
 from rtbtest.devserver import sign
 
 RECORDED_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
-RECORDED_AT = 1795376500  # seconds; tokens keep their distance to it
+RECORDED_AT = 1795376500  # seconds, about
 PROTOCOL_EVENTS = {"phx_join", "phx_leave", "phx_reply", "phx_close", "phx_error", "heartbeat", "broadcast", "presence",
                    "access_token", "system", "presence_state", "presence_diff", "postgres_changes", "track", "untrack"}
 CHANNEL_TOPIC = re.compile(r"(?<=this Channel topic: ).*")
@@ -132,6 +132,7 @@ class Names:
         self.rng, self.server = rng, server
         self.words, self.refs, self.keys, self.used = {}, {}, {}, set()
         self.tokens = {}
+        self.recorded_at = RECORDED_AT
 
     def fresh(self, head=""):
         while True:
@@ -175,7 +176,7 @@ class Names:
             good = sign_raw(old.rsplit(".", 1)[0], RECORDED_SECRET) == old
             for claim in ("iat", "exp"):
                 if isinstance(claims.get(claim), (int, float)):
-                    claims[claim] += self.server.now - RECORDED_AT
+                    claims[claim] += self.server.now - self.recorded_at
             claims["session"] = self.fresh()
             self.claims(claims)
             self.tokens[old] = sign(claims, self.server.secret if good else self.fresh(), header)
@@ -267,7 +268,7 @@ def sign_raw(body, secret):
 
 def find(steps, start, conn, fits):
     for i in range(start, len(steps)):
-        if steps[i]["dir"] == "recv" and (conn is None or steps[i]["conn"] == conn) and fits(steps[i]["message"]):
+        if steps[i]["dir"] == "recv" and (conn is None or steps[i]["conn"] == conn) and "message" in steps[i] and fits(steps[i]["message"]):
             return i
     return None
 

@@ -198,7 +198,8 @@ def flip_row(m, rng):
 def flip(steps, rng):
     """Breaks one expectation; returns what was done."""
     frames = [s for s in steps if s["dir"] == "recv" and "message" in s]
-    chosen = rng.choice([s for s in frames if is_row(s["message"])] if rng.randint(0, 2) else frames)
+    rows = [s for s in frames if is_row(s["message"])]
+    chosen = rng.choice(rows if rows and rng.randint(0, 2) else frames)
     m = chosen["message"]
     # That news do not come is only seen at a deadline, and what comes instead of none at no fixed time.
     how = rng.choice(["payload"] if is_news(m) else ["drop", "twice", "topic", "payload"])
@@ -212,6 +213,8 @@ def flip(steps, rng):
         return flip_row(m, rng)
     elif is_news(m):
         m.payload[rng.choice(["message", "status", "extension", "channel"])] += "x"
+    elif m.kind is not None:
+        m.fields["payload"] += b"x"
     else:
         m.fields["payload"] = {"x": m.fields["payload"]}
     return f"{how} of {m}"

@@ -12,6 +12,12 @@ TOKEN = re.compile(r"'(?:[^']|'')*'|[A-Za-z_]\w*|\d+(?:\.\d+)?|\s+|.", re.S)
 CONDITION = re.compile(r"(\w+)=((?:not\.)?\w+)\.(.*?)(?=,\w+=|$)", re.S)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
+# What sends messages, and in which of its arguments are an event and a topic.
+SENDS = {"send": (1, 2), "send_binary": (1, 2), "broadcast_changes": (1, 0)}
+SEND = re.compile(r"select realtime\.(\w+)\((.*)", re.S)
+LITERAL = re.compile(r"'(?:[^']|'')*'")
+STORED = re.compile(r"(delete from realtime\.messages where topic=)'(.*)'")
+
 # The recorder cut SQL at 500 characters; this is what follows there, as the row that came of it shows.
 CUT = ("array['{\"x\":1}'::j…", "array['{\"x\":1}'::jsonb],'happy','[1,5)','[2024-01-01,2024-02-01)','10.0.0.1/8','(1,2)',42,12.34)")
 
@@ -63,6 +69,7 @@ class SqlNames(Names):
         shuffled = "".join(rng.sample(LETTERS, len(LETTERS)))
         self.letters = str.maketrans(LETTERS + LETTERS.upper(), shuffled + shuffled.upper())
         self.uuids = {}
+        self.since_shift = int(server.now * 1000) - 1000 - min(since_of(steps), default=0)
 
     def identifier(self):
         """No vowels: no word of SQL, nor one of an error text."""
@@ -89,6 +96,22 @@ class SqlNames(Names):
 
     # ---- SQL ----
 
+    def stored(self, text):
+        """Statements about messages; None if it is none."""
+        delete, send = STORED.fullmatch(text), SEND.fullmatch(text)
+        if delete:
+            return f"{delete[1]}'{self.sub(delete[2])}'"
+        if not send:
+            return None
+        event, topic = SENDS[send[1]]
+        new = {event: self.event, topic: self.sub}
+        literals = enumerate(LITERAL.finditer(send[2]))
+        args, at = "", 0
+        for n, literal in literals:
+            args += send[2][at:literal.start()] + (f"'{new[n](literal[0][1:-1])}'" if n in new else literal[0])
+            at = literal.end()
+        return f"select realtime.{send[1]}({args}{send[2][at:]}"
+
     def schema(self):
         """The SQL of the tables."""
         return "".join(self.name(t) for t in TOKEN.findall(SCHEMA.format(start=self.first_id + self.id_offset)))
@@ -96,6 +119,9 @@ class SqlNames(Names):
     def sql(self, text):
         text = text.replace(*CUT)
         assert "…" not in text, text
+        stored = self.stored(text)
+        if stored:
+            return stored
         table = re.search(r"public\.(\w+)", text)[1]
         out, last = [], ""
         for token in TOKEN.findall(text):
@@ -162,6 +188,11 @@ class SqlNames(Names):
         if event == "phx_join":
             config = payload["config"]
             config["postgres_changes"] = [self.binding(b) for b in config["postgres_changes"]]
+            replay = config["broadcast"].get("replay")
+            if replay and isinstance(replay.get("since"), int):
+                replay["since"] += self.since_shift
+        elif event == "broadcast":
+            payload["event"] = self.event(payload["event"])
         elif event == "phx_reply" and "postgres_changes" in payload["response"]:
             answers = payload["response"]["postgres_changes"]
             payload["response"]["postgres_changes"] = [self.binding(b) for b in answers]
@@ -188,6 +219,16 @@ def first_id(steps):
         if m is not None and m.event == "postgres_changes" and m.payload["data"].get("record"):
             return m.payload["data"]["record"]["id"] - inserts + 1
     return 1
+
+
+def since_of(steps):
+    """The times from which on joins want messages again; the first of them is a moment before the recording."""
+    for step in steps:
+        m = step.get("message")
+        if step["dir"] == "send" and m is not None and m.event == "phx_join":
+            since = (m.payload["config"]["broadcast"].get("replay") or {}).get("since")
+            if isinstance(since, int):
+                yield since
 
 
 def bindings_of(step):
