@@ -122,7 +122,7 @@ class Broadcast(Story):
         outside = self.outside()
         outside.join(topic)
         sender = self.peer()
-        self.assertEqual(sender.broadcast(topic, "e", {"n": 1})["outcome"], "acked")
+        self.assertEqual(sender.broadcast(topic, "e", {"n": 1}, via="ws")["outcome"], "acked")
         self.assertEqual(outside.recv_broadcasts(1), [("e", {"n": 1})])
 
     def test_pipelined_sends_keep_their_order(self):
@@ -193,7 +193,8 @@ class Binary(Story):
 
     def test_vsn_1_says_that_it_cannot(self):
         with self.another(sections={"upstream": {"vsn": "1.0.0"}}) as daemon, Peer(daemon.socket) as peer:
-            self.assertEqual(peer.broadcast("room:1", "raw", b"bytes")["outcome"], "unsupported")
+            self.assertEqual(peer.broadcast("room:1", "raw", b"bytes", via="ws")["outcome"], "unsupported")
+            self.assertEqual(peer.broadcast("room:1", "raw", b"bytes"), {"outcome": "sent", "via": "http"})
 
 
 if __name__ == "__main__":

@@ -40,6 +40,36 @@ class Outside(WsClient):
             return super().broadcast_binary("realtime:" + topic, event, payload)
         return super().broadcast("realtime:" + topic, event, payload)
 
+    def _broadcast(self, opcode, data):
+        """(topic, event, payload, meta) of a frame; None if it is something else."""
+        if opcode == 2 and data[0] == 4:
+            sizes, encoding, at, parts = data[1:4], data[4], 5, []
+            for size in sizes:
+                parts.append(data[at:at + size])
+                at += size
+            topic, event, meta = parts
+            payload = decode(data[at:]) if encoding else data[at:]
+            return topic.decode().removeprefix("realtime:"), event.decode(), payload, decode(meta) if meta else None
+        if opcode == 1:
+            message = decode(data)
+            topic, name, payload = (message[k] for k in ("topic", "event", "payload")) if self.v1 else message[2:5]
+            if name == "broadcast":
+                return topic.removeprefix("realtime:"), payload["event"], payload["payload"], payload.get("meta")
+        return None
+
+    def all_broadcasts(self):
+        """[(topic, event, payload, meta)]: what the server has sent by now and was not read yet, in its order."""
+        ref, found, end = self.push("phoenix", "heartbeat", {}, join_ref=None), [], Deadline()
+        while True:
+            opcode, data = self.recv_frame(end.left("the answer to a heartbeat"))
+            one = self._broadcast(opcode, data)
+            if one is not None:
+                found.append(one)
+            elif opcode == 1:
+                message = decode(data)
+                if (message["ref"] if self.v1 else message[1]) == ref:
+                    return found
+
     def next_broadcast(self, seconds):
         """(event, payload) of the next broadcast; None when none came in time."""
         end = Deadline(seconds)
@@ -56,16 +86,9 @@ class Outside(WsClient):
             opcode, data = frame
             if opcode == 8:
                 raise Closed(int.from_bytes(data[:2], "big") if len(data) >= 2 else 1005)
-            if opcode == 2 and data[0] == 4:
-                topic, event, meta, encoding = data[1:5]
-                at = 5 + topic
-                payload = data[at + event + meta:]
-                return data[at:at + event].decode(), decode(payload) if encoding else payload
-            if opcode == 1:
-                message = decode(data)
-                name, payload = (message["event"], message["payload"]) if self.v1 else message[3:5]
-                if name == "broadcast":
-                    return payload["event"], payload["payload"]
+            one = self._broadcast(opcode, data)
+            if one is not None:
+                return one[1:3]
 
     def recv_broadcasts(self, n, seconds=DEADLINE):
         """Exactly the next `n`."""
