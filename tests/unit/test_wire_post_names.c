@@ -283,7 +283,7 @@ START_TEST(test_next_address)
 	answer_with(_i == 0 ? "::1" : "192.0.2.1", "127.0.0.1");
 	names_init(&rig);
 	rig.conf.allow_insecure = true;
-	rig.conf.connect_ms = 300;
+	rig.conf.connect_ms = 1000;
 	rig_start(&rig);
 	ask(&rig, 0, false, "two.example", server_port(&server, "plain"), WIRE_DEADLINE_MS);
 	expect_202(&rig, 0);
@@ -332,8 +332,8 @@ START_TEST(test_tls_stalls)
 	ck_assert_int_eq(listen(fd, 8), 0);
 	names_init(&rig);
 	rig_start(&rig);
-	ask(&rig, 0, true, "localhost", port, 300);
-	expect_unsent(&rig, 0, WIRE_HANDSHAKE, "TLS handshake did not end in 300 ms");
+	ask(&rig, 0, true, "localhost", port, 1000);
+	expect_unsent(&rig, 0, WIRE_HANDSHAKE, "TLS handshake did not end in 1000 ms");
 	rig_stop(&rig);
 	close(fd);
 }

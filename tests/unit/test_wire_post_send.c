@@ -92,14 +92,15 @@ static void ping(struct rig *rig)
 START_TEST(test_slow_reader_and_websocket)
 {
 	static char body[WIRE_POST_MAX_BYTES];
-	struct wire_post p = post_to(_i == 1, "/drip");
+	struct wire_post p = post_to(_i == 1, _i == 1 ? "/drip?b" : "/drip?a");
 	struct rig rig;
 
 	rig_init(&rig);
 	rig.conf.ca_file = ca_file;
 	rig.conf.down_bytes = 4096;
 	rig_start(&rig);
-	rig_open(&rig, 0, false, "127.0.0.1", server_port(&server, "plain"), "/ws");
+	rig_open(&rig, 0, false, "127.0.0.1", server_port(&server, "plain"),
+		 _i == 1 ? "/ws?b" : "/ws?a");
 	rig_until(&rig, rig.recs[0].n_opened == 1);
 	p.body = body;
 	p.size = sizeof(body);
@@ -122,10 +123,10 @@ START_TEST(test_ninth_is_busy)
 
 	post_rig(&rig);
 	for (unsigned i = 0; i < WIRE_MAX_POSTS; i++)
-		post(&rig, i, i % 2, i == 5 ? "/drip" : "/stall");
+		post(&rig, i, i % 2, i == 5 ? "/drip?c" : "/stall");
 	ck_assert_int_eq(rig_try_post(&rig, WIRE_MAX_POSTS, &p), WIRE_E_BUSY);
 	/* Let one of them go. */
-	rig_open(&rig, 0, false, "127.0.0.1", server_port(&server, "plain"), "/ws");
+	rig_open(&rig, 0, false, "127.0.0.1", server_port(&server, "plain"), "/ws?c");
 	rig_until(&rig, rig.recs[0].n_opened == 1);
 	ck_assert_int_eq(wire_send(rig.w, 0, rig.recs[0].epoch, false, "go", 2), 0);
 	ck_assert_uint_eq(rig_until_answered(&rig, 5)->status, 202);
@@ -133,6 +134,31 @@ START_TEST(test_ninth_is_busy)
 	post(&rig, WIRE_MAX_POSTS, true, "/status-202");
 	ck_assert_uint_eq(rig_until_answered(&rig, WIRE_MAX_POSTS)->status, 202);
 	ck_assert_uint_eq(rig.n_answers, 2);
+	rig_stop(&rig);
+}
+END_TEST
+
+/* Every place of both kinds. */
+START_TEST(test_all_links_and_requests)
+{
+	struct rig rig;
+
+	post_rig(&rig);
+	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
+		rig_open(&rig, i, i % 2, "127.0.0.1",
+			 server_port(&server, i % 2 ? "good" : "plain"), "/ws?d");
+	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
+		rig_until(&rig, rig.recs[i].n_opened == 1);
+	for (unsigned i = 0; i < WIRE_MAX_POSTS; i++)
+		post(&rig, i, i % 2, i == 0 ? "/drip?d" : "/stall");
+	ping(&rig);
+	/* Its place is taken again at once. */
+	for (unsigned n = 0; n < 10; n++) {
+		ck_assert_uint_eq(rig_until_answered(&rig, 0)->status, 202);
+		post(&rig, 0, n % 2, "/status-202");
+	}
+	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
+		ck_assert_int_eq(rig.recs[i].n_closed, 0);
 	rig_stop(&rig);
 }
 END_TEST
@@ -266,6 +292,7 @@ int main(void)
 	tcase_add_loop_test(t, test_largest, 0, 2);
 	tcase_add_loop_test(t, test_slow_reader_and_websocket, 0, 2);
 	tcase_add_test(t, test_ninth_is_busy);
+	tcase_add_test(t, test_all_links_and_requests);
 	tcase_add_test(t, test_free_takes_all);
 	tcase_add_test(t, test_free_with_news_waiting);
 	tcase_add_test(t, test_bad_posts);

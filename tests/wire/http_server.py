@@ -5,9 +5,10 @@
     http_server.py [FOLDER NAME...]
 
 Prints "PORT plain N", and "PORT NAME N" for each certificate NAME.pem in FOLDER (make_certs.sh);
-serves until standard input ends. /ws is a WebSocket whose messages are echoed, each of which lets
-/drip read one more piece. It shares no code with what it tests.
+serves until standard input ends. /ws?KEY is a WebSocket whose messages are echoed, each of which lets
+/drip?KEY read one more piece. It shares no code with what it tests.
 """
+import collections
 import hashlib
 import os
 import socket
@@ -18,7 +19,7 @@ import threading
 
 import raw_server
 
-released = threading.Semaphore(0)
+released = collections.defaultdict(lambda: threading.Semaphore(0))
 noted = {"bytes": 0}
 DRIP = 65536
 
@@ -35,7 +36,8 @@ class Request:
                 raise ConnectionError("not HTTP")
         self.head, peer.buf = peer.buf.split(b"\r\n\r\n", 1)
         lines = self.head.split(b"\r\n")
-        self.path = lines[0].split(b" ")[1].decode()
+        path = lines[0].split(b" ")[1].decode()
+        self.name, self.key = path.split("?")[0].strip("/"), path.partition("?")[2]
         self.fields = {k.lower(): v for k, v in (l.split(b": ", 1) for l in lines[1:])}
         self.size = int(self.fields.get(b"content-length", b"0"))
         self.peer = peer
@@ -154,7 +156,7 @@ def misbehave(request, name):
     elif name == "deaf":
         sys.stdin.buffer.raw.read(1)
     elif name == "drip":
-        digest = request.body(released.acquire)
+        digest = request.body(released[request.key].acquire)
         sock.sendall(answer(202, digest.encode()))
     else:
         return False
@@ -197,15 +199,16 @@ def behave(request, name):
             wait_end(sock)
 
 
-def websocket(peer, fields):
-    peer.sock.sendall(raw_server.accept_answer(fields))
+def websocket(request):
+    peer = request.peer
+    peer.sock.sendall(raw_server.accept_answer(request.fields))
     while True:
         opcode, data = peer.read_frame()
         if opcode == 8:
             peer.sock.sendall(raw_server.frame(8, data))
             return
         if opcode in (1, 2):
-            released.release()
+            released[request.key].release()
             peer.sock.sendall(raw_server.frame(opcode, data))
 
 
@@ -214,13 +217,11 @@ def serve(sock, context):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context:
             sock = context.wrap_socket(sock, server_side=True)
-        peer = raw_server.Peer(sock)
-        request = Request(peer)
-        name = request.path.split("?")[0].strip("/")
-        if name == "ws":
-            websocket(peer, request.fields)
-        elif not misbehave(request, name):
-            behave(request, name)
+        request = Request(raw_server.Peer(sock))
+        if request.name == "ws":
+            websocket(request)
+        elif not misbehave(request, request.name):
+            behave(request, request.name)
     except (ConnectionError, OSError, ValueError, struct.error):
         pass
     finally:
