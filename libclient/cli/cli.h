@@ -56,7 +56,16 @@ struct cli {
 	int64_t wake_ms; /* when a turn ends at the latest, monotonic; -1: whenever */
 	double wait_s;   /* the same as given */
 	uint32_t ttl_ms; /* 0: the daemon's default */
-	char **operands; /* behind the verb */
+	enum rtb_via via;
+	bool via_ws, via_http;  /* as given: not both */
+	bool is_binary;         /* pub: the payload is any bytes */
+	const char *file;       /* pub: of -f, "-": stdin; NULL: none */
+	const char *id;         /* pub: of --id; NULL: none */
+	bool has_since;         /* sub: stored messages first */
+	int64_t since_ms;       /* of --since, since the Unix epoch */
+	uint64_t limit;         /* of --limit; 0: none given */
+	bool replication_ready; /* sub: told when messages of the database can flow */
+	char **operands;        /* behind the verb */
 	int n_operands;
 	char **command; /* behind "--", NULL-terminated; NULL: none */
 
@@ -86,13 +95,14 @@ int cli_channels(struct cli *cli);
 int cli_clients(struct cli *cli);
 int cli_sub(struct cli *cli);
 int cli_pub(struct cli *cli);
+int cli_outcome(struct cli *cli);
 int cli_presence_ls(struct cli *cli);
 int cli_presence_watch(struct cli *cli);
 int cli_presence_track(struct cli *cli);
 
 /* help.c */
 
-extern const char cli_help[], cli_help_sub[], cli_help_presence[];
+extern const char cli_help[], cli_help_sub[], cli_help_pub[], cli_help_presence[];
 
 /* run.c */
 
@@ -138,6 +148,7 @@ struct cli_waiting {
 	const char *topic; /* borrowed */
 	int64_t at_ms;     /* when to look, monotonic; -1: not (any more) */
 	bool is_over;
+	bool joins_only; /* without a channel that is being joined there is nothing to tell */
 	char code[32], text[640]; /* what was found; "": nothing */
 	int64_t retry_at_ms;      /* monotonic; -1: unknown */
 };
@@ -177,6 +188,28 @@ bool cli_lines_is_over(const struct cli_lines *l);
 int cli_lines_check(const struct cli_lines *l);
 bool cli_is_blank(const char *line, size_t size);
 
+/* file.c: a payload as a whole */
+
+struct cli_bytes {
+	char *p; /* to be freed, whatever was returned */
+	size_t size;
+};
+/* @path "-": stdin. Return: 0, or the exit code, with the error printed. */
+int cli_read_file(const struct cli *cli, const char *path, struct cli_bytes *ret);
+
+/* when.c */
+
+/* "10m" (before now), an RFC 3339 time, or ms since the Unix epoch. */
+bool cli_parse_when(const char *text, int64_t *ret_unix_ms);
+
+/* outcome.c: what became of a send */
+
+int cli_exit_of_outcome(enum rtb_outcome outcome);
+/* @line: 0: none */
+void cli_put_result_json(const struct rtb_result *result, uint64_t line);
+/* Words about it on stderr, if there are any; with -v which way it went, too. */
+void cli_put_result_words(const struct cli *cli, const struct rtb_result *result, const char *lead);
+
 /* child.c: a command that runs beside */
 
 /* Starts it, with the signals as they were for us, and with an empty stdin if wished. Return: 0, or
@@ -215,6 +248,10 @@ void cli_notice(const struct cli *cli, const struct cli_notice *notice);
 /* For cli->on_state and cli->on_connection: trouble and its end; with -v everything. */
 void cli_notice_state(struct cli *cli, enum rtb_state state, int why);
 void cli_notice_connection(struct cli *cli, const struct rtb_connection *conn);
+/* The end of what --since asked for: programs get it always, and so do people. */
+void cli_notice_replay(const struct cli *cli, const struct rtb_replay *replay);
+/* What the server says of a channel. */
+void cli_notice_system(const struct cli *cli, const struct rtb_system *notice);
 /* pg: the --pg that it is about; NULL: a topic. */
 void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap, const char *pg);
 

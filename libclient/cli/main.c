@@ -17,7 +17,8 @@ enum {
 	VERB_LS = 8,
 	VERB_WATCH = 16,
 	VERB_TRACK = 32,
-	VERB_ANY = 63,
+	VERB_OUTCOME = 64,
+	VERB_ANY = 127,
 };
 
 enum {
@@ -32,9 +33,16 @@ enum {
 	OPT_PG,
 	OPT_SELECT,
 	OPT_TOKEN_FILE,
+	OPT_HTTP,
+	OPT_WS,
+	OPT_BINARY,
+	OPT_ID,
+	OPT_SINCE,
+	OPT_LIMIT,
+	OPT_REPLICATION_READY,
 };
 
-static const char short_options[] = "hs:W:ve:C:Elq";
+static const char short_options[] = "hs:W:ve:C:Elqf:";
 static const struct option long_options[] = {
 	{ "socket", required_argument, NULL, 's' },
 	{ "json", no_argument, NULL, OPT_JSON },
@@ -56,6 +64,14 @@ static const struct option long_options[] = {
 	{ "pg", required_argument, NULL, OPT_PG },
 	{ "select", required_argument, NULL, OPT_SELECT },
 	{ "token-file", required_argument, NULL, OPT_TOKEN_FILE },
+	{ "http", no_argument, NULL, OPT_HTTP },
+	{ "ws", no_argument, NULL, OPT_WS },
+	{ "binary", no_argument, NULL, OPT_BINARY },
+	{ "file", required_argument, NULL, 'f' },
+	{ "id", required_argument, NULL, OPT_ID },
+	{ "since", required_argument, NULL, OPT_SINCE },
+	{ "limit", required_argument, NULL, OPT_LIMIT },
+	{ "replication-ready", no_argument, NULL, OPT_REPLICATION_READY },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -68,12 +84,20 @@ static int verbs_of(int option)
 	case OPT_PRESENCE:
 	case OPT_PG:
 	case OPT_SELECT:
+	case OPT_SINCE:
+	case OPT_LIMIT:
+	case OPT_REPLICATION_READY:
 		return VERB_SUB;
 	case 'C':
 		return VERB_SUB | VERB_WATCH;
 	case 'l':
 	case 'q':
+	case 'f':
 	case OPT_TTL:
+	case OPT_HTTP:
+	case OPT_WS:
+	case OPT_BINARY:
+	case OPT_ID:
 		return VERB_PUB;
 	case OPT_KEY:
 	case OPT_STDIN:
@@ -82,7 +106,7 @@ static int verbs_of(int option)
 		return VERB_ANY & ~(VERB_STATUS | VERB_LS);
 	case OPT_PRIVATE:
 	case OPT_TOKEN_FILE:
-		return VERB_ANY & ~VERB_STATUS;
+		return VERB_ANY & ~(VERB_STATUS | VERB_OUTCOME);
 	default:
 		return VERB_ANY;
 	}
@@ -100,6 +124,7 @@ static const struct verb verbs[] = {
 	{ "clients", NULL, VERB_STATUS, cli_clients },
 	{ "sub", NULL, VERB_SUB, cli_sub },
 	{ "pub", NULL, VERB_PUB, cli_pub },
+	{ "outcome", NULL, VERB_OUTCOME, cli_outcome },
 	{ "presence", "ls", VERB_LS, cli_presence_ls },
 	{ "presence", "watch", VERB_WATCH, cli_presence_watch },
 	{ "presence", "track", VERB_TRACK, cli_presence_track },
@@ -193,6 +218,18 @@ static int take_flag(struct cli *cli, int option)
 	case OPT_STDIN:
 		cli->from_stdin = true;
 		break;
+	case OPT_HTTP:
+		cli->via_http = true;
+		break;
+	case OPT_WS:
+		cli->via_ws = true;
+		break;
+	case OPT_BINARY:
+		cli->is_binary = true;
+		break;
+	case OPT_REPLICATION_READY:
+		cli->replication_ready = true;
+		break;
 	default:
 		return CLI_USAGE; /* getopt has said what is wrong */
 	}
@@ -247,6 +284,22 @@ static int take_option(struct cli *cli, int option, const char *value)
 	case OPT_TOKEN_FILE:
 		cli->token_file = value;
 		return -1;
+	case 'f':
+		cli->file = value;
+		return -1;
+	case OPT_ID:
+		cli->id = value;
+		return -1;
+	case OPT_SINCE:
+		cli->has_since = cli_parse_when(value, &cli->since_ms);
+		return cli->has_since ? -1
+				      : bad_value("--since", value,
+						  "10m or 2h before now, or a time like "
+						  "2026-11-23T14:05:00Z, or ms since 1970");
+	case OPT_LIMIT:
+		return parse_count(value, &cli->limit) && cli->limit <= 25
+			       ? -1
+			       : bad_value("--limit", value, "a number from 1 to 25");
 	case OPT_PG:
 		return take_pg(cli, value);
 	case OPT_SELECT:
@@ -279,8 +332,19 @@ static const char *help_of(const char *command)
 {
 	if (strcmp(command, "sub") == 0)
 		return "`rtbridge sub --help`";
+	if (strcmp(command, "pub") == 0 || strcmp(command, "outcome") == 0)
+		return "`rtbridge pub --help`";
 	return strcmp(command, "presence") == 0 ? "`rtbridge presence --help`"
 						: "`rtbridge --help`";
+}
+
+static const char *help_text(const char *command)
+{
+	if (strcmp(command, "sub") == 0)
+		return cli_help_sub;
+	if (strcmp(command, "pub") == 0 || strcmp(command, "outcome") == 0)
+		return cli_help_pub;
+	return strcmp(command, "presence") == 0 ? cli_help_presence : cli_help;
 }
 
 /* Behind what getopt said. The rest of the options tells which command it is. */
@@ -367,7 +431,7 @@ static int run_verb(struct cli *cli, char **operands, int n_operands, int allowe
 			  help_of(v->name));
 		return CLI_USAGE;
 	}
-	if (!cli->token_file && v->bit != VERB_STATUS)
+	if (!cli->token_file && !(v->bit & (VERB_STATUS | VERB_OUTCOME)))
 		cli->token_file = getenv("RTBRIDGE_TOKEN_FILE");
 	if (cli->token_file && !*cli->token_file)
 		cli->token_file = NULL;
@@ -397,9 +461,7 @@ static int run(struct cli *cli, char **operands, int n, int n_tail, int allowed,
 	}
 	is_presence = n > 0 && strcmp(operands[0], "presence") == 0;
 	if (cli->help) {
-		bool is_sub = n > 0 && strcmp(operands[0], "sub") == 0;
-
-		fputs(is_presence ? cli_help_presence : is_sub ? cli_help_sub : cli_help, stdout);
+		fputs(help_text(n > 0 ? operands[0] : ""), stdout);
 		return CLI_OK;
 	}
 	if (is_presence && n_tail == 0 && n > 2 && strcmp(operands[2], "track") == 0) {

@@ -109,6 +109,64 @@ static void put_clock(FILE *f, int64_t unix_ms)
 	fputs(text, f);
 }
 
+static const char *const stored_names[] = {
+	[RTB_STORED_NONE] = "none",
+	[RTB_STORED_REPLAYED] = "replayed",
+	[RTB_STORED_TRUNCATED] = "truncated",
+};
+
+static void put_stored(enum rtb_stored stored, uint64_t n)
+{
+	printf(",\"stored\":\"%s\",\"n\":%llu", stored_names[stored], (unsigned long long)n);
+}
+
+void cli_notice_replay(const struct cli *cli, const struct rtb_replay *replay)
+{
+	if (cli->notices_in_json) {
+		printf("{\"type\":\"replay\"");
+		put_about(replay->topic, NULL);
+		put_stored(replay->stored, replay->n);
+		cli_put_json_field(stdout, "text", replay->text);
+		printf("}\n");
+		return;
+	}
+	fflush(stdout);
+	cli_put_time(stderr);
+	fputs("-- replay ", stderr);
+	cli_put_plain(stderr, replay->topic);
+	fprintf(stderr, ": %llu stored messages", (unsigned long long)replay->n);
+	if (replay->stored == RTB_STORED_TRUNCATED)
+		fputs("; older ones may be missing", stderr);
+	else if (replay->stored == RTB_STORED_NONE)
+		fputs(", it could not be done: ", stderr);
+	cli_put_plain(stderr, replay->text);
+	fputc('\n', stderr);
+}
+
+void cli_notice_system(const struct cli *cli, const struct rtb_system *notice)
+{
+	if (cli->notices_in_json) {
+		printf("{\"type\":\"system\"");
+		put_about(notice->topic, NULL);
+		cli_put_json_field(stdout, "extension", notice->extension);
+		cli_put_json_field(stdout, "status", notice->status);
+		cli_put_json_field(stdout, "text", notice->text);
+		printf("}\n");
+		return;
+	}
+	fflush(stdout);
+	cli_put_time(stderr);
+	fputs("-- system ", stderr);
+	cli_put_plain(stderr, notice->topic);
+	fputc(' ', stderr);
+	cli_put_plain(stderr, notice->extension);
+	fputs(*notice->extension ? " " : "", stderr);
+	cli_put_plain(stderr, notice->status);
+	fputs(*notice->text ? ": " : "", stderr);
+	cli_put_plain(stderr, notice->text);
+	fputc('\n', stderr);
+}
+
 /* Nobody has asked for a gap: it is trouble, and told always. */
 void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap, const char *pg)
 {
@@ -118,6 +176,8 @@ void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap, const char
 		printf(",\"from\":%lld,\"to\":%lld", (long long)gap->from_unix_ms,
 		       (long long)gap->to_unix_ms);
 		cli_put_json_field(stdout, "cause", gap->cause);
+		if (gap->stored != RTB_STORED_NONE)
+			put_stored(gap->stored, gap->n);
 		printf("}\n");
 		return;
 	}
@@ -134,5 +194,8 @@ void cli_notice_gap(const struct cli *cli, const struct rtb_gap *gap, const char
 		cli_put_plain(stderr, gap->cause);
 		fputc(')', stderr);
 	}
+	if (gap->stored != RTB_STORED_NONE)
+		fprintf(stderr, "; %s of those that are stored follow",
+			gap->stored == RTB_STORED_REPLAYED ? "all" : "the newest");
 	fputc('\n', stderr);
 }

@@ -21,10 +21,9 @@ enum {
 
 struct slot {
 	bool is_done;
-	enum rtb_outcome outcome;
-	char *text;    /* may be NULL */
-	char code[32]; /* of the daemon's error, or "" */
-	int64_t retry_in_ms;
+	struct rtb_result result; /* its texts are the following */
+	char *text;               /* may be NULL */
+	char code[32], word[32], id[65];
 	struct pub *pub;
 };
 
@@ -36,28 +35,11 @@ struct pub {
 	uint64_t n_taken, n_printed; /* lines; slot = number % WINDOW */
 	uint64_t line_of[WINDOW];    /* as the user counts them */
 	struct cli_lines in;
+	struct cli_bytes file;      /* the payload of -f, or of --binary */
 	struct cli_waiting waiting; /* from the first message on, to any answer */
 };
 
 /* ---- outcomes ---- */
-
-static int exit_of(enum rtb_outcome outcome)
-{
-	switch (outcome) {
-	case RTB_ACKED:
-	case RTB_SENT:
-		return CLI_OK;
-	case RTB_DENIED:
-	case RTB_NOT_JOINED:
-		return CLI_DENIED;
-	case RTB_UNKNOWN:
-		return CLI_UNKNOWN;
-	case RTB_EXPIRED:
-		return CLI_TIMEOUT;
-	default:
-		return CLI_REFUSED;
-	}
-}
 
 /* Of several outcomes: what certainly failed is worse than what may have arrived. */
 static int worse(int a, int b)
@@ -70,47 +52,25 @@ static int worse(int a, int b)
 	return a;
 }
 
-static void print_json(const struct pub *p, const struct slot *slot, uint64_t line)
-{
-	printf("{\"outcome\":\"%s\"", rtb_outcome_name(slot->outcome));
-	if (p->cli->from_lines)
-		printf(",\"line\":%llu", (unsigned long long)line);
-	cli_put_json_field(stdout, "code", slot->code);
-	cli_put_json_field(stdout, "text", slot->text ? slot->text : "");
-	if (slot->retry_in_ms >= 0)
-		printf(",\"retry_in_ms\":%lld", (long long)slot->retry_in_ms);
-	printf("}\n");
-}
-
-static void print_words(const struct pub *p, const struct slot *slot, uint64_t line)
-{
-	char lead[32] = "", code[40] = "", advice[CLI_ADVICE], when[CLI_WHEN];
-
-	if (!slot->text && !slot->code[0])
-		return;
-	if (p->cli->from_lines)
-		(void)snprintf(lead, sizeof(lead), "line %llu: ", (unsigned long long)line);
-	if (slot->code[0])
-		(void)snprintf(code, sizeof(code), "%s(%s)", slot->text ? " " : "", slot->code);
-	cli_error("%s%s%s%s%s", lead, slot->text ? slot->text : "", code,
-		  cli_when("try again in", slot->retry_in_ms, when, sizeof(when)),
-		  cli_advice(p->cli, slot->code, slot->text ? slot->text : "", advice,
-			     sizeof(advice)));
-}
-
 static void print_outcome(struct pub *p, const struct slot *slot, uint64_t line)
 {
-	p->worst = worse(p->worst, exit_of(slot->outcome));
+	char lead[32] = "";
+
+	p->worst = worse(p->worst, cli_exit_of_outcome(slot->result.outcome));
 	if (p->cli->quiet)
 		return;
 	if (p->cli->json) {
-		print_json(p, slot, line);
+		cli_put_result_json(&slot->result, line);
 		return;
 	}
-	printf("%s\n", rtb_outcome_name(slot->outcome));
+	printf("%s\n", slot->result.word);
+	if (line)
+		(void)snprintf(lead, sizeof(lead), "line %llu: ", (unsigned long long)line);
 	/* Why nobody waits any longer is said once for all of them. */
 	if (!p->end_text[0] || !slot->text || strcmp(slot->text, p->end_text) != 0)
-		print_words(p, slot, line);
+		cli_put_result_words(p->cli, &slot->result, lead);
+	else if (!line && slot->id[0])
+		cli_error("to ask what became of it: rtbridge outcome %s", slot->id);
 }
 
 static void print_ready(struct pub *p)
@@ -129,10 +89,15 @@ static void print_ready(struct pub *p)
 static void set_outcome(struct slot *slot, const struct rtb_result *result)
 {
 	slot->is_done = true;
-	slot->outcome = result->outcome;
+	slot->result = *result;
 	slot->text = *result->text ? strdup(result->text) : NULL; /* or, without memory, no words */
 	(void)snprintf(slot->code, sizeof(slot->code), "%s", result->code);
-	slot->retry_in_ms = result->retry_after_ms;
+	(void)snprintf(slot->word, sizeof(slot->word), "%s", result->word);
+	(void)snprintf(slot->id, sizeof(slot->id), "%s", result->id);
+	slot->result.text = slot->text ? slot->text : "";
+	slot->result.code = slot->code;
+	slot->result.word = slot->word;
+	slot->result.id = slot->id;
 }
 
 static void on_result(struct rtb_client *c, int64_t id, const struct rtb_result *result, void *user)
@@ -163,39 +128,50 @@ static enum rtb_outcome outcome_of(int64_t error)
 	return error == RTB_E_TOO_BIG ? RTB_TOO_BIG : RTB_INVALID;
 }
 
+static void start_waiting(struct pub *p)
+{
+	const struct cli *cli = p->cli;
+	int64_t half = cli->ttl_ms / 2;
+
+	cli_waiting_start(&p->waiting, p->cli, cli->operands[0],
+			  half && half < WAITING_MS ? half : WAITING_MS);
+	p->waiting.joins_only = cli->via == RTB_VIA_AUTO; /* it may go by HTTP */
+}
+
 /* Return: 1 taken (it has or will have an outcome), 0 not now, or the exit code. */
-static int send_one(struct pub *p, const char *json, size_t size, uint64_t line, int *ret_exit)
+static int send_one(struct pub *p, const char *payload, size_t size, uint64_t line, int *ret_exit)
 {
 	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
 	struct slot *slot = &p->slots[p->n_taken % WINDOW];
 	struct cli *cli = p->cli;
 	int64_t r;
 
-	*slot = (struct slot){ .outcome = RTB_UNKNOWN, .retry_in_ms = -1, .pub = p };
+	*slot = (struct slot){ .pub = p };
 	o.is_private = cli->is_private;
 	o.ttl_ms = cli->ttl_ms;
+	o.via = cli->via;
+	o.form = cli->is_binary ? RTB_BINARY : RTB_JSON;
+	o.id = cli->id;
 	o.result = on_result;
 	o.user = slot;
-	r = rtb_broadcast_json(cli->client, cli->operands[0], cli->operands[1], json, size, &o);
+	r = rtb_broadcast(cli->client, cli->operands[0], cli->operands[1], payload, size, &o);
 	if (r == RTB_E_DETACHED || r == RTB_E_BUSY || r == -ENOMEM ||
 	    (r == RTB_E_TOKEN && rtb_client_state(cli->client) != RTB_ATTACHED))
 		return 0;
-	if (r == RTB_E_TOPIC || r == RTB_E_EVENT) {
+	if (r == RTB_E_TOPIC || r == RTB_E_EVENT || r == -EINVAL) {
 		cli_error("cannot send: %s", rtb_client_error_text(cli->client));
 		*ret_exit = CLI_USAGE;
 		return -1;
 	}
 	if (r < 0)
-		set_outcome(slot,
-			    &(struct rtb_result){ .outcome = outcome_of(r),
-						  .text = rtb_client_error_text(cli->client),
-						  .retry_after_ms = -1,
-						  .code = r == RTB_E_TOKEN ? "bad_token" : "" });
-	else if (!cli->quiet && p->n_taken == 0)
-		cli_waiting_start(&p->waiting, cli, cli->operands[0],
-				  cli->ttl_ms && cli->ttl_ms / 2 < WAITING_MS
-					  ? (int64_t)cli->ttl_ms / 2
-					  : WAITING_MS);
+		set_outcome(slot, &(struct rtb_result){ .outcome = outcome_of(r),
+							.text = rtb_client_error_text(cli->client),
+							.retry_after_ms = -1,
+							.code = r == RTB_E_TOKEN ? "bad_token" : "",
+							.word = rtb_outcome_name(outcome_of(r)),
+							.id = "" });
+	else if (!cli->quiet && p->n_taken == 0 && cli->via != RTB_VIA_HTTP)
+		start_waiting(p);
 	p->line_of[p->n_taken % WINDOW] = line;
 	p->n_taken++;
 	return 1;
@@ -204,11 +180,13 @@ static int send_one(struct pub *p, const char *json, size_t size, uint64_t line,
 static int pub_one(struct pub *p)
 {
 	const char *json = p->cli->n_operands > 2 ? p->cli->operands[2] : "{}";
+	bool is_file = p->cli->file || p->cli->is_binary;
+	struct cli_bytes payload = is_file ? p->file : (struct cli_bytes){ NULL, strlen(json) };
 	int r = 0, code = CLI_ERROR;
 
 	while (!p->cli->is_done && p->n_printed == 0) {
 		if (r == 0)
-			r = send_one(p, json, strlen(json), 0, &code);
+			r = send_one(p, is_file ? payload.p : json, payload.size, 0, &code);
 		if (r < 0)
 			return code;
 		p->cli->wake_ms = cli_waiting_look(&p->waiting);
@@ -281,13 +259,20 @@ static void on_state(struct cli *cli, enum rtb_state state, int why)
 
 static int check_operands(const struct cli *cli)
 {
-	int most = cli->from_lines ? 2 : 3;
+	bool is_other = cli->from_lines || cli->file || cli->is_binary;
+	const char *wrong = NULL;
 
-	if (cli->n_operands >= 2 && cli->n_operands <= most)
+	if (cli->from_lines && (cli->file || cli->is_binary || cli->id))
+		wrong = "pub -l does not go with -f, --binary or --id: each line is a message";
+	else if (cli->via_ws && cli->via_http)
+		wrong = "pub goes by one way: --ws or --http";
+	else if (cli->n_operands < 2 || cli->n_operands > 3)
+		wrong = "pub needs TOPIC, EVENT and at most one JSON";
+	else if (cli->n_operands > 2 && is_other)
+		wrong = "pub takes its payload from one place: JSON, -f, -l or --binary";
+	if (!wrong)
 		return 0;
-	cli_error(cli->from_lines ? "pub -l needs TOPIC and EVENT; see `rtbridge --help`"
-				  : "pub needs TOPIC, EVENT and at most one JSON; see "
-				    "`rtbridge --help`");
+	cli_error("%s; see `rtbridge pub --help`", wrong);
 	return CLI_USAGE;
 }
 
@@ -361,7 +346,11 @@ int cli_pub(struct cli *cli)
 	p->waiting.at_ms = p->waiting.retry_at_ms = -1;
 	cli->verb = p;
 	cli->on_state = on_state;
-	r = cli_attach(cli);
+	cli->via = cli->via_ws ? RTB_VIA_WS : cli->via_http ? RTB_VIA_HTTP : RTB_VIA_AUTO;
+	if (cli->file || cli->is_binary)
+		r = cli_read_file(cli, cli->file ? cli->file : "-", &p->file);
+	if (r == 0)
+		r = cli_attach(cli);
 	if (r == 0)
 		r = cli->from_lines ? pub_lines(p) : pub_one(p);
 	if (cli->is_done)
@@ -372,6 +361,7 @@ int cli_pub(struct cli *cli)
 	for (size_t i = 0; i < WINDOW; i++)
 		free(p->slots[i].text);
 	free(p->in.buf);
+	free(p->file.p);
 	free(p);
 	return r;
 }

@@ -18,7 +18,8 @@ struct wish {
 	struct sub *all;
 	const char *spec; /* of the --pg; NULL: a topic */
 	bool is_ready, is_troubled;
-	int refused; /* 0, or the exit code for it */
+	bool is_replaying; /* of a topic with --since: what is stored has not come yet */
+	int refused;       /* 0, or the exit code for it */
 	struct rtb_sub *sub;
 	enum rtb_presence_status presence; /* as told last */
 	struct cli_waiting waiting;        /* of a topic */
@@ -70,7 +71,7 @@ static void print_plain(const struct rtb_broadcast *msg)
 
 	cli_put_time(stdout);
 	cli_put_plain(stdout, msg->topic);
-	putchar(' ');
+	fputs(msg->replayed ? " [stored] " : " ", stdout);
 	cli_put_plain(stdout, msg->event[0] ? msg->event : "-");
 	putchar(' ');
 	if (mp_is_bin((struct mp){ msg->payload, msg->payload_size }, &bin, &size)) {
@@ -129,12 +130,38 @@ static void on_presence(struct rtb_sub *rtb_sub, const struct rtb_presence *chan
 
 /* ---- notices ---- */
 
+static void check_all(struct sub *s);
+
 static void on_gap(struct rtb_sub *rtb_sub, const struct rtb_gap *gap, void *user)
 {
 	struct wish *w = user;
 
 	(void)rtb_sub;
 	cli_notice_gap(w->all->cli, gap, NULL);
+}
+
+static void on_replay(struct rtb_sub *rtb_sub, const struct rtb_replay *replay, void *user)
+{
+	struct wish *w = user;
+
+	(void)rtb_sub;
+	if (w->all->cli->is_done)
+		return;
+	w->is_replaying = false;
+	cli_notice_replay(w->all->cli, replay);
+	check_all(w->all);
+}
+
+static void on_system(struct rtb_sub *rtb_sub, const struct rtb_system *notice, void *user)
+{
+	struct wish *w = user;
+	const struct cli *cli = w->all->cli;
+
+	(void)rtb_sub;
+	/* In the normal course of events there are messages alone. */
+	if (!cli->is_done &&
+	    (cli->replication_ready || cli->verbose || strcmp(notice->status, "ok") != 0))
+		cli_notice_system(cli, notice);
 }
 
 static void on_rows_gap(struct rtb_watch *watch, const struct rtb_gap *gap, void *user)
@@ -154,7 +181,7 @@ static void check_all(struct sub *s)
 	for (size_t i = 0; i < s->n_wishes; i++) {
 		const struct wish *w = &s->wishes[i];
 
-		n_ready += w->is_ready;
+		n_ready += w->is_ready && !w->is_replaying;
 		n_refused += w->refused != 0;
 		if (w->refused && code != CLI_DENIED)
 			code = w->refused;
@@ -348,6 +375,12 @@ static int subscribe_all(struct cli *cli, struct sub *s)
 	o.handlers.channel = on_channel;
 	o.handlers.presence = on_presence;
 	o.handlers.gap = on_gap;
+	o.handlers.replay = on_replay;
+	o.handlers.system = on_system;
+	o.replay = cli->has_since;
+	o.replay_since_ms = cli->since_ms;
+	o.replay_limit = (uint32_t)cli->limit;
+	o.replication_ready = cli->replication_ready;
 	for (int i = 0; i < cli->n_operands; i++) {
 		struct wish *w = &s->wishes[s->n_wishes];
 
@@ -355,6 +388,7 @@ static int subscribe_all(struct cli *cli, struct sub *s)
 			continue;
 		w->all = s;
 		w->tell_at_ms = -1;
+		w->is_replaying = cli->has_since;
 		o.user = w;
 		r = rtb_subscribe(cli->client, cli->operands[i], &o, &w->sub);
 		if (r < 0) {
@@ -465,12 +499,23 @@ static int run(struct cli *cli, bool is_watch)
 
 int cli_sub(struct cli *cli)
 {
-	const char *of_topics = cli->presence     ? "--presence"
-				: cli->is_private ? "--private"
-				: cli->self       ? "--self"
-				: cli->n_events   ? "--event"
-						  : NULL;
+	const char *of_topics = cli->has_since           ? "--since"
+				: cli->replication_ready ? "--replication-ready"
+				: cli->presence          ? "--presence"
+				: cli->is_private        ? "--private"
+				: cli->self              ? "--self"
+				: cli->n_events          ? "--event"
+							 : NULL;
 
+	if (cli->has_since && !cli->is_private) {
+		cli_error("--since needs --private: the server stores messages of private channels "
+			  "alone; see `rtbridge sub --help`");
+		return CLI_USAGE;
+	}
+	if (cli->limit && !cli->has_since) {
+		cli_error("--limit is for --since; see `rtbridge sub --help`");
+		return CLI_USAGE;
+	}
 	if (cli->n_operands < 1 && of_topics) {
 		cli_error("%s needs a TOPIC; see `rtbridge sub --help`", of_topics);
 		return CLI_USAGE;

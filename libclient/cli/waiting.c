@@ -82,6 +82,8 @@ static void on_status(struct rtb_client *c, int error, const char *error_text, c
 	connection = mp_find(status, "connection");
 	mp_text(mp_find(connection, "state"), state, sizeof(state));
 	channel = find_channel(w, status);
+	if (!channel.p && w->joins_only)
+		return;
 	if (strcmp(state, "online") != 0) {
 		mp_text(mp_find(connection, "text"), reason, sizeof(reason));
 		(void)snprintf(w->text, sizeof(w->text),

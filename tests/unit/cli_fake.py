@@ -84,6 +84,7 @@ class Daemon:
         self.connections, self.requests, self.gone = queue.Queue(), queue.Queue(), queue.Queue()
         self.live = []
         self.connection = {"state": "online", "since": 1700000000000}
+        self.features = ["broadcast", "presence", "gap", "postgres_changes", "auth", "http", "outcome", "replay", "system"]
         self.token = {"state": "accepted", "expires": 4102444800}  # how it takes one
         self.on = {
             "hello": self.hello,
@@ -94,6 +95,7 @@ class Daemon:
             "untrack": lambda c, id, p: {},
             "auth": lambda c, id, p: self.token,
             "status": lambda c, id, p: {"connection": self.connection},
+            "outcome": self.unknown_id,
         }
         self.presence = {"state": "ok", "snapshot": []}  # of who subscribes with presence
         self.bindings = []  # each that was asked for, as it was; an id is the place in it
@@ -110,12 +112,15 @@ class Daemon:
                 "server": {"name": "fake", "version": "1"},
                 "session": 1,
                 "limits": {"frame_bytes": 4194304, "bindings": 1000},
-                "features": ["broadcast", "presence", "gap", "postgres_changes", "auth"],
+                "features": self.features,
                 "connection": self.connection,
                 **({"token": self.token} if params.get("token") else {}),
             },
         )
         self.connections.put(connection)
+
+    def unknown_id(self, connection, id, params):
+        raise Error(212, "unknown_id", "no send of this user has this id, or it was too long ago")
 
     def subscribe(self, connection, id, params):
         topic, private = params.get("topic", ""), params.get("private", False)

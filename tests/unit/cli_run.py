@@ -90,6 +90,18 @@ class Case(unittest.TestCase):
     def connection(self):
         return self.daemon.connections.get(timeout=DEADLINE)
 
+    def told(self, line):
+        """An outcome as JSON without the id that the library made."""
+        told = json.loads(line)
+        self.assertRegex(told.pop("id"), "^[0-9a-f]{16}-[0-9a-f]+$")
+        return told
+
+    def sent(self):
+        """The next broadcast without that id."""
+        params = self.request("broadcast")
+        self.assertRegex(params.pop("id"), "^[0-9a-f]{16}-[0-9a-f]+$")
+        return params
+
     def request(self, method):
         while True:
             name, params = self.daemon.requests.get(timeout=DEADLINE)
