@@ -156,7 +156,7 @@ static int watch(struct wire_exchange *x)
 	x->wsi = lws_adopt_descriptor_vhost(vhost, LWS_ADOPT_RAW_FILE_DESC, fd,
 					    WIRE_EXCHANGE_PROTOCOL, NULL);
 	if (!x->wsi)
-		return -ENOMEM;
+		return -ENOMEM; /* never for want of a place: FD_MAX has one for each */
 	x->adopted = true;
 	lws_set_opaque_user_data(x->wsi, x);
 	lws_callback_on_writable(x->wsi);

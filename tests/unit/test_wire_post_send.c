@@ -157,6 +157,8 @@ START_TEST(test_all_links_and_requests)
 		ck_assert_uint_eq(rig_until_answered(&rig, 0)->status, 202);
 		post(&rig, 0, n % 2, "/status-202");
 	}
+	rig_until_answered(&rig, 0);
+	ck_assert_uint_eq(rig.n_answers, 11);
 	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
 		ck_assert_int_eq(rig.recs[i].n_closed, 0);
 	rig_stop(&rig);
