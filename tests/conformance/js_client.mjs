@@ -18,7 +18,11 @@
 //     {"op":"auth","token":T}                                         -> {"type":"auth"}, when the channels have been told
 //     what the server says about a channel: {"type":"system","topic":T,"status":"error","message":M}
 //     changes: {"type":"change","topic":T,"binding":N,"payload":P}, N from 0
-//     broadcasts: {"type":"broadcast","topic":T,"event":E,"payload":P} or "base64" for bytes
+//     broadcasts: {"type":"broadcast","topic":T,"event":E,"payload":P} or "base64" for bytes; with "meta" if it came so
+//     {"op":"join",...,"broadcast":{...}}                             with these further options of broadcasts
+//     {"op":"open","topic":T,"private":bool}                          a channel that is not joined: for the next two
+//     {"op":"http_send","topic":T,"event":E,"payload":P} or "base64"  -> {"type":"sent","result":"ok"}, or "error", with
+//                                                                     "error":TEXT; "timeout":MS as for send
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import process from 'node:process'
@@ -75,15 +79,33 @@ function bytesOf(payload) {
   return null
 }
 
+function arrayBuffer(base64) {
+  const bytes = Buffer.from(base64, 'base64')
+  return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
+}
+
 const operations = {
-  join({ topic, self = false, ack = false, private: isPrivate = false, presence }) {
-    const config = { broadcast: { self, ack }, private: isPrivate }
+  open({ topic, private: isPrivate = false }) {
+    channels.set(topic, client.channel(topic, { config: { private: isPrivate } }))
+  },
+  async http_send({ topic, event, payload, base64, timeout }) {
+    if (base64 !== undefined) payload = arrayBuffer(base64)
+    try {
+      const { success } = await channels.get(topic).httpSend(event, payload, { timeout })
+      say({ type: 'sent', result: success ? 'ok' : 'error' })
+    } catch (error) {
+      say({ type: 'sent', result: 'error', error: String(error) })
+    }
+  },
+  join({ topic, self = false, ack = false, private: isPrivate = false, presence, broadcast = {} }) {
+    const config = { broadcast: { self, ack, ...broadcast }, private: isPrivate }
     if (presence !== undefined) config.presence = { enabled: true, key: presence }
     const channel = client.channel(topic, { config })
     channel.on('broadcast', { event: '*' }, (message) => {
       const bytes = bytesOf(message.payload)
-      if (bytes) say({ type: 'broadcast', topic, event: message.event, base64: bytes.toString('base64') })
-      else say({ type: 'broadcast', topic, event: message.event, payload: message.payload })
+      const { event, meta } = message
+      if (bytes) say({ type: 'broadcast', topic, event, meta, base64: bytes.toString('base64') })
+      else say({ type: 'broadcast', topic, event, meta, payload: message.payload })
     })
     channel.on('system', {}, ({ status, message }) => say({ type: 'system', topic, status, message }))
     channel.subscribe((status, error) => say({ type: 'status', topic, status, error: error && String(error) }))
@@ -106,8 +128,7 @@ const operations = {
     say({ type: 'sent', result })
   },
   async send_binary({ topic, event, base64 }) {
-    const bytes = Buffer.from(base64, 'base64')
-    const payload = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
+    const payload = arrayBuffer(base64)
     say({ type: 'sent', result: await channels.get(topic).send({ type: 'broadcast', event, payload }) })
   },
   async heartbeat() {
