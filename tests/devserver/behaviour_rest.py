@@ -313,6 +313,30 @@ class Connection(WithServer):
         answer = link.getresponse()
         self.assertEqual((answer.read(), answer.getheader("connection"), link.sock), (b'{"message":"Success"}', "close", None))
 
+    def test_is_kept_for_who_wants_it(self):
+        line = f"GET /api/ping HTTP/1.%d\r\nhost: h\r\nconnection: %s\r\n\r\n"
+        for version, wish, kept in ((1, "x", True), (1, "x, Close", False), (0, "x", False), (0, "Keep-Alive", True)):
+            sock = self.connect()
+            sock.sendall((line % (version, wish)).encode() * 2)
+            data = b""
+            while data.count(b"}") < 1 + kept:
+                piece = sock.recv(65536)
+                self.assertTrue(piece, data)
+                data += piece
+            if not kept:
+                self.assertEqual((sock.recv(1), data.count(b"connection: close")), (b"", 1))
+
+    def test_an_end_that_is_not_announced(self):
+        self.server.http_fault("answer", work=True, close=True)
+        sock = self.connect()
+        sock.sendall(self.head(b"{}") + b"{}" + self.head(b"{}") + b"{}")
+        data = b""
+        while piece := sock.recv(65536):
+            data += piece
+        self.assertTrue(data.startswith(b"HTTP/1.1 202"))
+        self.assertEqual((data.count(b"HTTP/1.1"), b"connection" in data), (1, False))
+        self.assertEqual(len(self.server.requests()), 1)
+
     def test_several_at_once_and_in_pieces(self):
         a, sock = self.member(), self.connect()
         whole = b"".join(self.head(b'{"n":%d}' % n) + b'{"n":%d}' % n for n in range(3)) + self.head(b"{}", "connection: close\r\n") + b"{}"

@@ -10,12 +10,13 @@
 
 #define GARBAGE "\x16\x03\x01 200 this is no HTTP\r\n\r\n"
 
-/* The connection that a proxy or an old client does not want to keep. */
+/* Does the client want to keep the connection? */
 static bool keeps(const struct ds_request *r)
 {
-	struct ds_str v;
+	struct ds_str v = { "", 0 };
 
-	return !ds_http_header(r, "connection", &v) || !ds_http_has_token(v, "close");
+	(void)ds_http_header(r, "connection", &v);
+	return r->old ? ds_http_has_token(v, "keep-alive") : !ds_http_has_token(v, "close");
 }
 
 /* What this request asked for has been said: the next one may begin. */
@@ -72,7 +73,7 @@ static void respond(struct ds_conn *cn, const struct ds_request *r, struct ds_an
 	case DS_WEB_ANSWER:
 		ds_http_answer(&cn->out, a->status, a->type, ds_buf_view(&a->headers),
 			       ds_buf_view(&a->body), keep);
-		if (keep)
+		if (keep && !cn->web.close)
 			next_request(cn, used);
 		else
 			ds_conn_finish(cn, DS_CONN_FLUSH);

@@ -191,6 +191,7 @@ void ds_core_rest(struct ds_core *c, const struct ds_request *r, struct ds_str b
 struct ds_web {
 	enum ds_web_how how; /* DS_WEB_NONE: what ds_core_rest() makes of it */
 	bool work;           /* carry it out */
+	bool close;          /* then end the connection, whatever the answer says */
 	int status;          /* answer this instead; 0: the true answer */
 	int64_t ms;
 	int64_t retry_after_s; /* -1: no such header */

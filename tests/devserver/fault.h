@@ -61,7 +61,8 @@ struct ds_rule {
 	char *body;
 	char *type;
 	int64_t piece_bytes;
-	bool work; /* the request is carried out all the same */
+	bool work;  /* the request is carried out all the same */
+	bool close; /* the connection ends behind the answer, which does not say so */
 };
 
 TAILQ_HEAD(ds_rules, ds_rule);

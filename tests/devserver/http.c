@@ -50,6 +50,7 @@ int ds_http_parse(struct ds_str bytes, struct ds_request *ret)
 	if (ret->method.n == 0 || ret->path.n == 0 || line.n < 8 ||
 	    memcmp(line.p, "HTTP/1.", 7) != 0)
 		return -1;
+	ret->old = line.p[7] == '0';
 	return 1;
 }
 

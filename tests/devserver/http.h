@@ -13,6 +13,7 @@ struct ds_request {
 	struct ds_str query; /* without the ? */
 	struct ds_str headers;
 	size_t head_bytes;
+	bool old; /* HTTP/1.0 */
 };
 
 /** ds_http_parse() - 1: a whole head; 0: more bytes are needed; -1: broken or too long */

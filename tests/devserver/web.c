@@ -48,6 +48,7 @@ bool ds_op_http(struct ds_order *o)
 	r = ds_order_add(o, DS_RULE_WEB, 1);
 	r->how = hows[i].how;
 	r->work = work ? json_is_true(work) : hows[i].works;
+	r->close = json_is_true(json_object_get(o->json, "close"));
 	r->status = (int)status;
 	r->path = ds_order_copy(o, "path");
 	r->body = ds_order_copy(o, "body");
@@ -78,6 +79,7 @@ struct ds_web ds_core_web(struct ds_core *c, const struct ds_request *rq)
 			continue;
 		w = (struct ds_web){ .how = r->how,
 				     .work = r->work,
+				     .close = r->close,
 				     .status = r->status,
 				     .ms = r->ms,
 				     .retry_after_s = r->retry_after_s,
