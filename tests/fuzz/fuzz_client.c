@@ -6,13 +6,18 @@
  *     wA, wAt               watch table A, without a topic or in "t"
  *     u3                    end the fourth watch
  *     s3, x                 subscribe to "t" with presence, end that
+ *     rA                    subscribe to "t", private, with the stored messages since A
+ *     p, pA, PA             send, as A; binary
+ *     oA                    ask what became of A
+ *     T, U                  it is time to ask for lost answers; to give them up
  *     kA, kAt, Kt           set token A for all topics or for "t", clear it
  *     aLINE                 one of these in the next callback
  *     d                     the daemon hangs up, the next one answers hello
+ *     D                     the same, but it is an older one
  *     b                     the same, but it refuses the token
  *
- * Whatever comes: no callback of what has ended, all strings end, what is sent is a message, and
- * the bindings asked for add up.
+ * Whatever comes: no callback of what has ended, all strings end, what is sent is a message, the
+ * bindings asked for add up, and each send has one outcome.
  */
 #include "fuzz.h"
 
@@ -36,6 +41,7 @@ static struct {
 	size_t armed_size;
 	struct rtbp_reader reader;
 	size_t touched;
+	long n_sends; /* without an outcome */
 } world;
 
 static void act(const char *line, size_t size);
@@ -114,6 +120,57 @@ static void on_broadcast(struct rtb_sub *sub, const struct rtb_broadcast *msg, v
 	in_callback();
 	use(msg->event);
 	use(msg->topic);
+	use(msg->id);
+}
+
+static void on_replay(struct rtb_sub *sub, const struct rtb_replay *replay, void *user)
+{
+	struct rtb_sub **at = user;
+
+	FUZZ_CHECK(*at == sub);
+	use(replay->text);
+	use(replay->topic);
+	in_callback();
+}
+
+static void on_system(struct rtb_sub *sub, const struct rtb_system *notice, void *user)
+{
+	struct rtb_sub **at = user;
+
+	FUZZ_CHECK(*at == sub);
+	use(notice->extension);
+	use(notice->status);
+	use(notice->text);
+	in_callback();
+}
+
+static void use_result(const struct rtb_result *result)
+{
+	use(result->text);
+	use(result->code);
+	use(result->word);
+	use(result->id);
+	FUZZ_CHECK(strlen(result->id) < RTBC_NAME_SIZE);
+	FUZZ_CHECK((unsigned)result->via <= RTB_VIA_HTTP);
+	FUZZ_CHECK((unsigned)result->outcome <= RTB_OTHER);
+	FUZZ_CHECK(result->retry_after_ms >= -1);
+	in_callback();
+}
+
+static void on_result(struct rtb_client *c, int64_t id, const struct rtb_result *result, void *user)
+{
+	(void)user;
+	FUZZ_CHECK(c == world.c && id > 0 && result->outcome != RTB_PENDING);
+	world.n_sends--;
+	use_result(result);
+}
+
+static void on_outcome(struct rtb_client *c, int64_t id, const struct rtb_result *result,
+		       void *user)
+{
+	(void)user;
+	FUZZ_CHECK(c == world.c && id > 0 && *result->id);
+	use_result(result);
 }
 
 static void on_channel(struct rtb_sub *sub, const struct rtb_channel *ch, void *user)
@@ -195,7 +252,8 @@ static void watch(const char *line, size_t size)
 	FUZZ_CHECK(r == 0 || r == RTB_E_BINDING || r == RTB_E_FAILED);
 }
 
-static void subscribe(void)
+/* @since: of stored messages, and private; 0: neither */
+static void subscribe(unsigned char since)
 {
 	struct rtb_sub_options o = RTB_SUB_OPTIONS_INIT;
 	size_t i = 0;
@@ -205,7 +263,11 @@ static void subscribe(void)
 		i++;
 	if (i == N_HANDLES)
 		return;
-	o.presence = true;
+	o.presence = !since;
+	o.is_private = o.replay = since;
+	o.replay_since_ms = since;
+	o.handlers.replay = on_replay;
+	o.handlers.system = on_system;
 	o.handlers.broadcast = on_broadcast;
 	o.handlers.channel = on_channel;
 	o.handlers.presence = on_presence;
@@ -224,6 +286,48 @@ static void set_token(const char *line, size_t size)
 	FUZZ_CHECK(r == 0 || r == RTB_E_TOKEN || r == RTB_E_FAILED);
 }
 
+static void broadcast(const char *line, size_t size)
+{
+	char id[] = { size > 1 ? line[1] : '\0', '\0' };
+	struct rtb_send_options o = RTB_SEND_OPTIONS_INIT;
+	int64_t r;
+
+	o.result = on_result;
+	o.form = line[0] == 'P' ? RTB_BINARY : RTB_JSON;
+	o.id = size > 1 ? id : NULL;
+	world.n_sends++; /* no callback comes before it has returned */
+	r = rtb_broadcast(world.c, "t", "e", "1", 1, &o);
+	if (r < 0)
+		world.n_sends--;
+	FUZZ_CHECK(r > 0 || r == -EINVAL || r == RTB_E_BUSY || r == RTB_E_DETACHED ||
+		   r == RTB_E_TOKEN || r == RTB_E_FAILED || r == RTB_E_TOO_BIG);
+}
+
+static void ask(const char *line, size_t size)
+{
+	char id[] = { size > 1 ? line[1] : '\0', '\0' };
+	int64_t r = rtb_outcome(world.c, id, on_outcome, NULL);
+
+	FUZZ_CHECK(r > 0 || r == -EINVAL || r == RTB_E_BUSY || r == RTB_E_DETACHED ||
+		   r == RTB_E_TOKEN || r == RTB_E_FAILED || r == RTB_E_REFUSED ||
+		   r == RTB_E_TOO_BIG);
+}
+
+/* Instead of waiting for it. */
+static void pass_time(bool is_over)
+{
+	struct rtbc_pending *p;
+
+	if (TAILQ_EMPTY(&world.c->lost))
+		return;
+	TAILQ_FOREACH(p, &world.c->lost, order_link) {
+		p->at = 0;
+		p->until = is_over ? 0 : p->until;
+	}
+	world.c->detached_at = is_over ? -RTBC_LOST_MS : world.c->detached_at;
+	world.c->lost_at = 0;
+}
+
 static void act(const char *line, size_t size)
 {
 	size_t i = size > 1 ? (unsigned char)line[1] % N_HANDLES : 0;
@@ -239,7 +343,21 @@ static void act(const char *line, size_t size)
 		FUZZ_CHECK(!rtb_unwatch(gone));
 		break;
 	case 's':
-		subscribe();
+		subscribe(0);
+		break;
+	case 'r':
+		subscribe(size > 1 && line[1] ? (unsigned char)line[1] : 1);
+		break;
+	case 'p':
+	case 'P':
+		broadcast(line, size);
+		break;
+	case 'o':
+		ask(line, size);
+		break;
+	case 'T':
+	case 'U':
+		pass_time(line[0] == 'U');
 		break;
 	case 'k':
 	case 'K':
@@ -282,6 +400,24 @@ static void check_tokens(void)
 	FUZZ_CHECK(TAILQ_EMPTY(&world.c->tokens_told) || world.c->kick_at >= 0);
 }
 
+static void check_sends(void)
+{
+	const struct rtbc_pending *p;
+	long n = 0;
+
+	TAILQ_FOREACH(p, &world.c->pending, order_link) {
+		FUZZ_CHECK(p->stage == RTBC_SENT);
+		n += p->kind == RTBC_SEND;
+	}
+	TAILQ_FOREACH(p, &world.c->lost, order_link) {
+		FUZZ_CHECK(p->stage != RTBC_SENT && p->kind == RTBC_SEND && p->has_name);
+		FUZZ_CHECK(p->stage == RTBC_LOST || world.c->phase == RTBC_ATTACHED);
+		n++;
+	}
+	FUZZ_CHECK(n == world.n_sends && (size_t)n == world.c->n_sends);
+	FUZZ_CHECK(TAILQ_EMPTY(&world.c->lost) || world.c->lost_at >= 0);
+}
+
 static void read_client(void)
 {
 	struct rtbp_fault fault;
@@ -308,6 +444,7 @@ static void turn(void)
 	FUZZ_CHECK(rtb_client_process(world.c) != -ENOMEM);
 	check_asked();
 	check_tokens();
+	check_sends();
 	if (world.c->phase == RTBC_WAITING)
 		world.c->attach_at = INT64_MAX / 2; /* only when the input says so */
 	read_client();
@@ -328,6 +465,10 @@ static void say(const char *json, size_t size)
 }
 
 static const char hello[] =
+	"[1,0,null,{\"protocol\":1,\"limits\":{\"bindings\":8},\"features\":[\"postgres_changes\","
+	"\"auth\",\"outcome\",\"replay\"],"
+	"\"connection\":{\"state\":\"online\",\"since\":1},\"token\":{\"state\":\"pending\"}}]";
+static const char old_hello[] =
 	"[1,0,null,{\"protocol\":1,\"limits\":{\"bindings\":8},\"features\":[\"postgres_changes\","
 	"\"auth\"],"
 	"\"connection\":{\"state\":\"online\",\"since\":1},\"token\":{\"state\":\"pending\"}}]";
@@ -367,10 +508,11 @@ static void line(const char *p, size_t size)
 		world.armed_size = size - 1;
 		return;
 	case 'd':
+	case 'D':
 	case 'b':
 		(void)shutdown(world.fd, SHUT_RDWR);
 		turn();
-		attach(p[0] == 'd' ? hello : refusal);
+		attach(p[0] == 'd' ? hello : p[0] == 'D' ? old_hello : refusal);
 		return;
 	default:
 		act(p, size);
@@ -399,6 +541,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	world.armed = NULL;
 	FUZZ_CHECK(!rtb_client_free(world.c));
+	FUZZ_CHECK(world.n_sends == 0);
 	if (world.fd >= 0)
 		close(world.fd);
 	rtbp_reader_done(&world.reader);
