@@ -417,8 +417,8 @@ void sent_answered(const struct line *post)
 	for (unsigned i = 0; i < n; i++) {
 		const struct sent *s = &sent_all[list[i]];
 
-		MUST_MSG(s->returned || s->away || !is_heard(s) || s->ended,
-			 "%u has no outcome", list[i]);
+		MUST_MSG(s->returned || s->away || !is_heard(s) || s->ended, "%u has no outcome",
+			 list[i]);
 	}
 }
 
