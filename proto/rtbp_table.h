@@ -176,7 +176,9 @@ enum {
 	X(N, "n")                                 \
 	X(EXTENSION, "extension")                 \
 	X(STATUS, "status")                       \
-	X(PAYLOAD_BYTES, "payload_bytes")
+	X(PAYLOAD_BYTES, "payload_bytes")         \
+	X(HTTP, "http")                           \
+	X(REQUESTS, "requests")
 
 /*
  * Errors, X(ID, code, name, sentence). The hundreds say what a retry is worth: 1xx the same request

@@ -332,13 +332,31 @@ static void pack_counters(struct hub *hub, struct rtbp_buf *b)
 	rtbp_pack_field_uint(b, RTBP_F_SLOW_CONSUMERS, hub->counters.slow_consumers);
 }
 
+static void pack_http(const struct report *r)
+{
+	const struct hub *hub = r->hub;
+	uint64_t now = hub_now(hub), n = 0;
+	bool is_down = hub->post_failures > 0;
+
+	for (unsigned i = 0; i < POSTS_MAX; i++)
+		n += hub->posts[i].id != 0;
+	rtbp_pack_field(r->b, RTBP_F_HTTP);
+	rtbp_pack_map(r->b, is_down ? 3 : 1);
+	rtbp_pack_field_uint(r->b, RTBP_F_REQUESTS, n);
+	if (!is_down)
+		return;
+	rtbp_pack_field_text(r->b, RTBP_F_TEXT, hub->post_text);
+	rtbp_pack_field_uint(r->b, RTBP_F_NEXT_TRY_MS,
+			     hub->post_retry_at_ms > now ? hub->post_retry_at_ms - now : 0);
+}
+
 static void pack_status(const struct report *r)
 {
 	struct rtbp_buf *b = r->b;
 	struct hub *hub = r->hub;
 	bool had_end = hub->last_end_wall_ms != 0;
 
-	rtbp_pack_map(b, (had_end ? 11 : 10) + REPORT_CHANGES_MEMBERS);
+	rtbp_pack_map(b, (had_end ? 12 : 11) + REPORT_CHANGES_MEMBERS);
 	rtbp_pack_field(b, RTBP_F_SERVER);
 	rtbp_pack_map(b, 4);
 	rtbp_pack_field_text(b, RTBP_F_NAME, "rtbridged");
@@ -356,6 +374,7 @@ static void pack_status(const struct report *r)
 	pack_channels(r);
 	pack_identities(r);
 	report_pack_changes(r);
+	pack_http(r);
 	pack_counters(hub, b);
 	if (had_end) {
 		rtbp_pack_field(b, RTBP_F_LAST_DISCONNECT);

@@ -200,6 +200,8 @@ static enum send_way choose(const struct send_ask *a, enum via via)
 		return via == VIA_HTTP ? SEND_HTTP : SEND_WS;
 	if (no_http(a))
 		return SEND_WS;
+	if (a->chan->hub->conf.session.vsn == PHX_VSN_1 && rtbp_is(a->payload, RTBP_BIN))
+		return SEND_HTTP;
 	/* What is on its way by HTTP already must not be overtaken. */
 	return has_road(a->chan) && !a->chan->sends.ways[SEND_HTTP].n ? SEND_WS : SEND_HTTP;
 }

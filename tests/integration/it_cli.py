@@ -40,7 +40,7 @@ class Words(Bearers):
                 self.assertEqual(code, 5)
                 self.assertRegex(errors, advice)
                 self.assertTrue(lines.startswith(out), lines)
-        self.assertEqual(self.cli("pub", "open:1", "e"), (0, "acked\n", ""))
+        self.assertEqual(self.cli("pub", "--ws", "open:1", "e"), (0, "acked\n", ""))
 
     def test_a_token_of_its_own(self):
         daemon = self.enterContext(self.another(sections={"access": {"rule": ["allow * read,write,presence topic *"],
@@ -51,7 +51,7 @@ class Words(Bearers):
                 self.assertEqual(code, 5)
                 self.assertTrue(errors.endswith(" (forbidden); give one by --token-file FILE or $RTBRIDGE_TOKEN_FILE\n"), errors)
         path = self.token_file(self.token("ann"))
-        self.assertEqual(self.cli("pub", "t", "e", "--token-file", path, daemon=daemon), (0, "acked\n", ""))
+        self.assertEqual(self.cli("pub", "--ws", "t", "e", "--token-file", path, daemon=daemon), (0, "acked\n", ""))
 
     def test_bad_tokens(self):
         path = self.token_file(self.token("ann", exp=int(time.time()) - 60))
@@ -71,7 +71,7 @@ class Words(Bearers):
             code, _, errors = self.cli("sub", "--private", f"no:{i}", daemon=daemon)
             self.assertEqual(code, 5)
             self.assertTrue(errors.endswith(" (rejected); see the policies of the project\n"), errors)
-        code, out, errors = self.cli("pub", "--private", "no:2", "e", "--ttl", "2s", daemon=daemon)
+        code, out, errors = self.cli("pub", "--ws", "--private", "no:2", "e", "--ttl", "2s", daemon=daemon)
         self.assertEqual((code, out), (27, "expired\n"))
         waiting, expired = errors.splitlines()
         self.assertRegex(waiting, r"^rtbridge: no:2 is not joined yet: .* have failed.* \(join_budget\);.*\(\[limits\] links ")

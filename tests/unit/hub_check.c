@@ -103,6 +103,31 @@ static void check_ways(struct hub *hub, struct chan *ch)
 	MUST(n_echoes == ch->sends.n_echoes && n_echoes <= ECHOES_MAX);
 }
 
+/* What is held is being asked about, and nobody has been told of it. */
+static void check_hold(struct chan *ch)
+{
+	struct sub *s;
+
+	if (ch->hold.active) {
+		MUST(ch->join && ch->join->state == JOIN_JOINED);
+		MUST(ch->join->probe_ref || ch->join->probe_due);
+	} else {
+		MUST(STAILQ_EMPTY(&ch->hold.stored) && STAILQ_EMPTY(&ch->hold.live));
+		MUST(!ch->gap.from_wall_ms);
+	}
+	TAILQ_FOREACH(s, &ch->subs, in_chan) {
+		if (!s->replay)
+			continue;
+		MUST(s->replay->sub == s);
+		MUST(s->replay->state == REPLAY_ASIDE || !s->replay->join);
+		MUST(s->replay->state != REPLAY_OVER || s->replay->timer.armed);
+		MUST(s->replay->state != REPLAY_OVER || STAILQ_EMPTY(&s->replay->live));
+		/* One whose channel is there has been seen to. */
+		MUST(s->replay->state != REPLAY_WANTED || !s->answered ||
+		     ch->join->state != JOIN_JOINED || ch->hold.active);
+	}
+}
+
 static void check_chan(struct hub *hub, struct chan *ch)
 {
 	struct join *j = ch->join;
@@ -120,6 +145,7 @@ static void check_chan(struct hub *hub, struct chan *ch)
 	MUST(!j || j->owner == ch);
 	check_subs(ch);
 	check_ways(hub, ch);
+	check_hold(ch);
 	check_slot(&ch->slot, ch, j);
 	TAILQ_FOREACH(sp, &ch->spills, entry) {
 		MUST(sp->chan == ch);

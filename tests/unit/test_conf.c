@@ -110,6 +110,9 @@ START_TEST(wrong_values)
 		{ "upstream", "probation = on", "expected after_failure, always or off" },
 		{ "upstream", "connect = on_demand", "expected on-demand or always" },
 		{ "presence", "trackers = all", "expected links, merge or refuse" },
+		{ "plan", "name = large", "expected custom, free, pro or team" },
+		{ "plan", "payload_kb = 0", "1" },
+		{ "plan", "payload_kb = 5001", "5000" },
 	};
 	char text[300];
 
@@ -162,6 +165,66 @@ START_TEST(ways_to_write)
 	/* The last one of a key that does not repeat. */
 	ck_assert_int_eq(read_text("[log]\nlevel = error\nlevel = info\n"), 0);
 	ck_assert_int_eq(conf.log_level, LOG_LEVEL_INFO);
+}
+END_TEST
+
+/* The endpoints for HTTP stand beside the WebSocket's. */
+START_TEST(http_addresses)
+{
+	static const struct {
+		const char *url, *path, *http;
+	} rows[] = {
+		{ "https://ref.example", "/realtime/v1/api",
+		  "https://ref.example:443/realtime/v1/api" },
+		{ "wss://ref.example/realtime/v1", "/realtime/v1/api",
+		  "https://ref.example:443/realtime/v1/api" },
+		{ "wss://ref.example/realtime/v1/websocket", "/realtime/v1/api",
+		  "https://ref.example:443/realtime/v1/api" },
+		{ "http://[::1]:4000/socket", "/api", "http://[::1]:4000/api" },
+		{ "ws://h:4000/socket/websocket", "/api", "http://h:4000/api" },
+		{ "ws://h:4000/behind/a/socket/", "/behind/a/api", "http://h:4000/behind/a/api" },
+		{ "ws://h:4000/websocket", "/api", "http://h:4000/api" },
+		{ "ws://h:4000/odd/websocket", "/odd/api", "http://h:4000/odd/api" },
+	};
+
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		conf_done(&conf);
+		ck_assert_int_eq(conf_init(&conf), 0);
+		ck_assert_int_eq(conf_set(&conf, "x", "upstream", "url", rows[i].url, &why), 0);
+		ck_assert_int_eq(conf_set(&conf, "x", "upstream", "apikey_file", key, &why), 0);
+		ck_assert_msg(conf_finish(&conf, &why) == 0, "%s", why.text);
+		ck_assert_str_eq(conf.api_path, rows[i].path);
+		ck_assert_str_eq(conf.api_url, rows[i].http);
+	}
+}
+END_TEST
+
+START_TEST(plans)
+{
+	static const struct {
+		const char *text;
+		size_t bytes;
+	} rows[] = {
+		{ "", 0 },
+		{ "name = free\n", 256500 },
+		{ "name = pro\n", 3000500 },
+		{ "name = team\n", 3000500 },
+		{ "name = custom\n", 0 },
+		{ "payload_kb = 10\n", 10500 },
+		{ "name = free\npayload_kb = 10\n", 10500 },
+	};
+	char text[200];
+
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		conf_done(&conf);
+		ck_assert_int_eq(conf_init(&conf), 0);
+		snprintf(text, sizeof(text),
+			 "[upstream]\nurl = https://h\napikey_file = %s\n[plan]\n%s", key,
+			 rows[i].text);
+		ck_assert_msg(read_text(text) == 0, "%s", why.text);
+		ck_assert_msg(conf_finish(&conf, &why) == 0, "%s", why.text);
+		ck_assert_uint_eq(conf.payload_bytes, rows[i].bytes);
+	}
 }
 END_TEST
 
@@ -390,6 +453,8 @@ int main(void)
 	tcase_add_test(t, wrong_values);
 	tcase_add_test(t, syntax);
 	tcase_add_test(t, ways_to_write);
+	tcase_add_test(t, http_addresses);
+	tcase_add_test(t, plans);
 	tcase_add_test(t, too_many_params);
 	tcase_add_test(t, drop_ins);
 	tcase_add_test(t, drop_ins_that_cannot_be_read);
