@@ -106,7 +106,7 @@ class Live(WithServer):
 
 
 class Flood(WithServer):
-    options = {"max_events_per_second": 5, "rate_tick_ms": 100, "max_payload_kb": 1}
+    options = {"max_events_per_second": 5, "rate_tick_ms": 1000, "max_payload_kb": 1}
 
     def test_what_is_lost_is_stored(self):
         a = self.member({"private": True})
