@@ -238,6 +238,19 @@ static bool find_way(struct peer *p, struct rtbp_val params, struct send_ask *a,
 
 /* ---- room ---- */
 
+/* One user fills no channel for the others: counted only where it may have come to that. */
+static bool has_share(const struct peer *p, const struct send_queue *q)
+{
+	const struct send *s;
+	unsigned n = 1;
+
+	if (q->n < CHAN_SENDS_MAX / 2)
+		return true;
+	TAILQ_FOREACH(s, &q->list, entry)
+		n += s->user == p->user;
+	return user_may_have(p->hub, p->user, n, CHAN_SENDS_MAX);
+}
+
 static bool has_room(struct peer *p, const struct send_ask *a, struct refusal *ret)
 {
 	size_t all = p->hub->conf.send_bytes, size = a->payload.size + a->extra.size;
@@ -250,6 +263,11 @@ static bool has_room(struct peer *p, const struct send_ask *a, struct refusal *r
 			"this user has as many unsent bytes as one may: half of [limits] unsent");
 	if (a->chan->sends.ways[a->way].n >= CHAN_SENDS_MAX)
 		return answer_as(ret, "busy", "the channel has as many unsent messages as it may");
+	if (!has_share(p, &a->chan->sends.ways[a->way]))
+		return answer_as(
+			ret, "busy",
+			"this user has as many unsent messages for the channel as one may: "
+			"half of them");
 	if (p->queued.n >= PEER_SENDS_MAX || p->queued.bytes >= PEER_SEND_BYTES_MAX)
 		return answer_as(ret, "busy", "this client has as many unsent messages as it may");
 	return true;

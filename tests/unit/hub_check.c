@@ -491,6 +491,27 @@ static void check_chans(struct hub *hub)
 	MUST(bytes == hub->send_bytes);
 }
 
+static void check_users(struct hub *hub)
+{
+	unsigned n_peers = 0, n_outcomes = 0, n_posts;
+	struct user *u;
+	size_t bytes = 0;
+
+	RB_FOREACH(u, user_tree, &hub->users) {
+		n_posts = 0;
+		for (unsigned i = 0; i < POSTS_MAX; i++)
+			n_posts += hub->posts[i].id && hub->posts[i].user == u;
+		MUST(n_posts == u->n_posts);
+		MUST(user_is_owner(hub, u->uid) || n_posts <= POSTS_MAX / 2);
+		n_peers += u->n_peers;
+		n_outcomes += u->n_outcomes;
+		bytes += u->send_bytes;
+	}
+	MUST(n_peers == hub->n_peers);
+	MUST(n_outcomes == hub->n_outcomes && n_outcomes <= OUTCOMES_MAX);
+	MUST(bytes == hub->send_bytes);
+}
+
 void hub_check(struct hub *hub)
 {
 	unsigned n_peers = 0, n_joins = 0, n_on_links = 0;
@@ -506,6 +527,7 @@ void hub_check(struct hub *hub)
 	}
 	MUST(n_peers == hub->n_peers);
 	check_chans(hub);
+	check_users(hub);
 	check_changes(hub);
 	check_identities(hub);
 	RB_FOREACH(j, join_id_tree, &hub->joins) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Stories about requests that do not get through, and whose turn it is. */
+/* Stories about requests that do not get through, that are too many or too large, and whose turn it
+ * is. */
 #include "hub_fixture.h"
 #include "hub_sends.h"
 
@@ -239,6 +240,102 @@ START_TEST(not_taken)
 }
 END_TEST
 
+/* ---- without anything else ---- */
+
+static void on_demand(struct hub_conf *conf)
+{
+	conf->connect_always = false;
+}
+
+/* It needs no connection, and makes none. */
+START_TEST(without_a_connection)
+{
+	rig_teardown();
+	rig_start(on_demand);
+	server_open();
+	advance(60000); /* it is idle, and goes */
+	a = peer_ready();
+	ck_assert(!rig.links[0].is_open);
+	says(a, 1, 1000);
+	server_answer(expect_post("*"), 202, "");
+	expect(a, SENT(1));
+	ck_assert(!rig.links[0].is_open);
+	peer_ask(a, 2, "subscribe", "{'topic':'t','keep':true,'timeout_ms':0}");
+	server_drop(SESSION_FAULT_CONNECT, "no route");
+	peer_skip(a, "");
+	says(a, 3, 1000);
+	server_answer(expect_post("*"), 202, "");
+	expect(a, SENT(3));
+	/* Somebody waits for the channel: auto waits, too. */
+	peer_ask(a, 4, "broadcast", "{'topic':'t','event':'e','payload':{},'ttl_ms':100}");
+	expect_no_post();
+	advance(100);
+	expect(a, "[1,2,null,{*'state':'joining'}]");
+	expect(a, "[1,4,null,{'outcome':'expired','via':'ws','text':'*'}]");
+}
+END_TEST
+
+/* What comes for a request that is not on its way is nobody's. */
+START_TEST(answers_of_nobody)
+{
+	struct hub_answer h = { .was_sent = true, .status = 202, .text = "" };
+	struct line *post;
+
+	hub_on_answered(rig.hub, 0, &h);
+	hub_on_answered(rig.hub, 1, &h);
+	says(a, 1, 1000);
+	post = expect_post("*");
+	hub_on_answered(rig.hub, post->ref + 1, &h);
+	hub_on_answered(rig.hub, 0, &h);
+	expect_nothing(a);
+	server_answer(post, 202, "");
+	expect(a, SENT(1));
+	hub_on_answered(rig.hub, rig.posts.at[0].ref, &h);
+	turn();
+	expect_nothing(a);
+}
+END_TEST
+
+START_TEST(too_large_as_json)
+{
+	struct rtbp_buf params = RTBP_BUF_INIT;
+
+	rtbp_buf_text(&params, "{'topic':'t','event':'e','via':'http','payload':{'x':'");
+	for (unsigned i = 0; i < 850000; i++)
+		rtbp_buf_text(&params, "\\u0001");
+	rtbp_buf_put(&params, "'}}", 4);
+	says(a, 1, 1000);
+	peer_ask(a, 2, "broadcast", (const char *)params.data);
+	says(a, 3, 1000);
+	rtbp_buf_done(&params);
+	server_answer(expect_post("*'n':1}*"), 202, "");
+	expect(a, SENT(1));
+	expect(a, "[1,2,null,{'outcome':'too_big','via':'http','text':'*'}]");
+	server_answer(expect_post("*'n':3}*"), 202, "");
+	expect(a, SENT(3));
+}
+END_TEST
+
+/* A client whose messages wait is heard; one more than so many is told "busy". */
+START_TEST(so_many_wait)
+{
+	unsigned id = 2;
+
+	says(a, 1, 60000);
+	for (; id < 2 + PEER_SENDS_MAX; id++)
+		says(a, id, 60000);
+	ck_assert(!a->paused);
+	says(a, id, 60000);
+	expect(a, "[1,514,null,{'outcome':'busy','via':'http','text':'*'}]");
+	server_answer(expect_post("*"), 202, "");
+	expect(a, SENT(1));
+	for (unsigned i = 0; i < PEER_SENDS_MAX / POST_MESSAGES_MAX; i++)
+		server_answer(expect_post("*"), 202, "");
+	ck_assert_uint_eq(peer_skip(a, "\"sent\""), PEER_SENDS_MAX);
+	expect_no_post();
+}
+END_TEST
+
 /* ---- whose turn it is ---- */
 
 static unsigned ask_many(struct fake_peer *p, const char *prefix, unsigned n)
@@ -300,6 +397,36 @@ START_TEST(turns)
 }
 END_TEST
 
+/* One channel, full of one user's messages, on either way: others have half of it. */
+START_TEST(half_of_a_channel)
+{
+	static const char *const vias[] = { "ws", "http" };
+	struct fake_peer *good = peer_of(2001), *bad = NULL;
+	unsigned n = 0, n_busy = 0;
+	char params[200];
+
+	server_drop(SESSION_FAULT_LOST, "gone");
+	peer_skip(good, "");
+	rig.post_result = 1;
+	rig.no_turns = true;
+	snprintf(params, sizeof(params),
+		 "{'topic':'t','event':'e','payload':{},'via':'%s','ttl_ms':60000}", vias[_i]);
+	for (; n < CHAN_SENDS_MAX; n++) {
+		if (n % PEER_SENDS_MAX == 0)
+			bad = peer_of(2000);
+		peer_ask(bad, 1 + n % PEER_SENDS_MAX, "broadcast", params);
+		n_busy += peer_skip(bad, "\"busy\"");
+	}
+	ck_assert_uint_eq(n_busy, CHAN_SENDS_MAX / 2);
+	peer_ask(good, 1, "broadcast", params);
+	expect_nothing(good);
+	/* Another channel is another matter. */
+	bad = peer_of(2000);
+	peer_ask(bad, 1, "broadcast", TO("u"));
+	expect_nothing(bad);
+}
+END_TEST
+
 /* The messages of a user that stand behind another one's in one channel count for the first. */
 START_TEST(shared_channel)
 {
@@ -345,8 +472,13 @@ int main(void)
 	tcase_add_test(t, over_while_it_is_away);
 	tcase_add_test(t, cut_off);
 	tcase_add_loop_test(t, not_taken, 0, 2);
+	tcase_add_test(t, without_a_connection);
+	tcase_add_test(t, answers_of_nobody);
+	tcase_add_test(t, too_large_as_json);
+	tcase_add_test(t, so_many_wait);
 	tcase_add_test(who, half_of_the_places);
 	tcase_add_test(who, turns);
+	tcase_add_loop_test(who, half_of_a_channel, 0, 2);
 	tcase_add_test(who, shared_channel);
 	return suite_run(s);
 }
