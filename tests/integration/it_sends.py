@@ -326,6 +326,7 @@ class Denied(Sends):
         tx.subscribe(topic, private=True)
         self.server.set_policies(None)
         far.broadcast(topic, "e", b"bytes")
+        far.heartbeat()
         self.assertEqual([self.came(p).get(topic) for p in (rx, tx)], [[("e", b"bytes")]] * 2)
 
     def test_other_topics_go_on(self):
