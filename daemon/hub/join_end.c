@@ -48,10 +48,14 @@ static bool has_other_token(const struct join *j, const struct reason *reason)
 	       identity_token(j->identity)->number != j->token_number;
 }
 
-/* It is not the channel that is refused. */
+/* It is not the channel that is refused, or perhaps not: who asks for stored messages must be
+ * allowed to read, and the presence alone is enough for a join. */
 static bool is_about_replay(const struct join *j, const struct reason *reason)
 {
-	return j->has_replay && strncmp(reason->code, "replay_", 7) == 0;
+	if (!j->has_replay)
+		return false;
+	return strncmp(reason->code, "replay_", 7) == 0 ||
+	       (strcmp(reason->code, "unauthorized") == 0 && (j->had_joined || j->has_presence));
 }
 
 /* Waits by the class of what the server said, then tries again; or gives up until the next

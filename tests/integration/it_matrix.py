@@ -59,7 +59,7 @@ class Member:
     def say(self, room, text):
         """Does not wait; the request's id."""
         topic, private, _ = ROOMS[room]
-        return self.peer.request("broadcast", {"topic": topic, "private": private, "event": "say",
+        return self.peer.request("broadcast", {"topic": topic, "private": private, "event": "say", "via": "ws",
                                                "payload": {"room": room, "text": text}})
 
     def heard(self):
@@ -160,8 +160,7 @@ class Matrix(BearerChanges):
                     if joinable(room, sender.identity):
                         sender.say(room, sender.name)
                     continue
-                # Of what the policies drop the server says nothing.
-                want = "not_joined" if not joinable(room, sender.identity) else "acked" if "w" in may else "unknown"
+                want = "not_joined" if not joinable(room, sender.identity) else "acked" if "w" in may else "denied"
                 said.append((room, sender, sender.say(room, sender.name), want))
         for room, sender, id, want in said:
             with self.subTest(room=ROOMS[room], who=sender.name):

@@ -218,6 +218,34 @@ START_TEST(replay_refused)
 }
 END_TEST
 
+/* Who may see the presence only may join, and may not ask for what is stored. */
+START_TEST(may_not_read)
+{
+	struct line *join = gap_begins();
+
+	server_reply(join, false,
+		     "{'reason':'Unauthorized: You do not have permissions to read from this "
+		     "Channel topic: t'}");
+	join = expect_frame("*'phx_join',*");
+	ck_assert_ptr_null(strstr(join->text, "replay"));
+	server_reply(join, true, "{'postgres_changes':[]}");
+	(void)peer_skip(b, "x");
+	ck_assert_uint_eq(peer_skip(a, "'stored'"), 0);
+	ck_assert(text_matches("[2,'gap',{*'stored':'none','n':0}]", a->got.at[a->got.n - 2].text));
+	ck_assert(text_matches("[2,'channel',{*'state':'ready'}]", a->got.at[a->got.n - 1].text));
+	/* Without that wish it is the channel that is refused. */
+	server_text("['%u','%u','realtime:t','phx_error',{}]", (unsigned)join->ref,
+		    (unsigned)join->ref);
+	advance(JOIN_BACKOFF_MIN_MS + 1000);
+	server_reply(expect_frame("*'phx_join',*"), false,
+		     "{'reason':'Unauthorized: You do not have permissions to read from this "
+		     "Channel topic: t'}");
+	(void)peer_skip(a, "x");
+	ck_assert(text_matches("[2,'channel',{*'rejected'*", a->got.at[a->got.n - 1].text));
+	expect_no_frame();
+}
+END_TEST
+
 START_TEST(too_much_while_held)
 {
 	struct line *join = gap_begins();
@@ -306,6 +334,7 @@ int main(void)
 	tcase_add_test(t, probe_finds_no_room);
 	tcase_add_test(t, lost_while_held);
 	tcase_add_test(t, replay_refused);
+	tcase_add_test(t, may_not_read);
 	tcase_add_test(t, too_much_while_held);
 	tcase_add_test(t, public_channels_ask_for_nothing);
 	tcase_add_test(t, with_presence);
