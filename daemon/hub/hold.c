@@ -72,7 +72,7 @@ void hold_config(const struct chan *ch, const struct join *j, struct join_config
 {
 	const struct replay *r;
 
-	if (!ch->is_private || j->no_replay)
+	if (!ch->is_private || hub_now(ch->hub) < j->no_replay_before_ms)
 		return;
 	if (j->gap_from_wall_ms > REPLAY_BACK_MS && somebody_listens(ch)) {
 		ret->replay_since_ms = (uint64_t)(j->gap_from_wall_ms - REPLAY_BACK_MS);

@@ -151,6 +151,7 @@ struct chan {
 	struct chan_sends sends;
 	struct hold hold;           /* while its join is not told of */
 	struct gap gap;             /* that is about to be told */
+	bool runs_replays;          /* in replays_run() */
 	struct recent *recent;      /* NULL: nothing with an id has come */
 	bool replication_ready;     /* the server has said so of this join */
 	char key[RTBP_KEY_MAX + 1]; /* of the shared join's presence */

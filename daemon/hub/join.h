@@ -175,9 +175,9 @@ struct join {
 				*/
 	/* What the server's channel was joined with. */
 	bool has_presence, has_replay, has_replication;
-	bool no_replay;     /* the server would not have it: never again with this join */
-	uint64_t probe_ref; /* of join_probe(); 0: none is out */
-	bool probe_due;     /* it did not fit into the mailbox */
+	uint64_t no_replay_before_ms; /* the server would not have it */
+	uint64_t probe_ref;           /* of join_probe(); 0: none is out */
+	bool probe_due;               /* it did not fit into the mailbox */
 	char key[RTBP_KEY_MAX + 1];
 	/* Since when, and why, messages may be missed; told when it is back. 0: none are. */
 	int64_t gap_from_wall_ms;

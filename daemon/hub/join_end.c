@@ -69,7 +69,7 @@ void join_backoff(struct join *j, const char *text, const struct park *park)
 	join_set_reason(j, reason->code, text);
 	if (is_about_replay(j, reason)) {
 		log_notice("%s: %s; joining without the stored messages", j->wire_topic, text);
-		j->no_replay = true;
+		j->no_replay_before_ms = hub_now(hub) + REPLAY_AGAIN_MS;
 		j->retry_at_ms = 0;
 		join_queue(j);
 	} else if (has_other_token(j, reason)) {

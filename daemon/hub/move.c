@@ -23,8 +23,10 @@ enum {
 
 static bool is_calm(const struct chan *ch)
 {
-	return !ch->sends.ways[SEND_WS].n && !ch->slot.n_trackers && !ch->slot.shown && !ch->feed &&
-	       !ch->proof && !ch->room.probe_ref;
+	/* What goes by HTTP comes to both joins, and only one of its copies is known for its
+	 * sender's. */
+	return !ch->sends.ways[SEND_WS].n && !ch->sends.ways[SEND_HTTP].n && !ch->slot.n_trackers &&
+	       !ch->slot.shown && !ch->feed && !ch->proof && !ch->room.probe_ref;
 }
 
 /* ---- the join that is to take over ---- */

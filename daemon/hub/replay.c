@@ -53,6 +53,7 @@ void replay_free(struct sub *s)
 	kept_free_all(&r->live);
 	let_go(r);
 	free(r);
+	replays_run(s->chan);
 }
 
 struct replay *replay_find(const struct chan *ch, enum replay_state state)
@@ -75,6 +76,12 @@ void replays_ride_no_more(struct chan *ch)
 }
 
 /* ---- the end ---- */
+
+/* Else the wish waits for the channel. */
+static bool is_served(const struct chan *ch)
+{
+	return ch->join && ch->join->state == JOIN_JOINED && !ch->hold.active;
+}
 
 static void tell_end(const struct replay *r, unsigned n, const char *text)
 {
@@ -141,6 +148,7 @@ static void replay_end(struct replay *r, const struct kept_list *stored, const c
 	kept_free_all(&r->stored);
 	kept_free_all(&r->live);
 	timer_arm(&hub->timers, &r->timer, hub_now(hub) + REPLAY_KNOWN_MS);
+	replays_run(r->sub->chan);
 }
 
 void replay_rode(struct replay *r, struct kept_list *stored, unsigned n_stored, const char *text)
@@ -159,10 +167,9 @@ static void replay_late(void *ctx)
 
 	if (r->state == REPLAY_OVER)
 		replay_free(r->sub);
-	else if (r->state == REPLAY_ASIDE)
+	else if (is_served(r->sub->chan))
 		replay_end(r, &r->stored,
-			   r->join && r->join->text[0] ? r->join->text
-						       : "the server did not answer in time");
+			   r->join && r->join->text[0] ? r->join->text : "it was not done in time");
 }
 
 /* ---- a join of its own ---- */
@@ -266,8 +273,20 @@ static void go_aside(struct replay *r)
 		return;
 	}
 	join_set_cause(r->join, s->peer->cred.uid, why);
-	timer_arm(&hub->timers, &r->timer, hub_now(hub) + REPLAY_MS);
 	join_update(r->join);
+}
+
+static void run_one(struct replay *r)
+{
+	struct hub *hub = r->sub->peer->hub;
+	struct chan *ch = r->sub->chan;
+
+	if (!r->timer.armed)
+		timer_arm(&hub->timers, &r->timer, hub_now(hub) + REPLAY_MS);
+	if (hub_now(hub) < ch->join->no_replay_before_ms)
+		replay_end(r, &r->stored, "the server refused to replay messages of this channel");
+	else
+		go_aside(r);
 }
 
 void replays_run(struct chan *ch)
@@ -275,18 +294,20 @@ void replays_run(struct chan *ch)
 	struct replay *r;
 	struct sub *s;
 
-	if (!ch->join || ch->join->state != JOIN_JOINED || ch->hold.active)
+	if (!is_served(ch) || ch->runs_replays || ch->hub->dying)
 		return;
-	/* From the start after each: what is told may be the end of others. */
-	do {
-		r = NULL;
-		TAILQ_FOREACH(s, &ch->subs, in_chan) {
-			if (s->answered && s->replay && s->replay->state == REPLAY_WANTED)
-				r = s->replay;
-		}
-		if (r)
-			go_aside(r);
-	} while (r);
+	ch->runs_replays = true;
+	/* A connection has one join of a topic: one at a time is as fast, and leaves room. */
+	TAILQ_FOREACH(s, &ch->subs, in_chan) {
+		r = s->replay;
+		if (!r || !s->answered || r->state != REPLAY_WANTED)
+			continue;
+		if (!replay_find(ch, REPLAY_ASIDE))
+			run_one(r);
+		else if (!r->timer.armed)
+			timer_arm(&ch->hub->timers, &r->timer, hub_now(ch->hub) + REPLAY_MS);
+	}
+	ch->runs_replays = false;
 }
 
 void replay_answered(struct sub *s)
@@ -308,7 +329,7 @@ bool replay_takes(struct sub *s, const struct news *news)
 	if (r->state == REPLAY_OVER)
 		return is_known(r, news->id);
 	/* Live ones come behind the stored ones. */
-	if (r->state != REPLAY_ASIDE && r->state != REPLAY_HERE)
+	if (r->state == REPLAY_RIDES || (r->state == REPLAY_WANTED && !s->answered))
 		return false;
 	r->bytes += sizeof(struct kept) + news->notice->size;
 	if (r->bytes <= HOLD_BYTES && kept_add(&r->live, news))

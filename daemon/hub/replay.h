@@ -35,7 +35,8 @@ struct sub;
 enum {
 	REPLAY_MAX = 25,          /* the server gives no more */
 	REPLAY_BACK_MS = 60000,   /* before a gap: clocks differ */
-	REPLAY_MS = 15000,        /* a join of its own is given up after that */
+	REPLAY_MS = 15000,        /* a join of its own is given up after that, and a wait for one */
+	REPLAY_AGAIN_MS = 600000, /* after the server refused it */
 	REPLAY_KNOWN_MS = 60000,  /* a live copy of a stored message may be late */
 	RECENT_MAX = 64,          /* ids that a channel remembers */
 	HOLD_BYTES = 1024 * 1024, /* more is not held: it is given up */
@@ -87,7 +88,7 @@ struct recent {
 /* What a subscription asked for. */
 struct replay {
 	enum replay_state {
-		REPLAY_WANTED, /* the channel is not joined yet, or it has not been looked after */
+		REPLAY_WANTED, /* the channel is not joined yet, or another one's is on its way */
 		REPLAY_RIDES,  /* the channel's own join asks */
 		REPLAY_ASIDE,  /* a join of its own asks */
 		REPLAY_HERE,   /* it came, and `subscribe` is not answered yet */
@@ -144,7 +145,7 @@ bool replay_wish(struct sub *s, uint64_t since_ms, unsigned limit);
 struct replay *replay_find(const struct chan *ch, enum replay_state state);
 /* The channel's own join did not come about, or did not ask: the wish waits. */
 void replays_ride_no_more(struct chan *ch);
-/* The channel is there: who still waits gets a join of its own. */
+/* The channel is there: who still waits gets a join of its own, one after the other. */
 void replays_run(struct chan *ch);
 /* One that rode has ended with these messages; text: why not, or NULL. */
 void replay_rode(struct replay *r, struct kept_list *stored, unsigned n_stored, const char *text);

@@ -124,7 +124,8 @@ static void check_hold(struct chan *ch)
 		MUST(s->replay->state != REPLAY_OVER || STAILQ_EMPTY(&s->replay->live));
 		/* One whose channel is there has been seen to. */
 		MUST(s->replay->state != REPLAY_WANTED || !s->answered ||
-		     ch->join->state != JOIN_JOINED || ch->hold.active);
+		     ch->join->state != JOIN_JOINED || ch->hold.active ||
+		     replay_find(ch, REPLAY_ASIDE));
 	}
 }
 

@@ -153,6 +153,60 @@ START_TEST(asked_again)
 }
 END_TEST
 
+/* Several at once: one after the other, by the same further connection. */
+START_TEST(many_at_once)
+{
+	struct fake_peer *p[3];
+	struct line *join;
+
+	subscribed(a, "{}");
+	for (unsigned i = 0; i < 3; i++) {
+		p[i] = peer_ready();
+		peer_ask(p[i], 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+		expect(p[i], "[1,1,null,{*");
+	}
+	stored(9, false);
+	rig.at = 1;
+	server_open();
+	for (unsigned i = 0; i < 3; i++) {
+		join = expect_frame("*'phx_join',*'since':77,*");
+		ck_assert_uint_eq(join->link, 1);
+		expect_no_frame();
+		server_reply(join, true, "{'postgres_changes':[]}");
+		server_text("['%u',null,'realtime:t','broadcast',{'type':'broadcast','event':'e',"
+			    "'payload':{'n':8},'meta':{'id':'id-8','replayed':true}}]",
+			    (unsigned)join->ref);
+		expect_nothing(p[i]);
+		server_reply(expect_probe(1), true, "{}");
+		expect_stored(p[i], 8, true);
+		expect(p[i], "[2,'replay',{*'stored':'replayed','n':1}]");
+		expect_stored(p[i], 9, false);
+		expect_nothing(p[i]);
+		expect_frame("*'phx_leave'*");
+		advance(1000);
+	}
+}
+END_TEST
+
+/* Who waits does not wait for ever. */
+START_TEST(many_and_no_answer)
+{
+	struct fake_peer *c = peer_ready();
+
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{*");
+	peer_ask(c, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(c, "[1,1,null,{*");
+	stored(9, false);
+	advance(REPLAY_MS);
+	expect(b, "[2,'replay',{*'stored':'none','n':0,*");
+	expect_stored(b, 9, false);
+	expect(c, "[2,'replay',{*'stored':'none','n':0,*");
+	expect_stored(c, 9, false);
+}
+END_TEST
+
 START_TEST(goes_while_aside)
 {
 	struct line *join;
@@ -290,6 +344,8 @@ int main(void)
 	tcase_add_test(t, aside_late);
 	tcase_add_test(t, aside_not_to_be_had);
 	tcase_add_test(t, asked_again);
+	tcase_add_test(t, many_at_once);
+	tcase_add_test(t, many_and_no_answer);
 	tcase_add_test(t, goes_while_aside);
 	tcase_add_test(t, rides_before_the_answer);
 	tcase_add_test(t, bad_wishes);
