@@ -193,6 +193,9 @@ static void send_drop(struct send *s)
 	send_free(s);
 	if (ch->join)
 		join_owed_less(ch->join);
+	if (ch->join && ch->join->link->number && !ch->sends.ways[SEND_WS].n &&
+	    !ch->sends.ways[SEND_HTTP].n)
+		feeds_tidy_later(ch->hub); /* it may be moved now */
 	sends_watch_acks(ch);
 	chan_update(ch);
 }

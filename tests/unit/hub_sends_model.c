@@ -149,7 +149,9 @@ static void check_ws_outcome(const struct sent *s, unsigned n)
 {
 	if (is(s, "acked"))
 		MUST_MSG(s->acked, "%u: no ack came", n);
-	else if (is(s, "denied") || is(s, "unknown"))
+	else if (is(s, "denied"))
+		MUST_MSG(s->refused, "%u: not refused", n);
+	else if (is(s, "unknown"))
 		MUST_MSG(s->n_given == 1 && !s->acked, "%u: %s", n, s->outcome);
 	else if (is(s, "expired") || is(s, "not_joined"))
 		MUST_MSG(!s->n_given, "%u: %s", n, s->outcome);

@@ -26,6 +26,7 @@ struct sent {
 	bool away;       /* in a request without an answer */
 	bool returned;   /* nothing of it was done: it may leave again */
 	bool acked;      /* the server said so, in time */
+	bool refused;    /* the server has refused it, with or without a word */
 	unsigned status; /* that of its last request */
 	bool comes_back; /* the server has handed it out */
 	unsigned char copies[FAKE_PEERS];

@@ -88,7 +88,9 @@ START_TEST(the_channel_ends)
 	expect(a, UNKNOWN(2));
 	server_reply(q, true, "{}");
 	peer_ask(a, 3, "broadcast", SEND(2));
-	advance(9000);
+	while (rig.frames.next >= rig.frames.n || rig.frames.at[rig.frames.n - 1].taken)
+		advance(10);
+	MUST(rig.now < 1008000); /* the old question might still be answered */
 	server_join("t");
 	expect_payload(2);
 	advance(1999);

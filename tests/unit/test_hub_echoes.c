@@ -367,6 +367,96 @@ START_TEST(two_identities)
 }
 END_TEST
 
+/* ---- on a link that is emptied ---- */
+
+static void two_channels_each(struct hub_conf *conf)
+{
+	conf->max_links = 2;
+	conf->max_channels = 2;
+	conf->linger_ms = 0;
+}
+
+/* b's channel "t" is on link 1, and there is room for it on link 0 now. */
+static void begin_to_empty(void)
+{
+	rig_teardown();
+	rig_start(two_channels_each);
+	server_open();
+	a = peer_ready();
+	b = peer_ready();
+	peer_join(a, "u", "{}");
+	peer_ask(a, 2, "subscribe", "{'topic':'v'}");
+	server_join("v");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'}");
+	open_link(1);
+	ck_assert_uint_eq(server_join("t")->link, 1);
+	peer_ask(a, 3, "unsubscribe", "{'all':true}");
+	server_reply(expect_frame("*'phx_leave'*"), true, "{}");
+	server_reply(expect_frame("*'phx_leave'*"), true, "{}");
+	peer_skip(a, "");
+	peer_skip(b, "");
+}
+
+/* It is not moved while something is on its way: the copy of the other join would be its sender's
+ * own. */
+START_TEST(not_moved_meanwhile)
+{
+	struct line *post;
+
+	begin_to_empty();
+	peer_ask(b, 2, "broadcast",
+		 "{'topic':'t','event':'e','payload':{},'via':'http','ttl_ms':60000}");
+	for (uint64_t until = rig.now + 40000; rig.now < until; advance(100)) {
+		if ((post = any_post()))
+			post_unreachable(post);
+		expect_no_frame();
+	}
+	while (!(post = any_post()))
+		advance(100);
+	post_taken(post);
+	expect(b, SENT(2));
+	expect_nothing(b);
+	advance(20000);
+	ck_assert_uint_eq(expect_frame("*'realtime:t','phx_join',*")->link, 0);
+}
+END_TEST
+
+/* One whose ack is waited for when its turn comes: it is moved later. */
+START_TEST(moved_after_an_ack)
+{
+	struct line *f;
+
+	begin_to_empty();
+	advance(9500);
+	peer_ask(b, 2, "broadcast", "{'topic':'t','event':'e','payload':1}");
+	f = expect_frame("[3,*'realtime:t','e',1]");
+	advance(1500);
+	expect_no_frame();
+	server_reply(f, true, "{}");
+	advance(20000);
+	ck_assert_uint_eq(expect_frame("*'realtime:t','phx_join',*")->link, 0);
+}
+END_TEST
+
+/* The move is called off for one that comes then. */
+START_TEST(not_moved_any_more)
+{
+	struct line *join, *post;
+
+	begin_to_empty();
+	advance(20000);
+	join = expect_frame("*'realtime:t','phx_join',*");
+	ck_assert_uint_eq(join->link, 0);
+	peer_ask(b, 2, "broadcast", N(1));
+	post = expect_post("*");
+	server_reply(join, true, "{}");
+	ck_assert_uint_eq(expect_frame("*'realtime:t','phx_leave',*")->link, 0);
+	post_taken(post);
+	expect(b, SENT(2));
+	expect_nothing(b);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_echoes");
@@ -387,6 +477,9 @@ int main(void)
 	tcase_add_test(t, joined_anew_meanwhile);
 	tcase_add_test(t, beside_a_trackers_own_join);
 	tcase_add_test(t, two_identities);
+	tcase_add_test(t, not_moved_meanwhile);
+	tcase_add_test(t, moved_after_an_ack);
+	tcase_add_test(t, not_moved_any_more);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }

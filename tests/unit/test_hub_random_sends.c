@@ -161,6 +161,7 @@ static void answer_send(struct line *f, unsigned n)
 {
 	unsigned fate = draw(10);
 
+	sent_all[n].refused = fate < 3;
 	if (fate < 2) {
 		f->answered = true; /* its policies refuse it: no word */
 	} else if (fate == 2) {
