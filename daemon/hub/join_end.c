@@ -48,14 +48,18 @@ static bool has_other_token(const struct join *j, const struct reason *reason)
 	       identity_token(j->identity)->number != j->token_number;
 }
 
-/* It is not the channel that is refused, or perhaps not: who asks for stored messages must be
- * allowed to read, and the presence alone is enough for a join. */
+/* It is not the channel that is refused. */
 static bool is_about_replay(const struct join *j, const struct reason *reason)
 {
-	if (!j->has_replay)
-		return false;
-	return strncmp(reason->code, "replay_", 7) == 0 ||
-	       (strcmp(reason->code, "unauthorized") == 0 && (j->had_joined || j->has_presence));
+	return j->has_replay && strncmp(reason->code, "replay_", 7) == 0;
+}
+
+/* Perhaps not: who asks for stored messages must be allowed to read, and the presence alone is
+ * enough for a join. */
+static bool may_be_about_replay(const struct join *j, const struct reason *reason)
+{
+	return j->has_replay && strcmp(reason->code, "unauthorized") == 0 &&
+	       (j->had_joined || j->has_presence);
 }
 
 /* Waits by the class of what the server said, then tries again; or gives up until the next
@@ -67,9 +71,11 @@ void join_backoff(struct join *j, const char *text, const struct park *park)
 
 	j->live = false;
 	join_set_reason(j, reason->code, text);
-	if (is_about_replay(j, reason)) {
+	if (is_about_replay(j, reason) || may_be_about_replay(j, reason)) {
 		log_notice("%s: %s; joining without the stored messages", j->wire_topic, text);
-		j->no_replay_before_ms = hub_now(hub) + REPLAY_AGAIN_MS;
+		j->no_replay_before_ms =
+			is_about_replay(j, reason) ? hub_now(hub) + REPLAY_AGAIN_MS : UINT64_MAX;
+		j->has_replay = false;
 		j->retry_at_ms = 0;
 		join_queue(j);
 	} else if (has_other_token(j, reason)) {

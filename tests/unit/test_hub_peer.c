@@ -214,7 +214,7 @@ START_TEST(status)
 		","
 		"'link':0,'subscribers':1,'queued_sends':0,'trackers':0,'shown':0,'code':'"
 		"connection','text':"
-		"*}],'identities':[],'feeds':[],'postgres_changes':[],'private_only':false,'"
+		"*}],'identities':[],'feeds':[],'postgres_changes':[],'private_only':false,'http':{'requests':0},'"
 		"counters':{'"
 		"reconnects':1,'messages_in':0,'messages_out':0,"
 		"'bytes_in':*,'bytes_out':*,'deliveries':0,'undecoded':0,"
