@@ -47,9 +47,11 @@ START_TEST(a_replay)
 	say_ended(&f, "replayed");
 	say_notice(&f, RTBP_N_REPLAY, "{\"chan\":6,\"stored\":\"none\"}");
 	say_notice(&f, RTBP_N_REPLAY, "{\"stored\":\"none\"}");
+	/* What is sent twice comes twice. */
+	say_live(&f, "f", "f1");
 	say_live(&f, "f", "f1");
 	fake_flush(&f, c);
-	HEARD(&ear, "f#f1 ");
+	HEARD(&ear, "f#f1 f#f1 ");
 	end(&f, c);
 }
 END_TEST
@@ -201,6 +203,83 @@ START_TEST(asked_again_for_what_was_missed)
 }
 END_TEST
 
+static void attach_again(struct fake *f, struct rtb_client *c)
+{
+	fake_hang_up(f);
+	UNTIL(c, rtb_client_state(c) == RTB_ATTACHING);
+	fake_attach(f, c);
+}
+
+/* One that could not be done has brought nothing: all of it is still missing. */
+START_TEST(asked_again_for_all)
+{
+	static const char wish[] = "{\"replay\":{\"since\":1000,\"limit\":25}}";
+	struct rtb_client *c;
+	struct ear ear;
+	struct fake f;
+
+	c = attached(&f);
+	listen_to(c, &ear, 1000, 0);
+	say_subscribed(&f, expect_wish(&f, c, wish), 5, "ready");
+	say_ended(&f, "none");
+	say_live(&f, "e", "e1");
+	fake_flush(&f, c);
+	HEARD(&ear, "ready ended:none:0 e#e1 ");
+	attach_again(&f, c);
+	/* Nor one that has not ended. */
+	say_subscribed(&f, expect_wish(&f, c, wish), 5, "ready");
+	say_stored(&f, "s", "s1");
+	fake_flush(&f, c);
+	UNTIL(c, strstr(ear.heard, "stored:s#s1"));
+	attach_again(&f, c);
+	expect_wish(&f, c, wish);
+	end(&f, c);
+}
+END_TEST
+
+/* Two subscriptions are handed the same broadcast at slightly different moments. */
+START_TEST(nearly_the_same_goes_together)
+{
+	static const struct {
+		int64_t apart;
+		int n_requests;
+	} cases[] = { { 0, 1 }, { 900, 1 }, { -900, 1 }, { 5000, 2 }, { -5000, 2 } };
+	int64_t last = rtbc_wall_ms(), since;
+	struct ear ears[2];
+	struct rtb_client *c;
+	struct rtbp_msg m;
+	struct fake f;
+	char json[100];
+
+	c = attached(&f);
+	for (int i = 0; i < 2; i++) {
+		listen_to(c, &ears[i], 1000, 0);
+		say_subscribed(&f, fake_expect(&f, c, RTBP_M_SUBSCRIBE).id, 5, "ready");
+		say_ended(&f, "replayed");
+		fake_flush(&f, c);
+		UNTIL(c, strstr(ears[i].heard, "ended"));
+		ears[i].sub->replay->last = last + i * cases[_i].apart;
+	}
+	attach_again(&f, c);
+	for (int i = 0; i < cases[_i].n_requests; i++) {
+		m = fake_expect(&f, c, RTBP_M_SUBSCRIBE);
+		since = last + i * cases[_i].apart;
+		if (cases[_i].n_requests == 1 && cases[_i].apart < 0)
+			since = last + cases[_i].apart; /* the earlier one */
+		(void)snprintf(json, sizeof(json), "{\"replay\":{\"since\":%lld,\"limit\":25}}",
+			       (long long)since - 60000);
+		ck_assert_str_eq(field_json(m.params, RTBP_F_BROADCAST), json);
+		say_subscribed(&f, m.id, 5, "ready");
+		say_ended(&f, "replayed");
+		fake_flush(&f, c);
+	}
+	for (int i = 0; i < 2; i++)
+		UNTIL(c, strstr(strstr(ears[i].heard, "ended") + 1, "ended"));
+	ck_assert(fake_is_quiet(&f, c));
+	end(&f, c);
+}
+END_TEST
+
 /* Not before the time that was wished, and not what is older than the last 64 ids. */
 START_TEST(the_limits_of_that)
 {
@@ -256,21 +335,38 @@ START_TEST(gaps)
 	HEARD(&plain, "ready gap:connection:truncated:3 stored:a#a1 stored:e#e1 l#l1 "
 		      "gap:moved:none:0 ");
 	HEARD(&ear, "gap:connection:truncated:3 stored:a#a1 l#l1 gap:moved:none:0 ");
+	/* Fewer may follow than were announced: what somebody asks for then is not for all. */
+	say_notice(&f, RTBP_N_GAP,
+		   "{\"chan\":5,\"from\":1,\"to\":2,\"cause\":\"moved\",\"stored\":\"replayed\","
+		   "\"n\":9}");
+	fake_flush(&f, c);
+	UNTIL(c, strstr(plain.heard, "gap:moved:replayed:9 "));
 	/* Those that a gap announces come to all, also while somebody's replay is on its way. */
 	plain.heard[0] = ear.heard[0] = '\0';
 	rtb_unsubscribe(ear.sub);
 	listen_to(c, &ear, 4000, 0);
 	say_subscribed(&f, expect_wish(&f, c, "{\"replay\":{\"since\":4000,\"limit\":25}}"), 5,
 		       "ready");
+	say_stored(&f, "a", "a2");
 	say_notice(&f, RTBP_N_GAP,
 		   "{\"chan\":5,\"from\":1,\"to\":2,\"cause\":\"moved\",\"stored\":\"replayed\","
-		   "\"n\":1}");
+		   "\"n\":2}");
 	say_stored(&f, "b", "b1");
+	say_stored(&f, "b", "b2");
 	say_stored(&f, "c", "c1");
+	fake_flush(&f, c);
+	HEARD(&ear, "ready stored:a#a2 gap:moved:replayed:2 stored:b#b1 stored:b#b2 stored:c#c1 ");
+	HEARD(&plain, "gap:moved:replayed:2 stored:b#b1 stored:b#b2 ");
+	ear.heard[0] = plain.heard[0] = '\0';
+	say_notice(&f, RTBP_N_GAP,
+		   "{\"chan\":5,\"from\":1,\"to\":2,\"cause\":\"moved\",\"stored\":\"replayed\","
+		   "\"n\":9}");
+	say_live(&f, "l", "l2");
+	say_stored(&f, "d", "d1");
 	say_ended(&f, "replayed");
 	fake_flush(&f, c);
-	HEARD(&ear, "ready gap:moved:replayed:1 stored:b#b1 stored:c#c1 ended:replayed:2 ");
-	HEARD(&plain, "gap:moved:replayed:1 stored:b#b1 ");
+	HEARD(&ear, "gap:moved:replayed:9 l#l2 stored:d#d1 ended:replayed:5 ");
+	HEARD(&plain, "gap:moved:replayed:9 l#l2 ");
 	end(&f, c);
 }
 END_TEST
@@ -406,6 +502,8 @@ int main(void)
 	tcase_add_loop_test(t, how_it_ends, 0, 3);
 	tcase_add_test(t, several_in_one_topic);
 	tcase_add_test(t, asked_again_for_what_was_missed);
+	tcase_add_test(t, asked_again_for_all);
+	tcase_add_loop_test(t, nearly_the_same_goes_together, 0, 5);
 	tcase_add_test(t, the_limits_of_that);
 	tcase_add_test(t, gaps);
 	tcase_add_test(t, system_notices);
