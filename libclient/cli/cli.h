@@ -148,9 +148,9 @@ struct cli_waiting {
 	const char *topic; /* borrowed */
 	int64_t at_ms;     /* when to look, monotonic; -1: not (any more) */
 	bool is_over;
-	bool joins_only; /* without a channel that is being joined there is nothing to tell */
-	char code[32], text[640]; /* what was found; "": nothing */
-	int64_t retry_at_ms;      /* monotonic; -1: unknown */
+	bool may_post, only_posts; /* a message that may, or will, go by HTTP, without a channel */
+	char code[32], text[640];  /* what was found; "": nothing */
+	int64_t retry_at_ms;       /* monotonic; -1: unknown */
 };
 void cli_waiting_start(struct cli_waiting *w, struct cli *cli, const char *topic, int64_t after_ms);
 /* It is there, or what is wrong has been told. */

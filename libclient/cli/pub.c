@@ -135,7 +135,8 @@ static void start_waiting(struct pub *p)
 
 	cli_waiting_start(&p->waiting, p->cli, cli->operands[0],
 			  half && half < WAITING_MS ? half : WAITING_MS);
-	p->waiting.joins_only = cli->via == RTB_VIA_AUTO; /* it may go by HTTP */
+	p->waiting.may_post = cli->via != RTB_VIA_WS;
+	p->waiting.only_posts = cli->via == RTB_VIA_HTTP;
 }
 
 /* Return: 1 taken (it has or will have an outcome), 0 not now, or the exit code. */
@@ -170,7 +171,7 @@ static int send_one(struct pub *p, const char *payload, size_t size, uint64_t li
 							.code = r == RTB_E_TOKEN ? "bad_token" : "",
 							.word = rtb_outcome_name(outcome_of(r)),
 							.id = "" });
-	else if (!cli->quiet && p->n_taken == 0 && cli->via != RTB_VIA_HTTP)
+	else if (!cli->quiet && p->n_taken == 0)
 		start_waiting(p);
 	p->line_of[p->n_taken % WINDOW] = line;
 	p->n_taken++;

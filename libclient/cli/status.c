@@ -54,8 +54,8 @@ static void print_head(struct mp v, const char *state)
 	struct mp conn = mp_find(v, "connection"), link = mp_first(mp_find(v, "links"));
 	int64_t rtt = mp_int(mp_find(link, "rtt_ms"), -1);
 	int64_t next = mp_int(mp_find(conn, "next_try_ms"), -1);
-	struct mp last = mp_find(v, "last_disconnect");
-	char age[32], url[512];
+	struct mp last = mp_find(v, "last_disconnect"), http = mp_find(v, "http");
+	char age[32], url[512], trouble[512];
 
 	cli_put_plain(stdout, state);
 	printf(" %s ", age_of(conn, age, sizeof(age)));
@@ -74,6 +74,13 @@ static void print_head(struct mp v, const char *state)
 		if (next >= 0)
 			printf("; next try in %.1f s", (double)next / 1000);
 		putchar('\n');
+	}
+	mp_text(mp_find(http, "text"), trouble, sizeof(trouble));
+	if (trouble[0]) {
+		next = mp_int(mp_find(http, "next_try_ms"), 0);
+		printf("  cannot send by HTTP: ");
+		cli_put_plain(stdout, trouble);
+		printf("; next try in %.1f s\n", (double)next / 1000);
 	}
 	if (last.p && is_well(state)) {
 		printf("  last disconnect %s ago", age_of(last, age, sizeof(age)));

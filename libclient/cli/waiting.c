@@ -55,14 +55,22 @@ static struct mp find_channel(const struct cli_waiting *w, struct mp status)
 	return channel;
 }
 
-static void tell(const struct cli_waiting *w, int64_t retry_in_ms)
+/* HTTP needs no connection; one that is in trouble says why that does not get through either. */
+static bool is_in_trouble(const char *state)
+{
+	return strcmp(state, "online") != 0 && strcmp(state, "idle") != 0 &&
+	       strcmp(state, "connecting") != 0;
+}
+
+static void tell(const struct cli_waiting *w, bool is_joining, int64_t retry_in_ms)
 {
 	char advice[CLI_ADVICE], code[40] = "", when[CLI_WHEN];
 
 	if (w->code[0])
 		(void)snprintf(code, sizeof(code), " (%s)", w->code);
 	(void)cli_advice(w->cli, w->code, w->text, advice, sizeof(advice));
-	cli_error("%s is not joined yet: %s%s%s%s", w->topic, w->text, code,
+	cli_error("%s is not %s yet: %s%s%s%s", is_joining ? w->topic : "the message",
+		  is_joining ? "joined" : "sent", w->text, code,
 		  cli_when("next try in", retry_in_ms, when, sizeof(when)),
 		  advice[0] ? advice : "; see `rtbridge status`");
 }
@@ -81,8 +89,8 @@ static void on_status(struct rtb_client *c, int error, const char *error_text, c
 		return;
 	connection = mp_find(status, "connection");
 	mp_text(mp_find(connection, "state"), state, sizeof(state));
-	channel = find_channel(w, status);
-	if (!channel.p && w->joins_only)
+	channel = w->only_posts ? (struct mp){ NULL, 0 } : find_channel(w, status);
+	if (!channel.p && w->may_post && !is_in_trouble(state))
 		return;
 	if (strcmp(state, "online") != 0) {
 		mp_text(mp_find(connection, "text"), reason, sizeof(reason));
@@ -101,7 +109,7 @@ static void on_status(struct rtb_client *c, int error, const char *error_text, c
 		(void)snprintf(w->text, sizeof(w->text), "%s",
 			       w->code[0] ? w->code : "the server has not answered");
 	w->retry_at_ms = retry < 0 ? -1 : cli_now_ms() + retry;
-	tell(w, retry);
+	tell(w, channel.p || !w->may_post, retry);
 }
 
 int64_t cli_waiting_look(struct cli_waiting *w)

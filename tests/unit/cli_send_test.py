@@ -117,6 +117,29 @@ class Pub(Case):
         code, lines, _ = self.run_cli("--json", "pub", "t", "e").end()
         self.assertEqual((code, self.told(lines[0])), (7, {"outcome": 'la"ter', "via": "ws"}))
 
+    def test_waiting(self):
+        """What goes by HTTP waits for no channel."""
+        waiting = queue.Queue()
+        self.daemon.on["broadcast"] = lambda c, id, p: waiting.put((c, id, p))
+        backoff = {"state": "backoff", "reason": "dns", "text": "no such host", "next_try_ms": 1500}
+        joining = {"topic": "t", "private": False, "state": "joining", "code": "probation", "text": "is tried"}
+        trouble = "the message is not sent yet: the daemon's connection to the server is backoff: no such host; next try in 1.5 s; see `rtbridge status`"
+        for args, connection, channels, words in (
+            (["--http"], backoff, [joining], trouble),
+            (["--http"], {"state": "online"}, [joining], ""),
+            ([], backoff, [], trouble),
+            ([], {"state": "idle"}, [], ""),
+            ([], {"state": "online"}, [joining], "t is not joined yet: is tried (probation); see `rtbridge status`"),
+            (["--ws"], backoff, [], trouble.replace("the message is not sent", "t is not joined")),
+        ):
+            with self.subTest(args=args, connection=connection["state"]):
+                self.daemon.on["status"] = lambda c, id, p: {"connection": connection, "channels": channels}
+                run = self.run_cli("pub", "t", "e", "--ttl", "10ms", *args)
+                c, id, _ = waiting.get(timeout=DEADLINE)
+                self.request("status")  # it has been answered
+                c.answer(id, {"outcome": "sent"})
+                self.assertEqual(run.end(), (0, ["sent"], f"rtbridge: {words}" if words else ""))
+
     def test_an_id_in_use(self):
         def broadcast(connection, id, params):
             raise Error(200, "bad_request", "this id is that of another send")
