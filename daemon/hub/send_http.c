@@ -132,11 +132,16 @@ uint64_t posts_sender(struct chan *ch, struct rtbp_val meta, struct rtbp_str eve
 
 /* ---- which channel is next ---- */
 
+/* The turn that it makes is what is wanted. */
+static void post_timer_due(void *ctx)
+{
+	hub_wake(ctx);
+}
+
 void posts_init(struct hub *hub)
 {
 	TAILQ_INIT(&hub->posts_waiting);
-	/* The turn that it makes is what is wanted. */
-	timer_init(&hub->post_timer, (void (*)(void *))hub_wake, hub);
+	timer_init(&hub->post_timer, post_timer_due, hub);
 }
 
 static void wait_no_more(struct chan *ch)

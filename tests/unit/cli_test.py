@@ -683,6 +683,12 @@ class Status(Case):
         self.assertEqual(lines[1], "  dns: no such host; next try in 3.2 s")
         self.assertEqual(self.status(connection={"state": "idle"}, clients=[], links=[], channels=[])[0], 0)
 
+    def test_http_that_is_not_reached(self):
+        code, lines, _ = self.status(http={"requests": 0, "text": "Connection\x1b refused", "next_try_ms": 4000})
+        self.assertEqual(code, 0)
+        self.assertIn("  cannot send by HTTP: Connection? refused; next try in 4.0 s", lines[:3])
+        self.assertNotIn("HTTP", "\n".join(self.status(http={"requests": 3})[1]))
+
     def test_without_database_changes(self):
         code, lines, _ = self.status(feeds=[], postgres_changes=[])
         self.assertEqual(code, 0)
