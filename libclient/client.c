@@ -15,6 +15,7 @@
 #include "libclient/client.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -218,7 +219,7 @@ static void free_parts(struct rtb_client *c)
 }
 
 /* Without randomness, in the first second of a machine: the process, the moment, the place. */
-static uint64_t make_prefix(const struct rtb_client *c)
+static uint64_t make_seed(const struct rtb_client *c)
 {
 	struct timespec ts;
 
@@ -229,6 +230,8 @@ static uint64_t make_prefix(const struct rtb_client *c)
 
 static void init(struct rtb_client *c, const struct rtb_options *o)
 {
+	uint64_t seeds[2] = { 0, 0 };
+
 	c->handlers = o->handlers;
 	c->user = o->user;
 	c->queue_limit = o->send_queue_bytes ? o->send_queue_bytes : RTBC_SEND_QUEUE;
@@ -255,9 +258,10 @@ static void init(struct rtb_client *c, const struct rtb_options *o)
 		c->random = (uint64_t)rtbc_now_ms() * 2654435761u + (uint64_t)c->pid;
 	c->random |= 1; /* the generator would stay at 0 */
 	/* Other clients of this user have other names: never what c->random makes of the clock. */
-	if (getrandom(&c->name_prefix, sizeof(c->name_prefix), GRND_NONBLOCK) !=
-	    sizeof(c->name_prefix))
-		c->name_prefix = make_prefix(c);
+	if (getrandom(seeds, sizeof(seeds), GRND_NONBLOCK) != sizeof(seeds))
+		seeds[0] = make_seed(c);
+	(void)snprintf(c->name_prefix, sizeof(c->name_prefix), "%016" PRIx64 "-", seeds[0]);
+	c->hash_seed = seeds[1];
 }
 
 int rtb_client_new(const struct rtb_options *options, struct rtb_client **ret)

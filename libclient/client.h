@@ -228,7 +228,8 @@ struct rtb_client {
 	int64_t lost_at;               /* monotonic ms: when one of them is due; -1: none */
 	int64_t detached_at;           /* monotonic ms */
 	size_t n_sends;                /* without an outcome: in either list */
-	uint64_t name_prefix;          /* of the sends' names: random */
+	uint64_t hash_seed;            /* random, and nobody's business */
+	char name_prefix[18];          /* of the sends' names: random, and a dash */
 
 	/* tokens */
 	struct rtbc_token_list tokens; /* the first one is for all topics */

@@ -22,20 +22,18 @@ const char *rtbc_send_name(const struct rtb_client *c, const struct rtbc_pending
 			   char buf[RTBC_NAME_SIZE])
 {
 	static const char digits[] = "0123456789abcdef";
-	uint64_t number = (uint64_t)p->id;
-	char *at = buf;
-	int shift = 60;
+	uint64_t number = (uint64_t)p->id, rest = number;
+	size_t n = sizeof(c->name_prefix) - 1;
 
 	if (*p->name || !p->has_name)
 		return p->name;
-	for (int i = 60; i >= 0; i -= 4)
-		*at++ = digits[c->name_prefix >> i & 15];
-	*at++ = '-';
-	while (shift > 0 && (number >> shift & 15) == 0)
-		shift -= 4;
-	for (; shift >= 0; shift -= 4)
-		*at++ = digits[number >> shift & 15];
-	*at = '\0';
+	memcpy(buf, c->name_prefix, n);
+	do
+		n++;
+	while (rest >>= 4);
+	buf[n] = '\0';
+	for (; n >= sizeof(c->name_prefix); number >>= 4)
+		buf[--n] = digits[number & 15];
 	return buf;
 }
 

@@ -240,7 +240,7 @@ void rtbc_on_system(struct rtb_client *c, struct rtbp_val params)
 /* Seeded: nobody shall be able to make ids that look like those of others. */
 static uint64_t hash(const struct rtb_client *c, const char *id)
 {
-	uint64_t h = c->name_prefix ^ 0x9e3779b97f4a7c15u;
+	uint64_t h = c->hash_seed ^ 0x9e3779b97f4a7c15u;
 
 	for (; *id; id++) {
 		h = (h ^ (unsigned char)*id) * 0xff51afd7ed558ccdu;
