@@ -24,6 +24,7 @@ static struct view {
 	unsigned last[FAKE_PEERS][SENT_TOPICS][2]; /* by sender, topic and way */
 } views[FAKE_PEERS];
 
+static bool (*may_write)(uid_t uid, unsigned topic);
 static size_t n_frames, n_posts;
 static unsigned last_given[SENT_TOPICS], last_done[SENT_TOPICS], n_away[SENT_TOPICS];
 
@@ -36,6 +37,7 @@ void sent_start(void)
 	memset(n_away, 0, sizeof(n_away));
 	n_frames = n_posts = 0;
 	sent_n = 0;
+	may_write = NULL;
 }
 
 bool sent_is_private(unsigned topic)
@@ -135,7 +137,8 @@ static void check_http_outcome(const struct sent *s, unsigned n)
 		MUST_MSG(has_left && (s->status == 500 || !s->status), "%u: status %u", n,
 			 s->status);
 	else if (is(s, "denied"))
-		MUST_MSG(has_left && s->status == 403, "%u: status %u", n, s->status);
+		MUST_MSG(s->barred || (has_left && s->status == 403), "%u: status %u", n,
+			 s->status);
 	else if (is(s, "too_big"))
 		MUST_MSG(has_left && s->status == 413, "%u: status %u", n, s->status);
 	else if (is(s, "rate_limited"))
@@ -199,14 +202,33 @@ static void on_told(unsigned peer, unsigned n, const struct rtbp_msg *m)
 	if (!s->is_named || views[peer].uid != s->uid) {
 		MUST_MSG(!outcome[0], "%u is told to another user", n);
 	} else if (s->ended && rig.now < s->ended_at_ms + SENT_KEPT_MS) {
-		MUST_MSG(strcmp(outcome, s->outcome) == 0, "%u: told %s, and then %s", n,
-			 s->outcome, outcome);
+		/* Refused when it came, it has left nothing; later, it was denied. */
+		MUST_MSG(strcmp(outcome, s->outcome) == 0 ||
+				 (is(s, "forbidden") &&
+				  (!outcome[0] || strcmp(outcome, "denied") == 0)),
+			 "%u: told %s, and then %s", n, s->outcome, outcome);
 	} else if (s->ended) {
 		MUST_MSG(!outcome[0] || rig.now == s->ended_at_ms + SENT_KEPT_MS,
 			 "%u is told for too long", n);
 	} else if (s->wants_answer && is_well(s->sender)) {
 		MUST_MSG(strcmp(outcome, "pending") == 0, "%u: told %s", n, outcome);
 	}
+}
+
+static void on_forbidden(unsigned n, struct rtbp_val error)
+{
+	struct sent *s = &sent_all[n];
+	struct rtbp_iter it;
+	struct rtbp_val v;
+	uint64_t code = 0;
+
+	MUST(rtbp_iter_array(error, &it) && rtbp_iter_next(&it, &v) && rtbp_get_uint(v, &code));
+	MUST_MSG(code == 301 && may_write && !may_write(s->uid, s->topic), "%u: error %u", n,
+		 (unsigned)code);
+	MUST(!s->ended && (!s->n_given || s->returned));
+	s->ended = true;
+	s->ended_at_ms = rig.now;
+	snprintf(s->outcome, sizeof(s->outcome), "forbidden");
 }
 
 static void on_response(unsigned peer, const struct rtbp_msg *m)
@@ -226,8 +248,10 @@ static void on_response(unsigned peer, const struct rtbp_msg *m)
 		}
 		break;
 	case ASKED_SEND:
-		MUST_MSG(!m->error.p, "%u: an error", n);
-		on_outcome(n, m->result);
+		if (m->error.p)
+			on_forbidden(n, m->error);
+		else
+			on_outcome(n, m->result);
 		break;
 	case ASKED_OUTCOME:
 		on_told(peer, n, m);
@@ -249,6 +273,23 @@ void sent_on_message(struct fake_peer *p, const struct rtbp_msg *m)
 		MUST(rtbp_get_str(rtbp_field(m->params, RTBP_F_TOPIC), &topic));
 		MUST(views[peer].subs[topic.p[0] - 'a'].answered);
 		on_copy(peer, m->params);
+	}
+}
+
+/* ---- rules ---- */
+
+/* What is away is away; but it may not go again. Of who is gone nobody knows what it may. */
+void sent_rules(bool (*may)(uid_t uid, unsigned topic), bool differ)
+{
+	may_write = may;
+	for (unsigned n = 1; n <= sent_n; n++) {
+		struct sent *s = &sent_all[n];
+		const struct fake_peer *p = &rig.peers[s->sender];
+
+		if (p->attached && !p->finished)
+			s->barred |= may && !may(s->uid, s->topic);
+		else
+			s->barred |= differ;
 	}
 }
 
@@ -351,6 +392,7 @@ static void look_at_frame(const struct line *f)
 		return;
 	MUST(n <= sent_n && s->topic == (unsigned)(f->topic[9] - 'a'));
 	MUST_MSG(!s->n_given, "%u has left before", n);
+	MUST_MSG(!s->barred, "%u may not leave", n);
 	MUST(s->via != 'h' && !s->ended);
 	MUST_MSG(n > last_given[s->topic], "%u behind %u", n, last_given[s->topic]);
 	last_given[s->topic] = n;
@@ -369,6 +411,7 @@ static void look_at_post(const struct line *post)
 
 		MUST(list[i] <= sent_n && s->topic == topic);
 		MUST_MSG(!s->n_given || s->returned, "%u has left before", list[i]);
+		MUST_MSG(!s->barred, "%u may not leave", list[i]);
 		MUST(s->via != 'w' && s->payload != SENT_NUMBER && !s->ended && !s->away);
 		MUST_MSG(list[i] > last, "%u behind %u", list[i], last);
 		last = list[i];

@@ -26,6 +26,7 @@ struct sent {
 	bool away;       /* in a request without an answer */
 	bool returned;   /* nothing of it was done: it may leave again */
 	bool acked;      /* the server said so, in time */
+	bool barred;     /* its sender may not send it any more */
 	bool refused;    /* the server has refused it, with or without a word */
 	unsigned status; /* that of its last request */
 	bool comes_back; /* the server has handed it out */
@@ -44,6 +45,8 @@ bool sent_is_private(unsigned topic);
 void sent_attached(struct fake_peer *p, uid_t uid);
 /* To be called by the fixture with each message. */
 void sent_on_message(struct fake_peer *p, const struct rtbp_msg *m);
+/* Other rules from now on: who may write to a topic; `differ`: from those before. */
+void sent_rules(bool (*may)(uid_t uid, unsigned topic), bool differ);
 /* What the next request of the peer is about, and its id. */
 uint32_t sent_subscribes(struct fake_peer *p, unsigned topic, char events, bool self);
 uint32_t sent_unsubscribes(struct fake_peer *p, unsigned topic); /* SENT_TOPICS: all */

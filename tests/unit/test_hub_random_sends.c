@@ -2,16 +2,20 @@
 /*
  * Random stories about sends: ten clients of three users send on all ways to public and private
  * channels, while the server acks, refuses, forgets, answers requests in all its words or not at
- * all, closes channels and drops the link. Equal seeds are equal stories: a failure in loop test N
+ * all, closes channels and drops the link, and while rules change. Equal seeds are equal stories: a failure in loop test N
  * is seen again by running N alone.
  */
 #include "hub_fixture.h"
 #include "hub_sends.h"
 #include "hub_sends_model.h"
 
+#include "hub_tokens.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "hub/acl.h"
 
 enum { STORIES = 320, STEPS = 300, LIVE_PEERS = 10, ECHOES = 1000, ECHO_LATE_MS = 25000 };
 
@@ -348,6 +352,53 @@ static void step_post(void)
 	sent_answered(&rig.posts.at[at]);
 }
 
+/* ---- the rules ---- */
+
+/* Who may write where; everybody may read. */
+static const struct {
+	const char *lines;
+	const char *of_2000, *of_2001; /* topics */
+} rule_sets[] = {
+	{ "allow user 2000 read,write,presence topic *\n"
+	  "allow user 2001 read,write,presence topic *\n",
+	  "abcde", "abcde" },
+	{ "allow user 2000 read,presence topic *\n"
+	  "allow user 2001 read,write,presence topic *\n",
+	  "", "abcde" },
+	{ "allow user 2000 read,write,presence topic *\n"
+	  "allow user 2001 read,presence topic *\n"
+	  "allow user 2001 write topic a\nallow user 2001 write topic d\n",
+	  "abcde", "ad" },
+};
+static struct acl *rules;
+static unsigned rule_set;
+
+static bool may(uid_t uid, unsigned topic)
+{
+	const char *topics =
+		uid == 2000 ? rule_sets[rule_set].of_2000 : rule_sets[rule_set].of_2001;
+
+	return uid == 1000 || strchr(topics, (int)('a' + topic));
+}
+
+static void step_rules(void)
+{
+	unsigned with = draw(sizeof(rule_sets) / sizeof(*rule_sets));
+	bool differ = !rules || with != rule_set;
+	struct acl *old = rules;
+
+	rig.no_turns = false; /* who has gone has gone */
+	turn();
+	sent_look();
+	rule_set = with;
+	rules = rules_of(rule_sets[rule_set].lines);
+	sent_rules(may, differ);
+	hub_set_acl(rig.hub, rules);
+	acl_free(old);
+	turn();
+	sent_look();
+}
+
 /* ---- the story ---- */
 
 static void step_time(void)
@@ -393,6 +444,7 @@ static void begin(uint64_t with)
 	first_echo = n_echoes = n_attached = 0;
 	seed = with;
 	rig_setup();
+	rules = NULL;
 }
 
 static void everything_works(void)
@@ -472,6 +524,22 @@ START_TEST(story)
 }
 END_TEST
 
+/* The same under rules that change. */
+START_TEST(story_with_rules)
+{
+	begin((uint64_t)_i * 49979687 + 3);
+	for (unsigned i = 0; i < STEPS; i++) {
+		step();
+		if (i % 30 == 0)
+			step_rules();
+	}
+	settle();
+	check_empty();
+	rig_teardown();
+	rules = acl_free(rules);
+}
+END_TEST
+
 /* The same, cut off by the orderly stop: a request that is away then has no answer any more. */
 START_TEST(stopped_story)
 {
@@ -501,6 +569,7 @@ int main(void)
 
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, story, 0, STORIES);
+	tcase_add_loop_test(t, story_with_rules, 0, STORIES / 4);
 	tcase_add_loop_test(t, stopped_story, 0, STORIES / 4);
 	suite_add_tcase(s, t);
 	return suite_run(s);
