@@ -99,7 +99,8 @@ static struct rtb_sub_options options_of(struct ear *ear, int64_t since, uint32_
 	return o;
 }
 
-static void listen_to(struct rtb_client *c, struct ear *ear, int64_t since, uint32_t limit)
+FAKE_UNUSED static void listen_to(struct rtb_client *c, struct ear *ear, int64_t since,
+				  uint32_t limit)
 {
 	struct rtb_sub_options o = options_of(ear, since, limit);
 
@@ -107,7 +108,7 @@ static void listen_to(struct rtb_client *c, struct ear *ear, int64_t since, uint
 	ck_assert_int_eq(rtb_subscribe(c, "t", &o, &ear->sub), 0);
 }
 
-static struct rtb_client *attached(struct fake *f)
+FAKE_UNUSED static struct rtb_client *attached(struct fake *f)
 {
 	struct rtb_client *c;
 
@@ -118,13 +119,13 @@ static struct rtb_client *attached(struct fake *f)
 	return c;
 }
 
-static void end(struct fake *f, struct rtb_client *c)
+FAKE_UNUSED static void end(struct fake *f, struct rtb_client *c)
 {
 	rtb_client_free(c);
 	fake_stop(f);
 }
 
-static uint32_t expect_wish(struct fake *f, struct rtb_client *c, const char *broadcast)
+FAKE_UNUSED static uint32_t expect_wish(struct fake *f, struct rtb_client *c, const char *broadcast)
 {
 	struct rtbp_msg m = fake_expect(f, c, RTBP_M_SUBSCRIBE);
 
@@ -132,7 +133,7 @@ static uint32_t expect_wish(struct fake *f, struct rtb_client *c, const char *br
 	return m.id;
 }
 
-static void say_stored(struct fake *f, const char *event, const char *id)
+FAKE_UNUSED static void say_stored(struct fake *f, const char *event, const char *id)
 {
 	char json[300];
 
@@ -143,7 +144,7 @@ static void say_stored(struct fake *f, const char *event, const char *id)
 	say_notice(f, RTBP_N_BROADCAST, json);
 }
 
-static void say_live(struct fake *f, const char *event, const char *id)
+FAKE_UNUSED static void say_live(struct fake *f, const char *event, const char *id)
 {
 	char json[300];
 
@@ -153,7 +154,7 @@ static void say_live(struct fake *f, const char *event, const char *id)
 	say_notice(f, RTBP_N_BROADCAST, json);
 }
 
-static void say_ended(struct fake *f, const char *stored)
+FAKE_UNUSED static void say_ended(struct fake *f, const char *stored)
 {
 	char json[100];
 
@@ -165,7 +166,7 @@ static void say_ended(struct fake *f, const char *stored)
 #define HEARD(ear, text) UNTIL((ear)->c, strcmp((ear)->heard, text) == 0)
 
 /* Attached, with one subscription whose replay since 1000 has brought "s1", and then "e". */
-static struct rtb_client *replayed_client(struct fake *f, struct ear *ear)
+FAKE_UNUSED static struct rtb_client *replayed_client(struct fake *f, struct ear *ear)
 {
 	struct rtb_client *c = attached(f);
 
