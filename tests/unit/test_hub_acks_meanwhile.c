@@ -214,6 +214,50 @@ START_TEST(beside_a_tracker)
 }
 END_TEST
 
+/* A private channel that is back asks for what is stored, and is held until that is there: what is
+ * sent waits, so that its copies come behind. By loop: the server says that it is all, or never. */
+START_TEST(behind_stored_messages)
+{
+	struct fake_peer *c = peer_ready();
+	struct line *q, *f;
+
+	peer_ask(c, 1, "subscribe", "{'topic':'w','private':true}");
+	server_serve();
+	expect(c, "[1,1,null,*'ready'}]");
+	server_drop(SESSION_FAULT_LOST, "gone");
+	peer_ask(a, 2, "broadcast",
+		 "{'topic':'w','private':true,'event':'e','payload':2,'via':'ws','ttl_ms':60000}");
+	advance(1500);
+	server_open();
+	server_join("t");
+	server_reply(expect_frame("[*'realtime:w','phx_join',{*'replay'*"), true, "{}");
+	q = expect_frame("[*'realtime:w','presence',{}]");
+	server_broadcast("w", "e", "1");
+	peer_skip(c, "");
+	advance(_i ? 9999 : 100);
+	expect_no_frame();
+	expect_nothing(c);
+	if (_i)
+		advance(1);
+	else
+		server_reply(q, true, "{}");
+	expect(c, "[2,'gap',*");
+	expect(c, "[2,'channel',*'ready'}]");
+	expect(c, "*'payload':1}]");
+	f = expect_frame("[3,*'realtime:w','e',2]");
+	expect_no_frame();
+	/* It has a question of its own, if need be. */
+	advance(2000);
+	q = expect_frame("[*'realtime:w','presence',{}]");
+	server_reply(f, true, "{}");
+	expect(c, "*'payload':2}]");
+	peer_skip(a, "");
+	ck_assert(!a->asked[2]);
+	server_reply(q, true, "{}");
+	expect_nothing(c);
+}
+END_TEST
+
 /* The daemon stops: what is on its way has its outcome first. */
 START_TEST(draining)
 {
@@ -245,6 +289,7 @@ int main(void)
 	tcase_add_test(t, joined_anew_without_an_answer);
 	tcase_add_test(t, two_questions);
 	tcase_add_test(t, beside_a_tracker);
+	tcase_add_loop_test(t, behind_stored_messages, 0, 2);
 	tcase_add_test(t, draining);
 	suite_add_tcase(s, t);
 	return suite_run(s);
