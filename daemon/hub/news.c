@@ -82,6 +82,8 @@ void news_on_broadcast(struct chan *ch, const struct phx_msg *msg)
 	if (ch->n_subs == 0 || !news_pack(ch, msg, &news))
 		return;
 	news.sender = sender;
+	if (sender)
+		news.id = 0; /* by HTTP: nothing that is stored */
 	if (ch->hold.active)
 		hold_news(ch, &news);
 	else if (!recent_add(ch, news.id) || !news.is_replayed)

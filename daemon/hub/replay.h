@@ -38,7 +38,7 @@ enum {
 	REPLAY_MS = 15000,        /* a join of its own is given up after that, and a wait for one */
 	REPLAY_AGAIN_MS = 600000, /* after the server refused it */
 	REPLAY_KNOWN_MS = 60000,  /* a live copy of a stored message may be late */
-	RECENT_MAX = 64,          /* ids that a channel remembers */
+	RECENT_MAX = 1024,        /* ids that a channel remembers, of HTTP as well */
 	HOLD_BYTES = 1024 * 1024, /* more is not held: it is given up */
 };
 

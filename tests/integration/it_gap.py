@@ -61,6 +61,18 @@ class Gaps(Stored):
                 want = [self.REJOINING, ("gap", stored, 5), *strings(range(before, before + 5)), self.READY]
                 self.assertEqual(self.ready(topic, *peers), [want] * 2)
 
+    def test_none_twice_however_much_comes_otherwise(self):
+        """Messages by HTTP have names, too, and are not stored."""
+        topic, [peer] = self.joined(True, {})
+        self.send_live(topic, range(5))
+        tx = self.peer()
+        ids = [tx.request("broadcast", {"topic": topic, "private": True, "event": "e", "payload": {"n": n}, "via": "http"})
+               for n in range(5, 400)]
+        self.assertEqual({tx.result(id)["outcome"] for id in ids}, {"sent"})
+        self.assertEqual(self.told_now(peer, topic), list(range(400)))
+        self.cut()
+        self.assertEqual(self.ready(topic, peer), [[self.REJOINING, ("gap", "replayed", 0), self.READY]])
+
     def test_more_than_the_server_gives(self):
         topic, peers = self.joined(True, {}, {})
         self.down(peers[0])
