@@ -262,6 +262,7 @@ static void chan_lost(struct join *j, const char *code, const char *text)
 	struct chan *ch = j->owner;
 
 	hold_lost(ch);
+	replays_lost(ch);
 	sends_lost(ch, text);
 	if (strcmp(code, "track_too_big") == 0)
 		trackers_refused_new(&ch->slot, text);

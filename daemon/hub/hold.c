@@ -38,18 +38,25 @@ bool kept_add(struct kept_list *list, const struct news *news)
 	return true;
 }
 
+static bool recent_knows(const struct chan *ch, uint64_t id)
+{
+	for (unsigned i = 0; id && ch->recent && i < RECENT_MAX; i++) {
+		if (ch->recent->ids[i] == id)
+			return true;
+	}
+	return false;
+}
+
 bool recent_add(struct chan *ch, uint64_t id)
 {
 	struct recent *r = ch->recent;
 
 	if (!id || !ch->is_private)
 		return false; /* nothing of it is stored */
+	if (recent_knows(ch, id))
+		return true;
 	if (!r && !(r = ch->recent = calloc(1, sizeof(*r))))
 		return false;
-	for (unsigned i = 0; i < RECENT_MAX; i++) {
-		if (r->ids[i] == id)
-			return true;
-	}
 	r->ids[r->next] = id;
 	r->next = (r->next + 1) % RECENT_MAX;
 	return false;
@@ -194,13 +201,12 @@ void hold_presence(struct chan *ch, const struct phx_msg *msg)
 void hold_news(struct chan *ch, const struct news *news)
 {
 	struct hold *h = &ch->hold;
-	bool is_known = false;
 
 	if (news->is_replayed) {
 		h->n_stored++;
-		is_known = recent_add(ch, news->id);
-		/* A wish for what is stored is one for all of it. */
-		if (is_known && ch->gap.from_wall_ms)
+		/* A wish for what is stored is one for all of it. It is known when it is told: until
+		 * then it may be lost with the join. */
+		if (ch->gap.from_wall_ms && recent_knows(ch, news->id))
 			return;
 	}
 	if (has_room(ch, sizeof(struct kept) + news->notice->size) &&
@@ -253,7 +259,8 @@ void hold_deliver_stored(struct sub *s)
 	if (!s->broadcasts)
 		return;
 	STAILQ_FOREACH(k, &s->chan->hold.stored, entry) {
-		if (sub_wants(s, k->news.event) && s->peer->state == PEER_READY) {
+		if (sub_wants(s, k->news.event) && s->peer->state == PEER_READY &&
+		    !replay_takes(s, &k->news)) {
 			s->chan->hub->counters.deliveries++;
 			peer_send(s->peer, k->news.notice);
 		}
@@ -282,6 +289,8 @@ void hold_probed(struct chan *ch, bool answered)
 		log_notice("%s: the stored messages of the gap did not come: %s", ch->topic_text,
 			   h->is_full ? too_much : no_answer);
 	}
+	STAILQ_FOREACH(k, &h->stored, entry)
+		(void)recent_add(ch, k->news.id);
 	ch->join->gap_from_wall_ms = 0;
 	chan_is_ready(ch); /* answers, gaps with what is stored, notices */
 	if (r && r->state == REPLAY_RIDES)

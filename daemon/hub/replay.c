@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "hub/impl.h"
@@ -14,16 +15,23 @@ static void replay_late(void *ctx);
 
 bool replay_wish(struct sub *s, uint64_t since_ms, unsigned limit)
 {
-	struct replay *r = calloc(1, sizeof(*r));
+	struct replay *r = calloc(1, sizeof(*r)), *old = s->replay;
 
 	if (!r)
 		return false;
+	STAILQ_INIT(&r->live);
+	if (old) {
+		memcpy(r->ids, old->ids, sizeof(r->ids));
+		r->n_ids = old->n_ids;
+		r->bytes = old->bytes;
+		STAILQ_CONCAT(&r->live, &old->live); /* it is owed that still */
+	}
 	replay_free(s);
 	r->sub = s;
+	r->number = s->peer->hub->next_id++;
 	r->since_ms = since_ms;
 	r->limit = limit;
 	STAILQ_INIT(&r->stored);
-	STAILQ_INIT(&r->live);
 	timer_init(&r->timer, replay_late, r);
 	s->replay = r;
 	return true;
@@ -104,7 +112,7 @@ static void tell_end(const struct replay *r, unsigned n, const char *text)
 
 static bool is_known(const struct replay *r, uint64_t id)
 {
-	for (unsigned i = 0; id && i < r->n_ids; i++) {
+	for (unsigned i = 0; id && i < 2 * REPLAY_MAX; i++) {
 		if (r->ids[i] == id)
 			return true;
 	}
@@ -119,11 +127,11 @@ static unsigned deliver(struct replay *r, const struct kept_list *list, bool is_
 	unsigned n = 0;
 
 	STAILQ_FOREACH(k, list, entry) {
-		if (is_stored && k->news.id && r->n_ids < REPLAY_MAX)
-			r->ids[r->n_ids++] = k->news.id;
+		if (is_stored && k->news.id)
+			r->ids[r->n_ids++ % (2 * REPLAY_MAX)] = k->news.id;
 		else if (!is_stored && is_known(r, k->news.id))
 			continue;
-		if (!sub_wants(s, k->news.event) || s->peer->state != PEER_READY)
+		if (!s->broadcasts || !sub_wants(s, k->news.event) || s->peer->state != PEER_READY)
 			continue;
 		n++;
 		s->peer->hub->counters.deliveries++;
@@ -149,6 +157,19 @@ static void replay_end(struct replay *r, const struct kept_list *stored, const c
 	kept_free_all(&r->live);
 	timer_arm(&hub->timers, &r->timer, hub_now(hub) + REPLAY_KNOWN_MS);
 	replays_run(r->sub->chan);
+}
+
+void replays_lost(struct chan *ch)
+{
+	struct sub *s;
+
+	TAILQ_FOREACH(s, &ch->subs, in_chan) {
+		if (!s->replay || !s->answered || s->replay->state == REPLAY_OVER)
+			continue;
+		if (s->replay->state == REPLAY_ASIDE || !STAILQ_EMPTY(&s->replay->live))
+			replay_end(s->replay, &s->replay->stored,
+				   "the channel was interrupted in the meantime");
+	}
 }
 
 void replay_rode(struct replay *r, struct kept_list *stored, unsigned n_stored, const char *text)
@@ -278,35 +299,43 @@ static void go_aside(struct replay *r)
 
 static void run_one(struct replay *r)
 {
-	struct hub *hub = r->sub->peer->hub;
 	struct chan *ch = r->sub->chan;
 
-	if (!r->timer.armed)
-		timer_arm(&hub->timers, &r->timer, hub_now(hub) + REPLAY_MS);
-	if (hub_now(hub) < ch->join->no_replay_before_ms)
+	if (hub_now(ch->hub) < ch->join->no_replay_before_ms)
 		replay_end(r, &r->stored, "the server refused to replay messages of this channel");
 	else
 		go_aside(r);
 }
 
+/* Who has waited longest: who asks again and again is behind the others each time. */
+static struct replay *next_replay(const struct chan *ch)
+{
+	struct timers *timers = &ch->hub->timers;
+	struct replay *r, *found = NULL;
+	const struct sub *s;
+
+	TAILQ_FOREACH(s, &ch->subs, in_chan) {
+		r = s->replay;
+		if (!r || !s->answered || r->state != REPLAY_WANTED)
+			continue;
+		if (!r->timer.armed)
+			timer_arm(timers, &r->timer, hub_now(ch->hub) + REPLAY_MS);
+		if (!found || r->number < found->number)
+			found = r;
+	}
+	return found;
+}
+
 void replays_run(struct chan *ch)
 {
 	struct replay *r;
-	struct sub *s;
 
 	if (!is_served(ch) || ch->runs_replays || ch->hub->dying)
 		return;
 	ch->runs_replays = true;
 	/* A connection has one join of a topic: one at a time is as fast, and leaves room. */
-	TAILQ_FOREACH(s, &ch->subs, in_chan) {
-		r = s->replay;
-		if (!r || !s->answered || r->state != REPLAY_WANTED)
-			continue;
-		if (!replay_find(ch, REPLAY_ASIDE))
-			run_one(r);
-		else if (!r->timer.armed)
-			timer_arm(&ch->hub->timers, &r->timer, hub_now(ch->hub) + REPLAY_MS);
-	}
+	while ((r = next_replay(ch)) && !replay_find(ch, REPLAY_ASIDE))
+		run_one(r);
 	ch->runs_replays = false;
 }
 

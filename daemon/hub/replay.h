@@ -95,6 +95,7 @@ struct replay {
 		REPLAY_OVER,   /* known ids are remembered for a while */
 	} state;
 	struct sub *sub;
+	uint64_t number; /* grows with each wish */
 	uint64_t since_ms;
 	unsigned limit;
 	struct join *join; /* REPLAY_ASIDE */
@@ -103,7 +104,7 @@ struct replay {
 	const char *failed; /* REPLAY_HERE: why not; static */
 	size_t bytes;
 	struct timer timer;
-	uint64_t ids[REPLAY_MAX];
+	uint64_t ids[2 * REPLAY_MAX]; /* that came stored, as a ring */
 	unsigned n_ids;
 };
 
@@ -145,6 +146,8 @@ bool replay_wish(struct sub *s, uint64_t since_ms, unsigned limit);
 struct replay *replay_find(const struct chan *ch, enum replay_state state);
 /* The channel's own join did not come about, or did not ask: the wish waits. */
 void replays_ride_no_more(struct chan *ch);
+/* Messages of the channel may be missed from now on: what is kept back comes before that is told. */
+void replays_lost(struct chan *ch);
 /* The channel is there: who still waits gets a join of its own, one after the other. */
 void replays_run(struct chan *ch);
 /* One that rode has ended with these messages; text: why not, or NULL. */

@@ -202,6 +202,27 @@ START_TEST(lost_while_held)
 }
 END_TEST
 
+/* What came while it was held has not been told, and is not known. */
+START_TEST(stored_while_held_and_lost)
+{
+	struct line *join = gap_begins();
+
+	server_reply(join, true, "{'postgres_changes':[]}");
+	expect_probe(0);
+	stored(1, true);
+	server_drop(SESSION_FAULT_LOST, "again");
+	advance(5000);
+	server_open();
+	(void)peer_skip(a, "x");
+	join = expect_frame("*'phx_join',*'replay':{*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	stored(1, true);
+	server_reply(expect_probe(0), true, "{}");
+	expect(a, GAP("replayed", "1"));
+	expect_stored(a, 1, true);
+}
+END_TEST
+
 /* It is joined all the same, and not asked again. */
 START_TEST(replay_refused)
 {
@@ -341,6 +362,7 @@ int main(void)
 	tcase_add_test(t, probe_unanswered);
 	tcase_add_test(t, probe_finds_no_room);
 	tcase_add_test(t, lost_while_held);
+	tcase_add_test(t, stored_while_held_and_lost);
 	tcase_add_test(t, replay_refused);
 	tcase_add_test(t, may_not_read);
 	tcase_add_test(t, too_much_while_held);

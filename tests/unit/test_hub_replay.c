@@ -207,6 +207,132 @@ START_TEST(many_and_no_answer)
 }
 END_TEST
 
+/* What was kept back for one replay is not lost with it. */
+START_TEST(asked_again_with_something_kept)
+{
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{*");
+	stored(5, false);
+	server_broadcast("t", "odd", "{'n':9}");
+	expect_nothing(b);
+	peer_ask(b, 2, "subscribe", "{'topic':'t'," REPLAY("78") "}");
+	expect(b, "[1,2,null,{*");
+	advance(REPLAY_MS);
+	expect(b, "[2,'replay',{*'stored':'none',*");
+	expect_stored(b, 5, false);
+	expect(b, "[2,'broadcast',{*'payload':{'n':9}}]");
+	expect_nothing(b);
+}
+END_TEST
+
+/* ... nor with the wish for messages, and not told to who wants none any more. */
+START_TEST(wants_no_messages_any_more)
+{
+	struct line *join;
+
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{*");
+	rig.at = 1;
+	server_open();
+	join = expect_frame("*'phx_join',*");
+	peer_ask(
+		b, 2, "subscribe",
+		"{'topic':'t','private':true,'wait':'joined','presence':{},'postgres_changes':[]}");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	stored(4, true);
+	server_reply(expect_probe(1), true, "{}");
+	(void)peer_skip(b, "1,2,null");
+	ck_assert_uint_eq(peer_skip(b, "broadcast"), 0);
+}
+END_TEST
+
+/* A gap that begins meanwhile: first what was kept back, then the gap, and nothing twice. */
+START_TEST(gap_while_aside)
+{
+	struct line *join;
+
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{*");
+	server_broadcast("t", "odd", "{'n':1}");
+	rig.at = 1;
+	server_open();
+	expect_frame("*'phx_join',*'since':77,*");
+	rig.at = 0;
+	server_drop(SESSION_FAULT_LOST, "lost");
+	expect(b, "[2,'replay',{*'stored':'none',*'text':'the channel was interrupted*");
+	expect(b, "[2,'broadcast',{*'payload':{'n':1}}]");
+	advance(5000);
+	server_open();
+	join = expect_frame("*'phx_join',*'replay':{*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	stored(4, true);
+	server_reply(expect_probe(0), true, "{}");
+	(void)peer_skip(b, "connection");
+	ck_assert(text_matches("[2,'broadcast',{*'id-4'*", b->got.at[b->got.n - 2].text));
+	ck_assert(text_matches("[2,'channel',{*'ready'}]", b->got.at[b->got.n - 1].text));
+}
+END_TEST
+
+/* What came by a replay is not told again by a gap that reaches back. */
+START_TEST(gap_after_aside)
+{
+	struct line *join;
+
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{*");
+	rig.at = 1;
+	server_open();
+	join = expect_frame("*'phx_join',*'since':77,*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	stored(4, true);
+	server_reply(expect_probe(1), true, "{}");
+	expect_stored(b, 4, true);
+	expect(b, "[2,'replay',{*'n':1}]");
+	expect_frame("*'phx_leave'*");
+	rig.at = 0;
+	server_drop(SESSION_FAULT_LOST, "lost");
+	advance(5000);
+	server_open();
+	join = expect_frame("*'phx_join',*'replay':{*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	stored(4, true);
+	server_reply(expect_probe(0), true, "{}");
+	ck_assert_uint_eq(peer_skip(b, "id-4"), 0);
+	ck_assert_uint_eq(peer_skip(a, "id-4"), 1); /* to it that one is new */
+}
+END_TEST
+
+/* Two who ask again and again do not keep the third one waiting. */
+START_TEST(each_in_turn)
+{
+	struct fake_peer *p[3];
+	struct line *join;
+	char text[200];
+
+	subscribed(a, "{}");
+	for (unsigned i = 0; i < 3; i++) {
+		p[i] = peer_ready();
+		peer_ask(p[i], 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	}
+	rig.at = 1;
+	server_open();
+	for (unsigned i = 0; i < 3; i++) {
+		join = expect_frame("*'phx_join',*");
+		server_reply(join, true, "{'postgres_changes':[]}");
+		server_reply(expect_probe(1), true, "{}");
+		snprintf(text, sizeof(text), "{'topic':'t'," REPLAY("%u") "}", i + 100);
+		peer_ask(p[i], 2, "subscribe", text);
+		expect_frame("*'phx_leave'*");
+		advance(500);
+	}
+	ck_assert(text_matches("[2,'replay',{*'replayed',*", p[2]->got.at[2].text));
+}
+END_TEST
+
 START_TEST(goes_while_aside)
 {
 	struct line *join;
@@ -346,6 +472,11 @@ int main(void)
 	tcase_add_test(t, asked_again);
 	tcase_add_test(t, many_at_once);
 	tcase_add_test(t, many_and_no_answer);
+	tcase_add_test(t, asked_again_with_something_kept);
+	tcase_add_test(t, wants_no_messages_any_more);
+	tcase_add_test(t, gap_while_aside);
+	tcase_add_test(t, gap_after_aside);
+	tcase_add_test(t, each_in_turn);
 	tcase_add_test(t, goes_while_aside);
 	tcase_add_test(t, rides_before_the_answer);
 	tcase_add_test(t, bad_wishes);
