@@ -363,7 +363,8 @@ void chan_set_join(struct chan *ch, struct join *j)
 	j->owner = ch;
 	j->had_joined = true;
 	ch->join = ch->slot.join = j;
-	chan_joining(j); /* the presence is learned anew */
+	ch->sends.probe_ref = 0; /* that was the old one's */
+	chan_joining(j);         /* the presence is learned anew */
 	chan_changed(j);
 }
 

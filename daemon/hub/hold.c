@@ -267,10 +267,11 @@ void hold_deliver_stored(struct sub *s)
 	}
 }
 
+const char hold_too_much[] = "more came in the meantime than the daemon keeps";
+
 void hold_probed(struct chan *ch, bool answered)
 {
-	static const char too_much[] = "more came in the meantime than the daemon keeps",
-			  no_answer[] = "the server did not answer in time";
+	static const char no_answer[] = "the server did not answer in time";
 	struct kept_list live = STAILQ_HEAD_INITIALIZER(live);
 	struct replay *r = replay_find(ch, REPLAY_RIDES);
 	struct hold *h = &ch->hold;
@@ -281,13 +282,15 @@ void hold_probed(struct chan *ch, bool answered)
 		return;
 	h->active = false;
 	STAILQ_CONCAT(&live, &h->live);
-	if (ch->gap.from_wall_ms && answered) {
+	STAILQ_FOREACH(k, &h->stored, entry)
+		ch->gap.n++;
+	if (answered)
 		ch->gap.stored = h->n_stored >= h->limit ? "truncated" : "replayed";
-		STAILQ_FOREACH(k, &h->stored, entry)
-			ch->gap.n++;
-	} else if (ch->gap.from_wall_ms) {
+	else if (ch->gap.n)
+		ch->gap.stored = "truncated"; /* what has come is told */
+	if (ch->gap.from_wall_ms && !answered) {
 		log_notice("%s: the stored messages of the gap did not come: %s", ch->topic_text,
-			   h->is_full ? too_much : no_answer);
+			   h->is_full ? hold_too_much : no_answer);
 	}
 	STAILQ_FOREACH(k, &h->stored, entry)
 		(void)recent_add(ch, k->news.id);
@@ -296,7 +299,7 @@ void hold_probed(struct chan *ch, bool answered)
 	if (r && r->state == REPLAY_RIDES)
 		replay_rode(r, &h->stored, h->n_stored,
 			    answered     ? NULL
-			    : h->is_full ? too_much
+			    : h->is_full ? hold_too_much
 					 : no_answer);
 	deliver_live(ch, &live, after_gap);
 	forget_all(ch);

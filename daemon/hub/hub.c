@@ -158,17 +158,18 @@ static void busy_timer_due(void *ctx)
 	struct chan *ch, *next;
 	struct join *j;
 
-	for (ch = RB_MIN(chan_number_tree, &hub->chans_by_number); ch && !hub->busy_timer.armed;
-	     ch = next) {
-		next = RB_NEXT(chan_number_tree, &hub->chans_by_number, ch);
-		room_probe(ch);
-		sends_flush(ch);
-	}
+	/* What a join asks itself goes before what is asked of its presence. */
 	RB_FOREACH(j, join_id_tree, &hub->joins) {
 		if (j->token_due)
 			join_push_token(j);
 		if (j->probe_due)
 			join_probe(j);
+	}
+	for (ch = RB_MIN(chan_number_tree, &hub->chans_by_number); ch && !hub->busy_timer.armed;
+	     ch = next) {
+		next = RB_NEXT(chan_number_tree, &hub->chans_by_number, ch);
+		room_probe(ch);
+		sends_flush(ch);
 	}
 	sync_probe_all(hub);
 }

@@ -186,7 +186,8 @@ static void join_on_system(struct join *j, const struct phx_msg *msg)
 	if (!rtbp_str_is(extension, "postgres_changes")) {
 		if (is_error && text[0])
 			memcpy(j->system_text, text, sizeof(text));
-		if (j->ops->notice && (j->state == JOIN_JOINED || j->live))
+		if (j->ops->notice && j->state == JOIN_JOINED &&
+		    (!phx_ref(msg->join_ref, &ref) || ref == j->join_ref))
 			j->ops->notice(j, extension, !is_error, text);
 		return;
 	}

@@ -25,8 +25,9 @@ static bool is_calm(const struct chan *ch)
 {
 	/* What goes by HTTP comes to both joins, and only one of its copies is known for its
 	 * sender's. */
-	return !ch->sends.ways[SEND_WS].n && !ch->sends.ways[SEND_HTTP].n && !ch->slot.n_trackers &&
-	       !ch->slot.shown && !ch->feed && !ch->proof && !ch->room.probe_ref;
+	return !ch->hold.active && !ch->sends.ways[SEND_WS].n && !ch->sends.ways[SEND_HTTP].n &&
+	       !ch->slot.n_trackers && !ch->slot.shown && !ch->feed && !ch->proof &&
+	       !ch->room.probe_ref;
 }
 
 /* ---- the join that is to take over ---- */

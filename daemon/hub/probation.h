@@ -113,7 +113,8 @@ struct user {
 	uint64_t last_turn;              /* when it got a join, as a number that grows with each */
 	uint64_t report_turn, report_ms; /* report.c: the last one, and that of those that wait */
 	TAILQ_HEAD(, trial) trials;
-	unsigned n_posts; /* HTTP requests on their way */
+	unsigned n_posts;   /* HTTP requests on their way */
+	unsigned n_waiting; /* channels that wait for one */
 	unsigned n_outcomes;
 	TAILQ_HEAD(, outcome) ended; /* of those, oldest first (outcome.c) */
 };

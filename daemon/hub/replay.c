@@ -238,7 +238,11 @@ static void aside_message(struct join *j, const struct phx_msg *msg)
 	    r->n_stored >= REPLAY_MAX || !news_pack(r->sub->chan, msg, &news))
 		return; /* the channel's own join brings what is live */
 	r->n_stored++;
-	(void)kept_add(&r->stored, &news);
+	r->stored_bytes += news.notice->size;
+	if (r->stored_bytes > REPLAY_BYTES)
+		r->failed = hold_too_much;
+	else if (!kept_add(&r->stored, &news))
+		r->failed = "the daemon is out of memory";
 	blob_unref(news.notice);
 }
 
@@ -363,7 +367,7 @@ bool replay_takes(struct sub *s, const struct news *news)
 	r->bytes += sizeof(struct kept) + news->notice->size;
 	if (r->bytes <= HOLD_BYTES && kept_add(&r->live, news))
 		return true;
-	r->failed = "more came in the meantime than the daemon keeps";
+	r->failed = hold_too_much;
 	if (s->answered)
 		replay_end(r, &r->stored, r->failed);
 	else

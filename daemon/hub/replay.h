@@ -33,14 +33,18 @@ struct phx_msg;
 struct sub;
 
 enum {
-	REPLAY_MAX = 25,          /* the server gives no more */
-	REPLAY_BACK_MS = 60000,   /* before a gap: clocks differ */
-	REPLAY_MS = 15000,        /* a join of its own is given up after that, and a wait for one */
-	REPLAY_AGAIN_MS = 600000, /* after the server refused it */
-	REPLAY_KNOWN_MS = 60000,  /* a live copy of a stored message may be late */
-	RECENT_MAX = 1024,        /* ids that a channel remembers, of HTTP as well */
-	HOLD_BYTES = 1024 * 1024, /* more is not held: it is given up */
+	REPLAY_MAX = 25,         /* the server gives no more */
+	REPLAY_BACK_MS = 60000,  /* before a gap: clocks differ */
+	REPLAY_MS = 15000,       /* a join of its own is given up after that, and a wait for one */
+	REPLAY_AGAIN_MS = 60000, /* after the server refused it */
+	REPLAY_BYTES = 8 * 1024 * 1024, /* of one that is fetched for a subscription */
+	REPLAY_KNOWN_MS = 60000,        /* a live copy of a stored message may be late */
+	RECENT_MAX = 1024,              /* ids that a channel remembers, of HTTP as well */
+	HOLD_BYTES = 1024 * 1024,       /* more is not held: it is given up */
 };
+
+/* The last moment that the server's database can say. */
+#define REPLAY_SINCE_MAX UINT64_C(253402300799999)
 
 /* One message for the subscribers of a channel. */
 struct news {
@@ -101,8 +105,8 @@ struct replay {
 	struct join *join; /* REPLAY_ASIDE */
 	struct kept_list stored, live;
 	unsigned n_stored;
-	const char *failed; /* REPLAY_HERE: why not; static */
-	size_t bytes;
+	const char *failed; /* why not; static */
+	size_t bytes, stored_bytes;
 	struct timer timer;
 	uint64_t ids[2 * REPLAY_MAX]; /* that came stored, as a ring */
 	unsigned n_ids;
@@ -117,6 +121,7 @@ void news_deliver(struct chan *ch, const struct news *news);
 void news_on_broadcast(struct chan *ch, const struct phx_msg *msg);
 
 /* ---- hold.c ---- */
+extern const char hold_too_much[]; /* for people */
 void kept_free_all(struct kept_list *list);
 /* Appends; takes a reference of the notice. Return: false: no memory. */
 bool kept_add(struct kept_list *list, const struct news *news);
@@ -142,7 +147,7 @@ bool recent_add(struct chan *ch, uint64_t id);
 /* ---- replay.c ---- */
 /* The subscription wants it, in the place of an earlier wish. Return: false: no memory. */
 bool replay_wish(struct sub *s, uint64_t since_ms, unsigned limit);
-/* Whose wish the channel's first join may carry; NULL: nobody's. */
+/* The first of the channel's that is in this state; NULL: none is. */
 struct replay *replay_find(const struct chan *ch, enum replay_state state);
 /* The channel's own join did not come about, or did not ask: the wish waits. */
 void replays_ride_no_more(struct chan *ch);

@@ -48,6 +48,8 @@ enum {
 	 * the link or HTTP: "busy". */
 	PEER_SENDS_MAX = 512,
 	PEER_SEND_BYTES_MAX = 2 * 1024 * 1024,
+	POSTS_WAITING_MAX =
+		1024, /* channels of one user that wait for HTTP: each turn looks at them */
 	CHAN_SENDS_MAX = 4096, /* each way */
 	POSTS_MAX = 8,         /* requests on their way */
 	POST_MESSAGES_MAX = 32,
@@ -119,7 +121,8 @@ struct chan_sends {
 	/* send_http.c */
 	TAILQ_ENTRY(chan) in_posts; /* hub->posts_waiting */
 	bool waits_to_post, is_posting;
-	unsigned n_singly; /* the next ones go alone: the server did not take them together */
+	struct user *waiter; /* who counts it as waiting; NULL: nobody does */
+	unsigned n_singly;   /* the next ones go alone: the server did not take them together */
 	TAILQ_HEAD(echo_list, echo) echoes; /* oldest first */
 	unsigned n_echoes;
 };

@@ -263,6 +263,11 @@ static bool has_room(struct peer *p, const struct send_ask *a, struct refusal *r
 			"this user has as many unsent bytes as one may: half of [limits] unsent");
 	if (a->chan->sends.ways[a->way].n >= CHAN_SENDS_MAX)
 		return answer_as(ret, "busy", "the channel has as many unsent messages as it may");
+	if (a->way == SEND_HTTP && p->user && p->user->n_waiting >= POSTS_WAITING_MAX &&
+	    !a->chan->sends.ways[SEND_HTTP].n)
+		return answer_as(
+			ret, "busy",
+			"this user's messages wait for HTTP in as many channels as they may");
 	if (!has_share(p, &a->chan->sends.ways[a->way]))
 		return answer_as(
 			ret, "busy",

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/mix.h"
 #include "hub/impl.h"
@@ -146,9 +147,13 @@ void posts_init(struct hub *hub)
 
 static void wait_no_more(struct chan *ch)
 {
-	if (ch->sends.waits_to_post)
-		TAILQ_REMOVE(&ch->hub->posts_waiting, ch, sends.in_posts);
+	if (!ch->sends.waits_to_post)
+		return;
+	TAILQ_REMOVE(&ch->hub->posts_waiting, ch, sends.in_posts);
 	ch->sends.waits_to_post = false;
+	if (ch->sends.waiter)
+		ch->sends.waiter->n_waiting--;
+	ch->sends.waiter = NULL;
 }
 
 void posts_add(struct chan *ch)
@@ -156,6 +161,9 @@ void posts_add(struct chan *ch)
 	if (ch->sends.waits_to_post || ch->sends.is_posting || !queue_of(ch)->next)
 		return;
 	ch->sends.waits_to_post = true;
+	ch->sends.waiter = queue_of(ch)->next->user;
+	if (ch->sends.waiter)
+		ch->sends.waiter->n_waiting++;
 	TAILQ_INSERT_TAIL(&ch->hub->posts_waiting, ch, sends.in_posts);
 	hub_wake(ch->hub);
 }
@@ -390,24 +398,33 @@ void posts_run(struct hub *hub)
 
 /* ---- the answer ---- */
 
-/* The server's words: {"message": TEXT} or {"error": TEXT}, else the body's first ones. */
-static void words_of(const struct hub_answer *a, char *text, size_t size)
+/* A gateway may quote the request in its complaint. */
+static bool has_secret(const struct hub *hub, const struct chan *ch, struct rtbp_str s)
 {
-	struct rtbp_buf mp = RTBP_BUF_INIT;
+	const struct token *t = ch->identity ? identity_token(ch->identity) : NULL;
+	const struct secret *key = hub->conf.apikey;
+
+	return memmem(s.p, s.size, secret_bytes(key), secret_size(key)) ||
+	       (t && memmem(s.p, s.size, secret_bytes(t->bytes), secret_size(t->bytes)));
+}
+
+/* The server's words, {"message": TEXT} or {"error": TEXT}; "" for any other body: nobody knows
+ * what is in it. */
+static void words_of(const struct chan *ch, const struct hub_answer *a, char *text, size_t size)
+{
+	CLEANUP(secret_wipe_buf) struct rtbp_buf mp = RTBP_BUF_INIT;
+	struct rtbp_str s = { NULL, 0 };
 	struct rtbp_json_fault fault;
-	struct rtbp_str s = { a->body, a->size < 400 ? a->size : 400 };
 	struct rtbp_val v;
 
-	if (a->size && rtbp_json_to_mp(a->body, a->size, 8, &mp, &fault) == 0) {
-		v = (struct rtbp_val){ mp.data, mp.size };
-		if (!rtbp_get_str(rtbp_find(v, "message", 7), &s))
-			(void)rtbp_get_str(rtbp_find(v, "error", 5), &s);
-	}
-	if (s.size && rtbp_utf8_valid(s.p, s.size))
+	text[0] = '\0';
+	if (!a->size || rtbp_json_to_mp(a->body, a->size, 8, &mp, &fault) != 0)
+		return;
+	v = (struct rtbp_val){ mp.data, mp.size };
+	if (!rtbp_get_str(rtbp_find(v, "message", 7), &s))
+		(void)rtbp_get_str(rtbp_find(v, "error", 5), &s);
+	if (s.size && rtbp_utf8_valid(s.p, s.size) && !has_secret(ch->hub, ch, s))
 		hub_copy_text(s, text, size);
-	else
-		text[0] = '\0';
-	rtbp_buf_done(&mp);
 }
 
 static bool says(const struct hub_answer *a, const char *words)
@@ -443,7 +460,8 @@ static const char *outcome_of(const struct hub_answer *a)
 	}
 }
 
-static void say_result(const struct hub_answer *a, char *text, size_t size, struct send_result *ret)
+static void say_result(const struct chan *ch, const struct hub_answer *a, char *text, size_t size,
+		       struct send_result *ret)
 {
 	char words[121];
 
@@ -453,7 +471,12 @@ static void say_result(const struct hub_answer *a, char *text, size_t size, stru
 	if (strcmp(ret->outcome, "sent") == 0)
 		return;
 	ret->text = text;
-	words_of(a, words, sizeof(words));
+	words_of(ch, a, words, sizeof(words));
+	if (!words[0] && a->status == 422)
+		snprintf(words, sizeof(words), "%s",
+			 says(a, "Payload size exceeds")
+				 ? "the payload is over the project's limit"
+				 : "the server finds a part of the message invalid");
 	if (!a->status)
 		snprintf(text, size, "%s", a->text);
 	else
@@ -495,9 +518,11 @@ static void note_failure(struct hub *hub, const struct hub_answer *a)
 		pause *= 2;
 	if (pause > POST_RETRY_MAX_MS)
 		pause = POST_RETRY_MAX_MS;
+	snprintf(hub->post_text, sizeof(hub->post_text), "%s", a->text);
+	if (hub_now(hub) < hub->post_retry_at_ms)
+		return; /* one of several that were on their way together */
 	if (!hub->post_failures++)
 		log_warning("cannot send by HTTP, trying again: %s", a->text);
-	snprintf(hub->post_text, sizeof(hub->post_text), "%s", a->text);
 	hub->post_retry_at_ms = hub_now(hub) + pause / 2 + hub_random(hub, pause / 2);
 	timer_arm(&hub->timers, &hub->post_timer, hub->post_retry_at_ms);
 }
@@ -517,7 +542,7 @@ static void conclude(struct chan *ch, unsigned n, const struct hub_answer *a)
 	struct send *s;
 	char text[256];
 
-	say_result(a, text, sizeof(text), &result);
+	say_result(ch, a, text, sizeof(text), &result);
 	if (strcmp(result.outcome, "sent") != 0)
 		log_info("%s: %u by HTTP: %s (%s)", ch->topic_text, n, result.outcome, text);
 	for (; n; n--) {

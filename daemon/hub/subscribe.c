@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -209,8 +208,8 @@ static void sub_gap(struct sub *s)
 	rtbp_pack_field_uint(b, RTBP_F_FROM, (uint64_t)gap->from_wall_ms);
 	rtbp_pack_field_uint(b, RTBP_F_TO, (uint64_t)gap->to_wall_ms);
 	rtbp_pack_field_text(b, RTBP_F_CAUSE, gap->cause);
-	rtbp_pack_field_text(b, RTBP_F_STORED, gap->stored);
-	rtbp_pack_field_uint(b, RTBP_F_N, gap->n);
+	rtbp_pack_field_text(b, RTBP_F_STORED, s->broadcasts ? gap->stored : "none");
+	rtbp_pack_field_uint(b, RTBP_F_N, s->broadcasts ? gap->n : 0);
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(s->peer);
 	hold_deliver_stored(s);

@@ -91,7 +91,7 @@ void users_trim(struct hub *hub)
 	/* Nor is anything borne anew of who goes and comes. */
 	for (u = RB_MIN(user_tree, &hub->users); u; u = next) {
 		next = RB_NEXT(user_tree, &hub->users, u);
-		if (u->n_peers || u->send_bytes || u->n_outcomes || u->n_posts ||
+		if (u->n_peers || u->send_bytes || u->n_outcomes || u->n_posts || u->n_waiting ||
 		    !TAILQ_EMPTY(&u->trials) || user_has_record(u, now) ||
 		    is_live(u->failed_at_ms[0], now))
 			continue;

@@ -75,8 +75,9 @@ static const char *wish_replay(struct rtbp_val v, struct wish *w)
 	if (limit.p && !rtbp_is(limit, RTBP_NIL) &&
 	    (!rtbp_get_uint(limit, &n) || n == 0 || n > REPLAY_MAX))
 		return "broadcast.replay.limit is an integer from 1 to 25";
-	if (w->replay_since_ms > INT64_MAX)
-		return "broadcast.replay.since is too large";
+	if (w->replay_since_ms > REPLAY_SINCE_MAX)
+		return "broadcast.replay.since is behind the year 9999: it is in ms since the Unix "
+		       "epoch";
 	if (!w->is_private)
 		return "broadcast.replay is for private channels: the server stores nothing of "
 		       "public ones";

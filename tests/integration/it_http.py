@@ -29,7 +29,7 @@ class Statuses(Sends):
         (200, {}, "sent", None, None),
         (401, {"body": '{"message":"Unauthorized"}'}, "denied", None, "401: Unauthorized"),
         (403, {"body": '{"message":"Tenant is suspended"}'}, "denied", None, "403: Tenant is suspended"),
-        (404, {"body": "not found", "type": "text/plain"}, "unsupported", None, "404: not found"),
+        (404, {"body": "not found", "type": "text/plain"}, "unsupported", None, "404"),
         (413, {}, "too_big", None, "413"),
         (415, {"body": '{"error":"Unsupported Media Type."}'}, "unsupported", None, "415: Unsupported Media Type."),
         (422, {"body": '{"errors":{"messages":[{"payload":["Payload size exceeds tenant limit"]}]}}'}, "too_big", None, "422"),

@@ -151,7 +151,7 @@ START_TEST(probe_unanswered)
 	stored(1, true);
 	stored(2, false);
 	advance(PROBE_MS);
-	expect(a, GAP("none", "0"));
+	expect(a, GAP("truncated", "1"));
 	expect_stored(a, 1, true); /* still, as it came */
 	expect(a, "[2,'channel',{*'ready'}]");
 	expect_stored(a, 2, false);

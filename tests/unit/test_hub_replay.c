@@ -382,6 +382,7 @@ START_TEST(bad_wishes)
 		"'private':true,'broadcast':{'replay':{'since':-1}}",
 		"'private':true,'broadcast':{'replay':{'since':'1'}}",
 		"'private':true,'broadcast':{'replay':{'since':18446744073709551615}}",
+		"'private':true,'broadcast':{'replay':{'since':253402300800000}}",
 		"'private':true,'broadcast':{'replay':{'since':1,'limit':0}}",
 		"'private':true,'broadcast':{'replay':{'since':1,'limit':26}}",
 		"'private':true,'broadcast':{'replication_ready':1}",
