@@ -165,6 +165,7 @@ static bool host_is_address(const char *host)
 
 void wire_find_start(struct wire_find *f, unsigned slot, struct wire_attempt *a, uint32_t dns_ms)
 {
+	struct resolver_answer none = { 0 };
 	int r;
 
 	f->slots[slot] = a;
@@ -177,10 +178,12 @@ void wire_find_start(struct wire_find *f, unsigned slot, struct wire_attempt *a,
 	if (dns_ms > a->attempt_ms)
 		dns_ms = a->attempt_ms;
 	r = resolver_lookup(f->resolver, slot, 0, a->host, dns_ms);
-	if (r < 0)
-		fail(f, slot, WIRE_DNS, "%s: cannot look the name up: %s", a->host,
-		     r == -EAGAIN ? "too many lookups hang in the system's resolver"
-				  : strerror(-r));
+	if (r == 0)
+		return;
+	/* What is known serves here, too. */
+	snprintf(none.text, sizeof(none.text), "cannot look the name up: %s",
+		 r == -EAGAIN ? "too many lookups hang in the system's resolver" : strerror(-r));
+	on_addresses(f, slot, 0, &none);
 }
 
 void wire_find_stop(struct wire_find *f, unsigned slot)
