@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "hub/impl.h"
 
+static const char no_memory[] = "the daemon is out of memory";
+
 /* ---- the wish ---- */
 
 static void replay_late(void *ctx);
@@ -163,6 +165,7 @@ void replays_lost(struct chan *ch)
 {
 	struct sub *s;
 
+	ch->runs_replays = true; /* nothing new is begun meanwhile */
 	TAILQ_FOREACH(s, &ch->subs, in_chan) {
 		if (!s->replay || !s->answered || s->replay->state == REPLAY_OVER)
 			continue;
@@ -170,6 +173,7 @@ void replays_lost(struct chan *ch)
 			replay_end(s->replay, &s->replay->stored,
 				   "the channel was interrupted in the meantime");
 	}
+	ch->runs_replays = false;
 }
 
 void replay_rode(struct replay *r, struct kept_list *stored, unsigned n_stored, const char *text)
@@ -234,15 +238,19 @@ static void aside_message(struct join *j, const struct phx_msg *msg)
 	struct replay *r = j->owner;
 	struct news news;
 
-	if (!r || msg->kind != PHX_BROADCAST || !news_is_replayed(msg) ||
-	    r->n_stored >= REPLAY_MAX || !news_pack(r->sub->chan, msg, &news))
-		return; /* the channel's own join brings what is live */
+	/* The channel's own join brings what is live. */
+	if (!r || msg->kind != PHX_BROADCAST || !news_is_replayed(msg) || r->n_stored >= REPLAY_MAX)
+		return;
 	r->n_stored++;
+	if (!news_pack(r->sub->chan, msg, &news)) {
+		r->failed = no_memory;
+		return;
+	}
 	r->stored_bytes += news.notice->size;
 	if (r->stored_bytes > REPLAY_BYTES)
 		r->failed = hold_too_much;
 	else if (!kept_add(&r->stored, &news))
-		r->failed = "the daemon is out of memory";
+		r->failed = no_memory;
 	blob_unref(news.notice);
 }
 
@@ -251,7 +259,8 @@ static void aside_probed(struct join *j, bool answered)
 	struct replay *r = j->owner;
 
 	if (r)
-		replay_end(r, &r->stored, answered ? NULL : "the server did not answer in time");
+		replay_end(r, &r->stored,
+			   answered ? r->failed : "the server did not answer in time");
 }
 
 static void aside_dead(struct join *j)
@@ -294,7 +303,7 @@ static void go_aside(struct replay *r)
 		link_update(link);
 	}
 	if (!r->join) {
-		replay_end(r, &r->stored, text ? text : "the daemon is out of memory");
+		replay_end(r, &r->stored, text ? text : no_memory);
 		return;
 	}
 	join_set_cause(r->join, s->peer->cred.uid, why);

@@ -2,6 +2,7 @@
 #pragma once
 /* What the stories about stored messages share: two peers, and a server that has two links. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "hub_fixture.h"

@@ -333,6 +333,33 @@ START_TEST(each_in_turn)
 }
 END_TEST
 
+/* More than is kept of it. */
+START_TEST(aside_too_large)
+{
+	struct line *join;
+	char *big;
+
+	subscribed(a, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'t'," REPLAY("77") "}");
+	expect(b, "[1,1,null,{*");
+	rig.at = 1;
+	server_open();
+	join = expect_frame("*'phx_join',*");
+	server_reply(join, true, "{'postgres_changes':[]}");
+	big = calloc(1, 1000001);
+	ck_assert_ptr_nonnull(big);
+	memset(big, 'x', 1000000);
+	for (unsigned i = 0; i < 9; i++)
+		server_text("['1',null,'realtime:t','broadcast',{'event':'e','payload':{'x':'%s'},"
+			    "'meta':{'id':'id-%u','replayed':true}}]",
+			    big, i);
+	free(big);
+	server_reply(expect_probe(1), true, "{}");
+	expect(b, "[2,'replay',{*'stored':'none','n':0,'text':'more came*");
+	expect_nothing(b);
+}
+END_TEST
+
 START_TEST(goes_while_aside)
 {
 	struct line *join;
@@ -478,6 +505,7 @@ int main(void)
 	tcase_add_test(t, gap_while_aside);
 	tcase_add_test(t, gap_after_aside);
 	tcase_add_test(t, each_in_turn);
+	tcase_add_test(t, aside_too_large);
 	tcase_add_test(t, goes_while_aside);
 	tcase_add_test(t, rides_before_the_answer);
 	tcase_add_test(t, bad_wishes);
