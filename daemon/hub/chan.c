@@ -290,9 +290,10 @@ static void chan_notice(struct join *j, struct rtbp_str extension, bool ok, cons
 	system_on_notice(j->owner, extension, ok, text);
 }
 
-static void chan_probed(struct join *j, bool answered)
+static void chan_probed(struct join *j, uint64_t ref, bool answered)
 {
 	hold_probed(j->owner, answered);
+	sends_probed(j->owner, ref, answered);
 }
 
 /* Nobody refers to it any more: freed at the turn's end. */
@@ -363,8 +364,7 @@ void chan_set_join(struct chan *ch, struct join *j)
 	j->owner = ch;
 	j->had_joined = true;
 	ch->join = ch->slot.join = j;
-	ch->sends.probe_ref = 0; /* that was the old one's */
-	chan_joining(j);         /* the presence is learned anew */
+	chan_joining(j); /* the presence is learned anew */
 	chan_changed(j);
 }
 

@@ -442,7 +442,7 @@ static void on_probe_reply(void *ctx, uint64_t cookie, enum session_result resul
 		return;
 	j->probe_ref = 0;
 	if (result != SESSION_LOST && j->ops->probed && j->state == JOIN_JOINED)
-		j->ops->probed(j, result != SESSION_TIMEOUT);
+		j->ops->probed(j, ref, result != SESSION_TIMEOUT);
 }
 
 void join_probe(struct join *j)

@@ -132,8 +132,9 @@ struct join_ops {
 	void (*system)(struct join *j, bool ok, const char *text);
 	/* Any other notice of the server about the channel. */
 	void (*notice)(struct join *j, struct rtbp_str extension, bool ok, const char *text);
-	/* The answer to join_probe(): whatever the server sent before has come. false: none came. */
-	void (*probed)(struct join *j, bool answered);
+	/* The answer to join_probe(), which went out as `ref`: whatever the server had to say to what was
+	 * asked before has come. false: none came. */
+	void (*probed)(struct join *j, uint64_t ref, bool answered);
 	void (*dead)(struct join *j); /* forget it; freed at the turn's end */
 };
 

@@ -254,10 +254,11 @@ static void aside_message(struct join *j, const struct phx_msg *msg)
 	blob_unref(news.notice);
 }
 
-static void aside_probed(struct join *j, bool answered)
+static void aside_probed(struct join *j, uint64_t ref, bool answered)
 {
 	struct replay *r = j->owner;
 
+	(void)ref;
 	if (r)
 		replay_end(r, &r->stored,
 			   answered ? r->failed : "the server did not answer in time");

@@ -247,7 +247,6 @@ void sends_lost(struct chan *ch, const char *text)
 {
 	struct send *s;
 
-	ch->sends.probe_ref = 0;
 	while ((s = TAILQ_FIRST(&ch->sends.ways[SEND_WS].list)) && s->given)
 		send_end_as(s, "unknown", text);
 }

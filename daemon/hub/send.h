@@ -116,8 +116,7 @@ struct echo {
 struct chan_sends {
 	struct send_queue ways[SEND_WAYS];
 	/* send_ws.c */
-	struct timer late_timer; /* the oldest ack is late then */
-	uint64_t probe_ref;      /* the question that is being asked; 0: none */
+	struct timer late_timer; /* the oldest ack is late then: the join asks something else */
 	/* send_http.c */
 	TAILQ_ENTRY(chan) in_posts; /* hub->posts_waiting */
 	bool waits_to_post, is_posting;
@@ -182,6 +181,8 @@ void sends_flush(struct chan *ch);
 /* The oldest unanswered one has ended: the next one may be late, too. */
 void sends_watch_acks(struct chan *ch);
 void sends_acks_late(void *chan);
+/* What was asked as `ref` is answered, or will not be. */
+void sends_probed(struct chan *ch, uint64_t ref, bool answered);
 
 /* ---- send_http.c ---- */
 void posts_init(struct hub *hub);

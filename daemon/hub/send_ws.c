@@ -97,24 +97,15 @@ static void on_reply(void *ctx, uint64_t cookie, enum session_result result, uin
 
 /* ---- when acks are late ---- */
 
-static void on_probe(void *ctx, uint64_t cookie, enum session_result result, uint64_t ref,
-		     struct rtbp_val response)
+void sends_probed(struct chan *ch, uint64_t ref, bool answered)
 {
-	struct join *j = join_find(ctx, cookie);
-	struct chan *ch = j ? chan_of_join(j) : NULL;
 	struct send *s;
 
-	(void)response;
-	if (!ch || ch->sends.probe_ref != ref)
-		return;
-	ch->sends.probe_ref = 0;
 	ch->held = true; /* with its last send a channel may go */
-	if (result == SESSION_OK || result == SESSION_ERROR) {
-		while ((s = oldest_given(ch)) && s->ref < ref)
-			send_end_as(s, "denied",
-				    "the server answered a later question, but did not acknowledge "
-				    "this message");
-	}
+	while (answered && (s = oldest_given(ch)) && s->ref < ref)
+		send_end_as(s, "denied",
+			    "the server answered a later question, but did not acknowledge this "
+			    "message");
 	ch->held = false;
 	sends_watch_acks(ch);
 	chan_update(ch);
@@ -123,32 +114,22 @@ static void on_probe(void *ctx, uint64_t cookie, enum session_result result, uin
 void sends_acks_late(void *ctx)
 {
 	struct chan *ch = ctx;
-	struct send *s = oldest_given(ch);
-	struct join *j = ch->join;
-	struct session_push push = {
-		.timeout_ms = SEND_ACK_MS,
-		.fn = on_probe,
-		.ctx = ch->hub,
-	};
 
-	if (!s || !j || j->state != JOIN_JOINED || ch->sends.probe_ref)
-		return;
-	push.cookie = j->id;
-	if (join_push_event(j, "presence", "{}", 2, &push) == 0)
-		ch->sends.probe_ref = push.ref;
-	else
-		timer_arm(&ch->hub->timers, &ch->sends.late_timer,
-			  hub_now(ch->hub) + LINK_BUSY_RETRY_MS);
+	if (oldest_given(ch) && ch->join)
+		join_probe(ch->join);
 }
 
 void sends_watch_acks(struct chan *ch)
 {
 	struct timers *timers = &ch->hub->timers;
 	struct send *s = oldest_given(ch);
+	struct join *j = ch->join;
 
 	if (!s)
 		timer_disarm(timers, &ch->sends.late_timer);
-	else if (!ch->sends.probe_ref && !ch->hub->dying)
+	if (!s && j && !ch->hold.active)
+		j->probe_due = false; /* nobody needs it any more */
+	if (s && j && !j->probe_ref && !j->probe_due && !ch->hub->dying)
 		timer_arm(timers, &ch->sends.late_timer, s->given_at_ms + SEND_ACK_LATE_MS);
 }
 

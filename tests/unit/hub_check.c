@@ -82,7 +82,7 @@ static void check_ways(struct hub *hub, struct chan *ch)
 	struct chan *c;
 
 	/* The oldest unanswered one is looked after: by a timer, or a question on its way. */
-	MUST(!n_given || ch->sends.late_timer.armed || ch->sends.probe_ref);
+	MUST(!n_given || ch->sends.late_timer.armed || ch->join->probe_ref || ch->join->probe_due);
 	n_given = check_sends(ch, SEND_HTTP);
 	for (unsigned i = 0; i < POSTS_MAX; i++) {
 		if (!hub->posts[i].id || hub->posts[i].chan != ch)
