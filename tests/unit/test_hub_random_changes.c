@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STORIES = 200, STEPS = 500, LIVE_PEERS = 8 };
+enum { STORIES = 100, STEPS = 500, LIVE_PEERS = 8 };
 
 static unsigned n_attached;
 static bool was_busy; /* the links took nothing for a while */

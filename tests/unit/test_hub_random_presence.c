@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STORIES = 240, STEPS = 300, LIVE_PEERS = 8 };
+enum { STORIES = 160, STEPS = 300, LIVE_PEERS = 8 };
 
 enum asked { ASKED_OTHER, ASKED_SUBSCRIBE, ASKED_UNSUBSCRIBE, ASKED_TRACK, ASKED_UNTRACK };
 
