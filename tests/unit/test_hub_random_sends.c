@@ -17,7 +17,7 @@
 
 #include "hub/acl.h"
 
-enum { STORIES = 200, STEPS = 300, LIVE_PEERS = 10, ECHOES = 1000, ECHO_LATE_MS = 25000 };
+enum { STORIES = 160, STEPS = 300, LIVE_PEERS = 10, ECHOES = 1000, ECHO_LATE_MS = 25000 };
 
 static uint64_t seed;
 static unsigned n_attached;
