@@ -256,14 +256,9 @@ void hold_deliver_stored(struct sub *s)
 {
 	struct kept *k;
 
-	if (!s->broadcasts)
-		return;
 	STAILQ_FOREACH(k, &s->chan->hold.stored, entry) {
-		if (sub_wants(s, k->news.event) && s->peer->state == PEER_READY &&
-		    !replay_takes(s, &k->news)) {
-			s->chan->hub->counters.deliveries++;
-			peer_send(s->peer, k->news.notice);
-		}
+		if (news_is_for(&k->news, s) && !replay_takes(s, &k->news))
+			news_give(&k->news, s);
 	}
 }
 

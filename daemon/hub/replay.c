@@ -133,11 +133,10 @@ static unsigned deliver(struct replay *r, const struct kept_list *list, bool is_
 			r->ids[r->n_ids++ % (2 * REPLAY_MAX)] = k->news.id;
 		else if (!is_stored && is_known(r, k->news.id))
 			continue;
-		if (!s->broadcasts || !sub_wants(s, k->news.event) || s->peer->state != PEER_READY)
+		if (!news_is_for(&k->news, s))
 			continue;
 		n++;
-		s->peer->hub->counters.deliveries++;
-		peer_send(s->peer, k->news.notice);
+		news_give(&k->news, s);
 	}
 	return n;
 }

@@ -21,9 +21,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "base/blob.h"
 #include "base/timers.h"
-#include "proto/rtbp_val.h"
+#include "hub/news.h"
 
 struct chan;
 struct hub;
@@ -45,15 +44,6 @@ enum {
 
 /* The last moment that the server's database can say. */
 #define REPLAY_SINCE_MAX UINT64_C(253402300799999)
-
-/* One message for the subscribers of a channel. */
-struct news {
-	struct blob *notice;
-	struct rtbp_str event; /* in notice */
-	uint64_t id;           /* a hash of meta.id; 0: it has none */
-	uint64_t sender;       /* the session that sent it (gets it only with `self`); 0: none */
-	bool is_replayed;
-};
 
 /* What is kept back; without a notice it is of the presence. */
 struct kept {
@@ -111,14 +101,6 @@ struct replay {
 	uint64_t ids[2 * REPLAY_MAX]; /* that came stored, as a ring */
 	unsigned n_ids;
 };
-
-/* ---- news.c ---- */
-bool news_is_replayed(const struct phx_msg *msg);
-/* Return: false (and logged): no memory. Else the caller gives ret->notice back. */
-bool news_pack(const struct chan *ch, const struct phx_msg *msg, struct news *ret);
-/* To the channel's subscribers that want its event. */
-void news_deliver(struct chan *ch, const struct news *news);
-void news_on_broadcast(struct chan *ch, const struct phx_msg *msg);
 
 /* ---- hold.c ---- */
 extern const char hold_too_much[]; /* for people */

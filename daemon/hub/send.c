@@ -66,10 +66,10 @@ static void count_send(struct peer *p, const struct send *s, bool add)
 
 	if (add) {
 		sum->n++;
-		sum->bytes += s->notice->size;
+		sum->bytes += s->news.notice->size;
 	} else {
 		sum->n--;
-		sum->bytes -= s->notice->size;
+		sum->bytes -= s->news.notice->size;
 	}
 }
 
@@ -87,29 +87,6 @@ static void send_expired(void *ctx)
 	send_end_as(s, "expired", why);
 }
 
-/* The notification that the others get; payload, event and extra are then found in it. */
-static struct blob *pack_notice(struct hub *hub, const struct send_ask *a, size_t at[3])
-{
-	struct rtbp_buf *b = hub_scratch(hub);
-	size_t begin = rtbp_msg_begin_notice(b, RTBP_N_BROADCAST);
-
-	rtbp_pack_map(b, a->extra.p ? 5 : 4);
-	chan_pack_name(a->chan, b);
-	rtbp_pack_field(b, RTBP_F_EVENT);
-	rtbp_pack_str(b, a->event.p, a->event.size);
-	at[0] = b->size - a->event.size;
-	rtbp_pack_field(b, RTBP_F_PAYLOAD);
-	at[1] = b->size;
-	rtbp_pack_val(b, a->payload);
-	if (a->extra.p) {
-		rtbp_pack_field(b, RTBP_F_EXTRA);
-		at[2] = b->size;
-		rtbp_pack_val(b, a->extra);
-	}
-	(void)rtbp_msg_end(b, begin);
-	return hub_scratch_blob(hub);
-}
-
 static void enqueue(struct send *s)
 {
 	struct send_queue *q = queue_of(s);
@@ -125,25 +102,22 @@ struct send *send_new(struct peer *p, const struct send_ask *a, const struct req
 {
 	struct hub *hub = p->hub;
 	struct send *s = calloc(1, sizeof(*s));
-	size_t at[3] = { 0 };
+	const struct phx_msg msg = {
+		.user_event = a->event,
+		.payload = a->payload,
+		.extra = a->extra,
+	};
 
-	if (!s)
-		return NULL;
-	s->notice = pack_notice(hub, a, at);
-	if (!s->notice) {
+	if (!s || !news_pack(a->chan, &msg, &s->news)) {
 		free(s);
 		return NULL;
 	}
+	s->news.sender = p->session;
 	s->chan = a->chan;
 	s->way = a->way;
 	s->peer = p;
-	s->sender = p->session;
 	s->kept = kept;
 	s->id = hub->next_id++;
-	s->event = (struct rtbp_str){ (const char *)s->notice->data + at[0], a->event.size };
-	s->payload = (struct rtbp_val){ s->notice->data + at[1], a->payload.size };
-	if (a->extra.p)
-		s->extra = (struct rtbp_val){ s->notice->data + at[2], a->extra.size };
 	if (a->id.p)
 		memcpy(s->name, a->id.p, a->id.size);
 	s->expires_ms = hub_now(hub) + peer_time_left(p, a->ttl_ms);
@@ -151,10 +125,10 @@ struct send *send_new(struct peer *p, const struct send_ask *a, const struct req
 	timer_arm(&hub->timers, &s->ttl_timer, s->expires_ms);
 	peer_request_add(p, &s->request, REQUEST_SEND, r->id, r->wants_answer);
 	count_send(p, s, true);
-	hub->send_bytes += s->notice->size;
+	hub->send_bytes += s->news.notice->size;
 	s->user = p->user;
 	if (s->user)
-		s->user->send_bytes += s->notice->size;
+		s->user->send_bytes += s->news.notice->size;
 	RB_INSERT(send_tree, &hub->sends, s);
 	enqueue(s);
 	return s;
@@ -173,15 +147,15 @@ static void send_free(struct send *s)
 	TAILQ_REMOVE(&q->list, s, entry);
 	q->n--;
 	RB_REMOVE(send_tree, &hub->sends, s);
-	hub->send_bytes -= s->notice->size;
+	hub->send_bytes -= s->news.notice->size;
 	if (s->user)
-		s->user->send_bytes -= s->notice->size;
+		s->user->send_bytes -= s->news.notice->size;
 	if (p) {
 		count_send(p, s, false);
 		peer_request_done(p, &s->request);
 		peer_update_pause(p);
 	}
-	blob_unref(s->notice);
+	blob_unref(s->news.notice);
 	free(s);
 }
 

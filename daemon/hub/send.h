@@ -25,8 +25,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "base/blob.h"
 #include "base/timers.h"
+#include "hub/news.h"
 #include "hub/request.h"
 #include "proto/rtbp_table.h"
 #include "proto/rtbp_val.h"
@@ -77,16 +77,12 @@ struct send {
 	struct chan *chan;
 	enum send_way way;
 	struct request request;
-	struct peer *peer;       /* NULL when it is gone */
-	struct user *user;       /* whose bytes these are; NULL: not counted */
-	uint64_t id;             /* the cookie of its push */
-	uint64_t sender;         /* the peer's session, to leave it out of the loopback */
-	struct outcome *kept;    /* by its name; NULL: it has none */
-	struct blob *notice;     /* the packed `broadcast` notification for the others */
-	struct rtbp_str event;   /* in notice */
-	struct rtbp_val payload; /* in notice */
-	struct rtbp_val extra;   /* in notice; absent: none */
-	bool given;   /* away: never sent again, unless it is certain that nothing left */
+	struct peer *peer;    /* NULL when it is gone */
+	struct user *user;    /* whose bytes these are; NULL: not counted */
+	uint64_t id;          /* the cookie of its push */
+	struct outcome *kept; /* by its name; NULL: it has none */
+	struct news news;     /* for the others; what goes to the server is read from it */
+	bool given;           /* away: never sent again, unless it is certain that nothing left */
 	bool barred;  /* its sender may not send it any more: should it come back, it ends */
 	uint64_t ref; /* SEND_WS, given: the push's */
 	uint64_t given_at_ms, expires_ms;

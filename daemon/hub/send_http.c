@@ -32,11 +32,6 @@ static struct send_queue *queue_of(struct chan *ch)
 
 /* ---- what comes back ---- */
 
-static uint64_t hash_id(const struct hub *hub, struct rtbp_str id)
-{
-	return mix_bytes(hub->row_seed, id.p, id.size);
-}
-
 static uint64_t hash_bin(const struct hub *hub, struct rtbp_str event, struct rtbp_val payload)
 {
 	struct rtbp_str bin = { NULL, 0 };
@@ -47,15 +42,15 @@ static uint64_t hash_bin(const struct hub *hub, struct rtbp_str event, struct rt
 
 static bool is_bin(const struct send *s)
 {
-	return rtbp_is(s->payload, RTBP_BIN);
+	return rtbp_is(s->news.payload, RTBP_BIN);
 }
 
 static uint64_t hash_send(const struct send *s)
 {
 	const struct hub *hub = s->chan->hub;
 
-	return is_bin(s) ? hash_bin(hub, s->event, s->payload)
-			 : hash_id(hub, (struct rtbp_str){ s->name, strlen(s->name) });
+	return is_bin(s) ? hash_bin(hub, s->news.event, s->news.payload)
+			 : news_hash_id(hub, (struct rtbp_str){ s->name, strlen(s->name) });
 }
 
 static void echo_free(struct chan *ch, struct echo *e)
@@ -83,7 +78,7 @@ static void echo_expect(const struct send *s)
 		return; /* its sender gets it back, for once */
 	e->hash = hash_send(s);
 	e->has_id = !is_bin(s);
-	e->sender = s->sender;
+	e->sender = s->news.sender;
 	e->until_ms = hub_now(ch->hub) + ECHO_MS;
 	TAILQ_INSERT_TAIL(&ch->sends.echoes, e, entry);
 	ch->sends.n_echoes++;
@@ -98,7 +93,7 @@ static void echo_unexpect(const struct send *s)
 
 	TAILQ_FOREACH_REVERSE(e, &s->chan->sends.echoes, echo_list, entry)
 	{
-		if (e->hash == hash && e->sender == s->sender && e->has_id == !is_bin(s)) {
+		if (e->hash == hash && e->sender == s->news.sender && e->has_id == !is_bin(s)) {
 			echo_free(s->chan, e);
 			return;
 		}
@@ -119,7 +114,7 @@ uint64_t posts_sender(struct chan *ch, struct rtbp_val meta, struct rtbp_str eve
 	has_id = rtbp_get_str(rtbp_find(meta, "id", 2), &id);
 	if (!has_id && !rtbp_is(payload, RTBP_BIN))
 		return 0;
-	hash = has_id ? hash_id(ch->hub, id) : hash_bin(ch->hub, event, payload);
+	hash = has_id ? news_hash_id(ch->hub, id) : hash_bin(ch->hub, event, payload);
 	TAILQ_FOREACH(e, &ch->sends.echoes, entry) {
 		if (e->hash == hash && e->has_id == has_id)
 			break;
@@ -186,9 +181,9 @@ static void put_message(struct rtbp_buf *b, struct send *s)
 	rtbp_buf_text(b, "{\"topic\":");
 	rtbp_json_quote(b, s->chan->topic.p, s->chan->topic.size);
 	rtbp_buf_text(b, ",\"event\":");
-	rtbp_json_quote(b, s->event.p, s->event.size);
+	rtbp_json_quote(b, s->news.event.p, s->news.event.size);
 	rtbp_buf_text(b, ",\"payload\":");
-	if (rtbp_mp_to_json(s->payload.p, s->payload.size, b, &fault) != 0)
+	if (rtbp_mp_to_json(s->news.payload.p, s->news.payload.size, b, &fault) != 0)
 		rtbp_buf_text(b, "null");
 	rtbp_buf_text(b, ",\"id\":");
 	rtbp_json_quote(b, s->name, strlen(s->name));
@@ -242,7 +237,7 @@ static void put_single_path(struct rtbp_buf *b, const struct send *s)
 	rtbp_buf_text(b, "/broadcast/");
 	put_percent(b, s->chan->topic);
 	rtbp_buf_text(b, "/events/");
-	put_percent(b, s->event);
+	put_percent(b, s->news.event);
 	rtbp_buf_text(b, s->chan->is_private ? "?private=true" : "?private=false");
 	rtbp_buf_byte(b, '\0');
 }
@@ -257,7 +252,7 @@ static int post_push(struct chan *ch, uint64_t id, const struct secret *token, u
 	struct rtbp_str bin;
 
 	*ret_n = 1;
-	if (rtbp_get_bin(s->payload, &bin)) {
+	if (rtbp_get_bin(s->news.payload, &bin)) {
 		put_single_path(b, s);
 		post.path = (const char *)b->data;
 		post.content_type = "application/octet-stream";

@@ -42,8 +42,7 @@ static void deny_before(struct send *s)
 static void send_acked(struct send *s)
 {
 	deny_before(s);
-	news_deliver(s->chan,
-		     &(struct news){ .notice = s->notice, .event = s->event, .sender = s->sender });
+	news_deliver(s->chan, &s->news);
 	send_end_as(s, "acked", NULL);
 }
 
@@ -146,8 +145,8 @@ static int encode(struct send *s, struct session_push *push)
 	int r;
 
 	r = phx_encode_broadcast(session_vsn(session), j->join_ref, push->ref, j->wire_topic,
-				 strlen(j->wire_topic), s->event, s->payload, s->extra,
-				 hub_scratch(hub), &push->binary, &fault);
+				 strlen(j->wire_topic), s->news.event, s->news.payload,
+				 s->news.extra, hub_scratch(hub), &push->binary, &fault);
 	if (r == 0 && hub->scratch.size <= LINK_FRAME_MAX)
 		return 0;
 	if (r == 0) {

@@ -483,7 +483,7 @@ static void check_chans(struct hub *hub)
 	RB_FOREACH(ch, chan_key_tree, &hub->chans)
 		n_by_key++;
 	RB_FOREACH(s, send_tree, &hub->sends) {
-		bytes += s->notice->size;
+		bytes += s->news.notice->size;
 		n_sends--;
 	}
 	MUST(n == hub->n_chans);
