@@ -18,10 +18,20 @@
 
 enum {
 	CONF_KEY_BYTES_MAX = 8 * 1024, /* of an API key: the server's header limit is 4 KiB */
-	CONF_LIST_MAX = 32,            /* params, header lines */
+	CONF_PROXY_AUTH_MAX = 1024,
+	CONF_LIST_MAX = 32, /* params, header lines */
 };
 
 struct acl;
+
+/* Where HTTP requests go. */
+struct conf_place {
+	bool tls;
+	char *host; /* NULL: nowhere */
+	uint16_t port;
+	char *path; /* without a slash at the end: may be empty */
+	char *url;  /* for people */
+};
 
 struct conf {
 	/* [upstream] */
@@ -32,13 +42,21 @@ struct conf {
 	char *headers[CONF_LIST_MAX + 1]; /* "x-name: value"; NULL-terminated */
 	char *ca_file;                    /* NULL: the system's */
 	bool allow_insecure;
-	uint64_t backoff_min_ms, backoff_max_ms, heartbeat_ms, heartbeat_reply_ms;
+	char *proxy;           /* http://HOST:PORT, as written; NULL: none */
+	char *proxy_auth_file; /* holds USER:PASSWORD; NULL: none */
+	uint64_t backoff_min_ms, backoff_max_ms, stable_ms, heartbeat_ms, heartbeat_reply_ms;
+	uint64_t dns_ms, connect_ms, attempt_ms, tcp_timeout_ms, join_timeout_ms, joins_per_s;
 	enum conf_probation {
 		CONF_PROBATION_AFTER_FAILURE,
 		CONF_PROBATION_ALWAYS,
 		CONF_PROBATION_OFF
 	} probation;
 	enum conf_connect { CONF_CONNECT_ON_DEMAND, CONF_CONNECT_ALWAYS } connect;
+	/* The daemon's own token; at most one of the first three. */
+	char *token_file, *token_command, *refresh_token_file;
+	char *auth_url;  /* of GoTrue, as written; NULL: beside Realtime's */
+	char *state_dir; /* NULL: none is known */
+	uint64_t token_lead_ms, token_timeout_ms;
 	/* [socket] */
 	char *socket_path;
 	mode_t socket_mode;
@@ -72,6 +90,15 @@ struct conf {
 	char *api_path;       /* ".../api": what is below is asked by HTTP */
 	char *api_url;        /* for people */
 	size_t payload_bytes; /* of the plan; 0: not known */
+	enum conf_token {
+		CONF_TOKEN_NONE,
+		CONF_TOKEN_FILE,
+		CONF_TOKEN_COMMAND,
+		CONF_TOKEN_REFRESH
+	} token;
+	struct conf_place auth;     /* GoTrue; of CONF_TOKEN_REFRESH */
+	struct conf_place proxy_at; /* path is empty */
+	struct secret *proxy_auth;  /* USER:PASSWORD; NULL: none */
 	struct secret *apikey;
 	struct secret *request; /* path and query with the key: what is asked of the server */
 	/* What the key says of itself. */

@@ -103,6 +103,101 @@ static int derive_api(struct conf *conf, const struct url_parts *u)
 	return conf->api_path && conf->api_url ? 0 : -ENOMEM;
 }
 
+static int place_set(struct conf_place *p, const struct url_parts *u, int path_size)
+{
+	bool v6 = strchr(u->host, ':') != NULL;
+
+	p->tls = u->tls;
+	p->port = u->port;
+	p->host = strdup(u->host);
+	if (asprintf(&p->path, "%.*s", path_size, u->path) < 0)
+		p->path = NULL;
+	if (asprintf(&p->url, "%s://%s%s%s:%u%.*s", u->tls ? "https" : "http", v6 ? "[" : "",
+		     u->host, v6 ? "]" : "", u->port, path_size, u->path) < 0)
+		p->url = NULL;
+	return p->host && p->path && p->url ? 0 : -ENOMEM;
+}
+
+/* A gateway has GoTrue beside Realtime: .../auth/v1 and .../realtime/v1. A bare server has none. */
+static int derive_auth(struct conf *conf, const struct url_parts *realtime, struct conf_text *ret)
+{
+	static const char end[] = "/realtime/v1/websocket";
+	size_t n = strlen(realtime->path), m = sizeof(end) - 1;
+	struct url_parts u = *realtime;
+	char text[384];
+
+	if (conf->auth_url) {
+		if (url_parse_base(conf->auth_url, &u, text, sizeof(text)) < 0)
+			return conf_complain(ret, -EINVAL, "[upstream] auth_url: %s", text);
+	} else if (n >= m && strcmp(u.path + n - m, end) == 0) {
+		strcpy(u.path + n - m, "/auth/v1");
+	} else {
+		return conf_complain(
+			ret, -EINVAL,
+			"[upstream] refresh_token_file: where tokens are refreshed cannot "
+			"be told from url; write auth_url = https://HOST/auth/v1");
+	}
+	return place_set(&conf->auth, &u, (int)strlen(u.path)) < 0
+		       ? conf_complain(ret, -ENOMEM, "no memory")
+		       : 0;
+}
+
+/* Where the daemon's own token comes from. */
+static int derive_token(struct conf *conf, const struct url_parts *u, struct conf_text *ret)
+{
+	unsigned n = (conf->token_file != NULL) + (conf->token_command != NULL) +
+		     (conf->refresh_token_file != NULL);
+
+	if (n > 1)
+		return conf_complain(
+			ret, -EINVAL,
+			"[upstream] token_file, token_command and refresh_token_file: the "
+			"daemon's token comes from one of them");
+	if (conf->token_file)
+		conf->token = CONF_TOKEN_FILE;
+	else if (conf->token_command)
+		conf->token = CONF_TOKEN_COMMAND;
+	else if (conf->refresh_token_file)
+		conf->token = CONF_TOKEN_REFRESH;
+	if (conf->token != CONF_TOKEN_REFRESH)
+		return 0;
+	if (!conf->state_dir)
+		return conf_complain(
+			ret, -EINVAL,
+			"[upstream] refresh_token_file: no folder is known to keep what it "
+			"becomes; write state_dir = /PATH");
+	return derive_auth(conf, u, ret);
+}
+
+static int derive_proxy(struct conf *conf, struct conf_text *ret)
+{
+	struct url_parts u;
+	char text[384];
+	int r;
+
+	if (!conf->proxy)
+		return conf->proxy_auth_file ? conf_complain(ret, -EINVAL,
+							     "[upstream] proxy_auth_file: there is "
+							     "no proxy")
+					     : 0;
+	r = url_parse_base(conf->proxy, &u, text, sizeof(text));
+	if (r < 0)
+		return conf_complain(ret, r, "[upstream] proxy: %s", text);
+	if (place_set(&conf->proxy_at, &u, 0) < 0)
+		return conf_complain(ret, -ENOMEM, "no memory");
+	if (!conf->proxy_auth_file)
+		return 0;
+	r = secret_read_file(conf->proxy_auth_file, CONF_PROXY_AUTH_MAX, &conf->proxy_auth, text,
+			     sizeof(text));
+	if (r < 0)
+		return conf_complain(ret, r, "[upstream] proxy_auth_file: %s", text);
+	return strchr(secret_bytes(conf->proxy_auth), ':')
+		       ? 0
+		       : conf_complain(ret, -EINVAL,
+				       "[upstream] proxy_auth_file: %s: expected USER:PASSWORD",
+				       conf->proxy_auth_file);
+}
+
 /* The server allows a little more than the round number. */
 static void derive_payload(struct conf *conf)
 {
@@ -151,6 +246,11 @@ int conf_finish(struct conf *conf, struct conf_text *ret)
 	derive_payload(conf);
 	if (!conf->host || !conf->path || !conf->public_url || derive_api(conf, &u) < 0)
 		return conf_complain(ret, -ENOMEM, "no memory");
+	r = derive_token(conf, &u, ret);
+	if (r == 0)
+		r = derive_proxy(conf, ret);
+	if (r < 0)
+		return r;
 	r = secret_read_file(conf->apikey_file, CONF_KEY_BYTES_MAX, &conf->apikey, text,
 			     sizeof(text));
 	if (r < 0)
@@ -201,6 +301,16 @@ void conf_print(const struct conf *conf, int64_t now_s)
 	printf("http      %s\n", conf->api_url);
 	printf("vsn       %s\n", conf->vsn == PHX_VSN_2 ? "2.0.0" : "1.0.0");
 	printf("apikey    %s (%zu bytes)\n", conf->apikey_file, secret_size(conf->apikey));
+	if (conf->token == CONF_TOKEN_FILE)
+		printf("token     from %s\n", conf->token_file);
+	else if (conf->token == CONF_TOKEN_COMMAND)
+		printf("token     from the command %s\n", conf->token_command);
+	else if (conf->token == CONF_TOKEN_REFRESH)
+		printf("token     refreshed at %s, begun with %s, kept in %s\n", conf->auth.url,
+		       conf->refresh_token_file, conf->state_dir);
+	if (conf->proxy)
+		printf("proxy     %s%s\n", conf->proxy_at.url,
+		       conf->proxy_auth ? ", with a password" : "");
 	for (char *const *p = conf->params; *p; p++)
 		printf("param     %.*s=...\n", (int)strcspn(*p, "="), *p);
 	for (char *const *p = conf->headers; *p; p++)

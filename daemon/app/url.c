@@ -74,7 +74,7 @@ static bool ends_with(const char *text, size_t n, const char *end)
 	return n >= m && memcmp(text + n - m, end, m) == 0;
 }
 
-static int parse_path(const char *path, struct url_parts *u)
+static int parse_path(const char *path, bool is_base, struct url_parts *u)
 {
 	const char *more;
 	size_t n = strlen(path);
@@ -82,17 +82,17 @@ static int parse_path(const char *path, struct url_parts *u)
 
 	while (n > 0 && path[n - 1] == '/')
 		n--;
-	if (ends_with(path, n, "/websocket"))
+	if (is_base || ends_with(path, n, "/websocket"))
 		more = "";
 	else if (ends_with(path, n, "/realtime/v1") || ends_with(path, n, "/socket"))
 		more = "/websocket";
 	else
 		more = "/realtime/v1/websocket";
 	len = snprintf(u->path, sizeof(u->path), "%.*s%s", (int)n, path, more);
-	return len > 0 && (size_t)len < sizeof(u->path) ? 0 : -1;
+	return len >= 0 && (size_t)len < sizeof(u->path) ? 0 : -1;
 }
 
-int url_parse(const char *url, struct url_parts *ret, char *text, size_t size)
+static int parse(const char *url, bool is_base, struct url_parts *ret, char *text, size_t size)
 {
 	struct url_parts u = { .tls = false };
 	const char *p = NULL, *wrong;
@@ -128,10 +128,20 @@ int url_parse(const char *url, struct url_parts *ret, char *text, size_t size)
 	p = parse_host(p, &u, &wrong);
 	if (!p)
 		return complain(text, size, wrong);
-	if (parse_path(p, &u) < 0)
+	if (parse_path(p, is_base, &u) < 0)
 		return complain(text, size, "the path is too long");
 	*ret = u;
 	return 0;
+}
+
+int url_parse(const char *url, struct url_parts *ret, char *text, size_t size)
+{
+	return parse(url, false, ret, text, size);
+}
+
+int url_parse_base(const char *url, struct url_parts *ret, char *text, size_t size)
+{
+	return parse(url, true, ret, text, size);
 }
 
 bool url_host_is_local(const char *host)
