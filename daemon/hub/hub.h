@@ -32,9 +32,11 @@ struct peer;
 struct hub_conf {
 	struct session_conf session;
 	const char *url; /* for people: where to, without the query; borrowed for the hub's life */
-	const struct secret *apikey; /* borrowed for the hub's life */
-	size_t peer_frame_bytes;     /* told in hello; the reader in ipc enforces it */
-	size_t peer_queue_bytes;     /* told in hello; the queue in ipc enforces it */
+	const struct secret *apikey; /* borrowed until hub_set_apikey() */
+	bool has_own_token; /* the daemon's identity has a token of its own (hub_set_token()): without
+			       one what needs it waits, and never goes with the API key instead */
+	size_t peer_frame_bytes; /* told in hello; the reader in ipc enforces it */
+	size_t peer_queue_bytes; /* told in hello; the queue in ipc enforces it */
 	unsigned max_peers;
 	unsigned max_subscriptions;          /* per peer */
 	unsigned max_channels;               /* joins on one link; the server's limit is 100 */
@@ -89,6 +91,14 @@ struct hub_answer {
 	const char *text; /* one line for people, when there was no answer */
 };
 
+/* How it stands with the daemon's own token, for people. Copied. */
+struct hub_token_status {
+	const char *source; /* "file", "command", "refresh" */
+	const char *state;  /* as realtime/keeper.h names it */
+	const char *role, *code, *text;
+	int64_t since_wall_ms, ends_wall_ms, next_try_ms; /* the last two: -1: none */
+};
+
 /* Down: to wire, and to the owner's loop. */
 struct hub_ops {
 	int (*link_open)(void *ctx, unsigned link, uint64_t epoch);
@@ -100,6 +110,10 @@ struct hub_ops {
 	void (*wake)(void *ctx);    /* call hub_turn_end() at the end of this turn */
 	void (*drained)(void *ctx); /* the end of hub_drain(), once */
 	void (*status)(void *ctx, const char *line); /* one line for people, when it changes */
+	/* The server refused the daemon's own token with this serial. Comes once for each. */
+	void (*token_refused)(void *ctx, uint64_t serial, const char *code, const char *text);
+	/* The server refused the API key at the door (401). */
+	void (*key_refused)(void *ctx);
 };
 
 /* Down: to one peer's connection (ipc/conn.h has the same verbs). */
@@ -134,6 +148,20 @@ void hub_drain(struct hub *hub, uint32_t grace_ms);
 
 /* Other access rules from now on, borrowed: what live clients may no longer do ends. */
 void hub_set_acl(struct hub *hub, const struct acl *acl);
+
+/* The daemon's own token from now on (copied): joined channels are told, a few at a time, further
+ * joins carry it, what waited for it goes on. @serial grows; @lives_ms: from now. NULL: there is none
+ * any more. Return: 0; -ENOMEM: nothing has changed. */
+int hub_set_token(struct hub *hub, const struct secret *token, uint64_t serial, uint64_t lives_ms);
+void hub_set_token_status(struct hub *hub, const struct hub_token_status *st);
+/* Another API key from now on, borrowed: the next attempt is made with it, at once unless a
+ * connection is up. */
+void hub_set_apikey(struct hub *hub, const struct secret *apikey);
+
+/* The machine has slept for so long: what is joined may be gone without a word. */
+void hub_on_slept(struct hub *hub, uint64_t ms);
+/* Addresses or routes of the machine have changed: a connection may be dead, or possible again. */
+void hub_on_network(struct hub *hub);
 
 /* ---- from wire ---- */
 void hub_on_opened(struct hub *hub, unsigned link, uint64_t epoch);

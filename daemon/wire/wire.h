@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct secret;
 struct wire;
 
 enum {
@@ -30,7 +31,8 @@ enum {
 	WIRE_PRE = 16, /* bytes in front of every outgoing payload that belong to wire (LWS_PRE) */
 	WIRE_MAX_POSTS = 8,            /* in flight at a time */
 	WIRE_POST_MAX_BYTES = 5000000, /* of a request's body */
-	WIRE_ANSWER_MAX_BYTES = 16384, /* of an answer's body that are kept */
+	WIRE_ANSWER_BYTES = 16384, /* of an answer's body that are kept, unless asked for more */
+	WIRE_ANSWER_MAX_BYTES = 262144, /* at most */
 };
 
 /* Conditions (positive results). */
@@ -87,6 +89,7 @@ struct wire_post {
 	const void *body;
 	size_t size;         /* up to WIRE_POST_MAX_BYTES */
 	uint32_t timeout_ms; /* for all of it: name, connections, TLS, request, answer */
+	size_t answer_bytes; /* of the answer's body that are kept; 0: WIRE_ANSWER_BYTES */
 };
 
 /*
@@ -107,19 +110,29 @@ struct wire_answer {
 	bool was_sent;
 	uint16_t status;        /* 0: none came. Never 100, 102 to 199 */
 	uint32_t retry_after_s; /* Retry-After in seconds (at most a day), else 0 */
-	const char *body;       /* its first WIRE_ANSWER_MAX_BYTES; it may hold secrets */
+	const char *body; /* its first answer_bytes; it may hold secrets: wiped after the call */
 	size_t size;
 	bool whole;     /* this is all of the body, and it came in order */
 	char text[256]; /* one line for people, as in wire_end; nothing of the body */
 };
 
 struct wire_conf {
-	const char *ca_file;                     /* PEM; NULL: /etc/ssl/certs/ca-certificates.crt */
-	bool allow_insecure;                     /* ws:// to any address */
-	size_t max_message_bytes;                /* reassembled size of a received message */
-	size_t up_bytes;                         /* mailbox W to M: full means W stops reading */
-	size_t down_bytes;                       /* mailbox M to W: full means WIRE_E_BUSY */
-	uint32_t dns_ms, connect_ms, attempt_ms; /* limits: name, one address, whole attempt */
+	const char *ca_file;      /* PEM; NULL: /etc/ssl/certs/ca-certificates.crt */
+	bool allow_insecure;      /* ws:// to any address */
+	size_t max_message_bytes; /* reassembled size of a received message */
+	size_t up_bytes;          /* mailbox W to M: full means W stops reading */
+	size_t down_bytes;        /* mailbox M to W: full means WIRE_E_BUSY */
+	/* Limits: name, the last address of an attempt (others have less, so that a few that do not
+	 * answer cost a second more than one does), whole attempt. */
+	uint32_t dns_ms, connect_ms, attempt_ms;
+	uint32_t
+		tcp_ms; /* bytes that nobody acknowledges, and silence of the peer's kernel: dead after
+			    this (TCP_USER_TIMEOUT and keepalive) */
+	/* An HTTP proxy: everything goes through CONNECT there, and it looks the names up. Borrowed for
+	 * the wire's life. NULL host: none. */
+	const char *proxy_host;
+	uint16_t proxy_port;
+	const struct secret *proxy_auth; /* "USER:PASSWORD"; NULL: none */
 };
 
 /* Calls from wire_dispatch(), on M. Pointers are borrowed for the call. They may call wire_*()

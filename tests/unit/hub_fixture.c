@@ -197,7 +197,7 @@ void rig_start(void (*change)(struct hub_conf *conf))
 {
 	rig = (struct rig){ .now = 1000000, .uid = 1000 };
 	log_set_level(LOG_LEVEL_ERROR);
-	rig.clock = (struct clock){ fake_now, fake_wall, NULL };
+	rig.clock = (struct clock){ fake_now, fake_wall, NULL, NULL };
 	hub_conf_init(&rig.conf);
 	rig.conf.session.seed = 1;
 	rig.conf.max_links = 1;

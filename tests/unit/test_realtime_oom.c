@@ -184,7 +184,7 @@ static void fake_reply(void *ctx, uint64_t cookie, enum session_result result, u
 	n_replies++;
 }
 
-static const struct clock clock_fake = { fake_now, fake_wall, NULL };
+static const struct clock clock_fake = { fake_now, fake_wall, NULL, NULL };
 static const struct session_ops ops = { fake_open,    fake_send,    fake_close,  fake_nothing,
 					fake_offline, fake_nothing, fake_message };
 

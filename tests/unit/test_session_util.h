@@ -57,7 +57,7 @@ static inline int64_t fake_wall(void *ctx)
 	return 1000000 + (int64_t)now;
 }
 
-static const struct clock fake_clock = { fake_now, fake_wall, NULL };
+static const struct clock fake_clock = { fake_now, fake_wall, NULL, NULL };
 
 static inline int fake_open(void *ctx, uint64_t e)
 {

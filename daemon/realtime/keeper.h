@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * keeper: the daemon's own token, kept fresh. Sans-I/O: where tokens come from is behind ops, time
+ * comes from the clock, the owner calls keeper_tick() when keeper_deadline() is reached.
+ *
+ *                        ops->fetch --> a file, a command, GoTrue (app/token*.c)
+ *                            ^               |
+ *   deadline, keeper_ask() --+               v keeper_on_fetched()
+ *   keeper_refused() --------+        form checked (jwt) --> ops->adopt --> hub_set_token()
+ *
+ * One fetch at a time: what is asked for meanwhile is answered by the next one, and only if it still
+ * matters then. Each is numbered; an answer with another number is dropped.
+ *
+ *   WAITING --got--> GOOD --lead reached--> (fetch) --got--> GOOD
+ *      ^               |                       \--failed--> LATE --got--> GOOD
+ *      |               \--end of the token, the server's refusal--> BAD --got another--> GOOD
+ *      \--failed: again after full jitter 1 s to 30 s; DENIED: not before keeper_ask()
+ *
+ * When: `lead_ms` or a tenth of the token's life before its end, whichever is longer, and up to 60 s
+ * earlier by chance, but never in the first half of its life. The life runs from the moment of
+ * receipt on a clock that goes on while the machine sleeps; the wall clock is asked only for what a
+ * token says that is not fresh (a file's). Failures: full jitter, 1 s doubling to 30 s, and after
+ * KEEPER_SERIES of them in a row a rest of KEEPER_REST_MS.
+ *
+ * What the server has refused is fetched anew once, at once. If the same bytes come again, or the
+ * next ones are refused as well, it is KEEPER_SLOW_MIN_MS doubling to KEEPER_SLOW_MAX_MS.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/secret.h"
+#include "realtime/jwt.h"
+
+struct keeper;
+
+enum {
+	KEEPER_JITTER_MS = 60000,
+	KEEPER_RETRY_MIN_MS = 1000,
+	KEEPER_RETRY_MAX_MS = 30000,
+	KEEPER_SERIES = 10,
+	KEEPER_REST_MS = 60000,
+	KEEPER_SLOW_MIN_MS = 60000,
+	KEEPER_SLOW_MAX_MS = 15 * 60000,
+	KEEPER_RETRY_AFTER_MAX_S = 3600,
+};
+
+enum keeper_state {
+	KEEPER_WAITING, /* none has come yet */
+	KEEPER_GOOD,
+	KEEPER_LATE,   /* the token is still good, and the last attempt to renew it has failed */
+	KEEPER_BAD,    /* the last one has ended or was refused, and no other has come */
+	KEEPER_DENIED, /* the source will give none until somebody changes it (a login is needed);
+			  the last token may still be good: status.has_token */
+};
+
+struct keeper_status {
+	enum keeper_state state;
+	bool has_token, is_fetching;
+	int64_t since_wall_ms;       /* of the state */
+	char role[JWT_ROLE_MAX + 1]; /* of the token; "" without one */
+	int64_t ends_in_ms;          /* of the token; -1 without one */
+	int64_t next_try_ms;         /* from now; -1: when somebody changes something */
+	char code[32];               /* why LATE, BAD, DENIED; "" otherwise */
+	char text[256];              /* a sentence with what to do; "" otherwise; never a secret */
+	uint64_t fetches, failures;  /* in all */
+};
+
+/* What a fetch brought. Everything is borrowed for the call. */
+struct keeper_news {
+	enum keeper_got {
+		KEEPER_TOKEN,   /* `token` */
+		KEEPER_FAILED,  /* not now: try again */
+		KEEPER_REFUSED, /* not until somebody changes something */
+	} got;
+	const char *token;
+	size_t size;
+	uint64_t lives_ms;      /* from now, as the source said; 0: as the token itself says */
+	uint32_t retry_after_s; /* FAILED: not before; 0: not said */
+	/* A word and a sentence, for KEEPER_FAILED and _REFUSED, and for a KEEPER_TOKEN with a
+	 * trouble that stays (what it was renewed with cannot be stored): shown until the next news. */
+	const char *code, *text;
+};
+
+struct keeper_ops {
+	/* Begin to fetch; keeper_on_fetched() with this number follows exactly once, not from inside.
+	 * @is_renewal: false: the first one, or one for a changed source. Return: 0; a negative errno
+	 * (counts as a failure). */
+	int (*fetch)(void *ctx, uint64_t nr, bool is_renewal);
+	/* Joins use this from now on. `token` is borrowed for the call; `serial` grows; `lives_ms`
+	 * from now. NULL: there is none any more, joins that need it wait. */
+	void (*adopt)(void *ctx, const struct secret *token, const struct jwt *jwt, uint64_t serial,
+		      uint64_t lives_ms);
+	/* The status is another one (all but ends_in_ms, next_try_ms and the counters). */
+	void (*changed)(void *ctx);
+};
+
+struct keeper_conf {
+	uint64_t lead_ms;
+	uint64_t seed;
+	/* The source says by itself when there is another token (a watched file): no fetch is planned
+	 * for a token's sake, only one each minute from the lead on, in case the news got lost. */
+	bool is_watched;
+};
+
+/* @ops, @clock: borrowed. NULL without memory. */
+struct keeper *keeper_new(const struct keeper_conf *conf, const struct clock *clock,
+			  const struct keeper_ops *ops, void *ctx);
+struct keeper *keeper_free(struct keeper *k); /* no calls. Returns NULL. */
+
+/* Begins. */
+void keeper_start(struct keeper *k);
+/* Somebody changed something (the file, the configuration) or asks for a new one: fetch now, also
+ * after KEEPER_DENIED. While one is on its way another one follows it. */
+void keeper_ask(struct keeper *k, bool is_renewal);
+/* The server refused the token with this serial (not an older one). */
+void keeper_refused(struct keeper *k, uint64_t serial, const char *code, const char *text);
+void keeper_on_fetched(struct keeper *k, uint64_t nr, const struct keeper_news *news);
+
+/* clock_boot() time; UINT64_MAX: none. Ask again after each call, and tick after a suspend. */
+uint64_t keeper_deadline(const struct keeper *k);
+void keeper_tick(struct keeper *k);
+
+void keeper_get_status(const struct keeper *k, struct keeper_status *ret);
+const char *
+keeper_state_name(enum keeper_state state); /* "waiting", "good", "late", "bad", "denied" */
