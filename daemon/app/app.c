@@ -454,6 +454,7 @@ static int app_build_hub(struct app *app)
 	conf.session.vsn = app->conf->vsn;
 	conf.session.backoff_min_ms = (uint32_t)app->conf->backoff_min_ms;
 	conf.session.backoff_max_ms = (uint32_t)app->conf->backoff_max_ms;
+	conf.session.stable_ms = (uint32_t)app->conf->stable_ms;
 	conf.session.heartbeat_ms = (uint32_t)app->conf->heartbeat_ms;
 	conf.session.heartbeat_reply_ms = (uint32_t)app->conf->heartbeat_reply_ms;
 	if (getrandom(&conf.session.seed, sizeof(conf.session.seed), 0) < 0)
@@ -476,6 +477,8 @@ static int app_build_hub(struct app *app)
 								      : HUB_TRACKERS_LINKS;
 	conf.payload_bytes = app->conf->payload_bytes;
 	conf.send_bytes = app->conf->send_bytes;
+	conf.joins_per_s = (unsigned)app->conf->joins_per_s;
+	conf.join_ms = (uint32_t)app->conf->join_timeout_ms;
 	conf.acl = app->conf->acl;
 	conf.owner = geteuid();
 	conf.probation = app->conf->probation == CONF_PROBATION_ALWAYS ? HUB_PROBATION_ALWAYS

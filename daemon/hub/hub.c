@@ -43,6 +43,8 @@ void hub_conf_init(struct hub_conf *conf)
 		.presence_bytes = 2 * 1024 * 1024,
 		.trackers = HUB_TRACKERS_LINKS,
 		.send_bytes = 16 * 1024 * 1024,
+		.joins_per_s = JOINS_PER_S,
+		.join_ms = JOIN_REPLY_MS,
 		.linger_ms = 2000,
 		.send_linger_ms = 30000,
 	};
@@ -289,7 +291,7 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	hub->next_binding = hub->next_feed = hub->next_identity = 1;
 	hub->private_only = conf->private_only == HUB_PRIVATE_YES;
 	hub->started_ms = hub_now(hub);
-	bucket_init(&hub->joins_bucket, JOINS_PER_S, JOINS_BURST, hub_now(hub));
+	bucket_init(&hub->joins_bucket, conf->joins_per_s, JOINS_BURST, hub_now(hub));
 	bucket_init(&hub->refusals_bucket, 1, 10, hub_now(hub));
 	bucket_init(&hub->calls_bucket, CALLS_PER_S, CALLS_BURST, hub_now(hub));
 	timers_init(&hub->timers);

@@ -64,6 +64,8 @@ struct hub_conf {
 	bool connect_always;     /* else the shared link is closed while nothing needs it */
 	size_t payload_bytes;    /* the plan's limit for a broadcast; 0: not known */
 	size_t send_bytes;       /* all sends that wait or are unanswered */
+	unsigned joins_per_s;    /* the mean; some more at first */
+	uint32_t join_ms;        /* for the answer to one */
 	uint32_t linger_ms;      /* a join without subscribers */
 	uint32_t send_linger_ms; /* a join that only a sender wanted */
 };

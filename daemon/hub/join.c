@@ -395,7 +395,7 @@ int join_push(struct join *j)
 	struct session_push push = {
 		.ref = session_next_ref(j->link->session),
 		.is_join = true,
-		.timeout_ms = JOIN_REPLY_MS,
+		.timeout_ms = j->hub->conf.join_ms,
 		.fn = join_on_reply,
 		.ctx = j->link,
 		.cookie = j->id,
