@@ -7,21 +7,28 @@
 enum { SECOND = 1000, MINUTE = 60 * SECOND };
 
 static const char advice_token[] =
-	"the token is not accepted: get a new one from where it was issued";
+	"get a new token from where this one was issued: the server does not accept it";
 static const char advice_signature[] =
-	"the token was not signed for this project: check which project it belongs to";
+	"check which project the token belongs to: it was not signed for this one";
 static const char advice_read[] =
-	"the policies on realtime.messages give this token no right to read this topic";
+	"use a token that may read this topic, or give this one the right: the policies on "
+	"realtime.messages decide";
 static const char advice_wait[] = "nothing; the daemon tries again";
 static const char advice_database[] =
 	"nothing at first; if it stays, look at the project's database and its connection limits";
 static const char advice_rate[] = "send less, or raise the project's limit of messages per second";
+static const char advice_joins[] =
+	"join fewer topics at once; the limit counts all clients of the project";
+static const char advice_presence[] =
+	"track less often; the limit counts all clients of the project";
+static const char advice_calls[] = "track less often: five calls in 30 s on one topic";
 static const char advice_binding[] =
-	"the table must exist and be in the publication supabase_realtime, its columns and values "
-	"must fit the filter";
-static const char advice_filter[] = "a filter is column=operator.value, several joined by commas";
+	"see that the table exists and is in the publication supabase_realtime, and that the "
+	"filter fits its columns";
+static const char advice_filter[] =
+	"write the filter as column=operator.value, several joined by commas";
 
-enum where { PREFIX, ANYWHERE };
+enum where { PREFIX, ANYWHERE, WHOLE };
 
 /* First match wins, so the special rows stand before the general ones. */
 static const struct {
@@ -36,17 +43,21 @@ static const struct {
 	{ PREFIX,
 	  "You no longer have permission",
 	  { REASON_PERMANENT, "unauthorized", REASON_NEVER, advice_read } },
+	/* A policy that fails counts as one that refuses, in newer servers by its text, too. */
+	{ PREFIX,
+	  "RlsPolicyError",
+	  { REASON_PERMANENT, "unauthorized", REASON_NEVER, advice_read } },
 	{ PREFIX,
 	  "PrivateOnly",
 	  { REASON_PRIVATE_ONLY, "private_only", REASON_NEVER,
-	    "the project allows private channels only: subscribe with private" } },
+	    "subscribe with private: the project allows private channels only" } },
 	{ PREFIX,
 	  "TopicNameRequired",
 	  { REASON_PERMANENT, "topic_required", REASON_NEVER, "give the topic a name" } },
 	{ PREFIX,
 	  "InvalidJoinPayload",
 	  { REASON_PERMANENT, "bad_join", REASON_NEVER,
-	    "the server does not take these options: check them against its version" } },
+	    "check the options against the server's version: it does not take them" } },
 	{ PREFIX,
 	  "UnableToReplayMessages: Replay",
 	  { REASON_PERMANENT, "replay_refused", REASON_NEVER,
@@ -60,28 +71,32 @@ static const struct {
 	  "Unable to subscribe to changes with given parameters",
 	  { REASON_PERMANENT, "binding_refused", REASON_NEVER, advice_binding } },
 	{ PREFIX,
+	  "RealtimeDisabledForConfiguration",
+	  { REASON_PERMANENT, "binding_refused", REASON_NEVER, advice_binding } },
+	{ PREFIX,
 	  "Error parsing `filter` params",
 	  { REASON_PERMANENT, "bad_filter", REASON_NEVER, advice_filter } },
 	{ PREFIX,
 	  "Error parsing `select` params",
 	  { REASON_PERMANENT, "bad_select", REASON_NEVER,
-	    "select is a list of the table's columns; it needs a schema and a table" } },
+	    "list columns of the table in select, and name schema and table" } },
 	{ PREFIX,
 	  "Column selection is not supported",
 	  { REASON_PERMANENT, "bad_select", REASON_NEVER,
-	    "select is a list of the table's columns; it needs a schema and a table" } },
+	    "list columns of the table in select, and name schema and table" } },
 	{ PREFIX,
 	  "No subscription params provided",
 	  { REASON_PERMANENT, "bad_binding", REASON_NEVER, "name a schema or a table" } },
 
 	{ PREFIX,
 	  "ClientJoinRateLimitReached",
-	  { REASON_JOIN_RATE, "join_rate", MINUTE,
-	    "join fewer topics at once; the limit counts all clients of the project" } },
+	  { REASON_JOIN_RATE, "join_rate", MINUTE, advice_joins } },
 	{ PREFIX,
 	  "Too many joins per second",
-	  { REASON_JOIN_RATE, "join_rate", MINUTE,
-	    "join fewer topics at once; the limit counts all clients of the project" } },
+	  { REASON_JOIN_RATE, "join_rate", MINUTE, advice_joins } },
+	{ PREFIX,
+	  "JoinsRateLimitReached",
+	  { REASON_JOIN_RATE, "join_rate", MINUTE, advice_joins } },
 	{ PREFIX,
 	  "ChannelRateLimitReached",
 	  { REASON_TOO_MANY_CHANNELS, "too_many_channels", REASON_NEVER,
@@ -97,22 +112,29 @@ static const struct {
 	{ PREFIX,
 	  "ConnectionRateLimitReached",
 	  { REASON_TOO_MANY_USERS, "too_many_connections", MINUTE,
-	    "the project has as many connections as its plan allows" } },
+	    "close connections of other clients, or raise the project's limit of connections" } },
 	{ PREFIX,
 	  "Too many connected users",
 	  { REASON_TOO_MANY_USERS, "too_many_connections", MINUTE,
-	    "the project has as many connections as its plan allows" } },
+	    "close connections of other clients, or raise the project's limit of connections" } },
 	{ PREFIX,
 	  "Too many messages per second",
 	  { REASON_RATE, "message_rate", MINUTE, advice_rate } },
 	{ PREFIX,
+	  "MessagePerSecondRateLimitReached",
+	  { REASON_RATE, "message_rate", MINUTE, advice_rate } },
+	{ PREFIX,
 	  "Too many presence messages per second",
-	  { REASON_PRESENCE_RATE, "presence_rate", MINUTE,
-	    "track less often; the limit counts all clients of the project" } },
+	  { REASON_PRESENCE_RATE, "presence_rate", MINUTE, advice_presence } },
+	{ PREFIX,
+	  "PresenceRateLimitReached",
+	  { REASON_PRESENCE_RATE, "presence_rate", MINUTE, advice_presence } },
 	{ PREFIX,
 	  "Client presence rate limit exceeded",
-	  { REASON_PRESENCE_RATE, "presence_calls", 30 * SECOND,
-	    "track less often: five calls in 30 s on one topic" } },
+	  { REASON_PRESENCE_RATE, "presence_calls", 30 * SECOND, advice_calls } },
+	{ PREFIX,
+	  "ClientPresenceRateLimitReached",
+	  { REASON_PRESENCE_RATE, "presence_calls", 30 * SECOND, advice_calls } },
 	{ PREFIX,
 	  "Track message size exceeded",
 	  { REASON_TRANSIENT, "track_too_big", SECOND, "track a smaller state" } },
@@ -128,25 +150,45 @@ static const struct {
 	{ PREFIX,
 	  "RealtimeDisabled",
 	  { REASON_PROJECT, "project_disabled", 5 * MINUTE,
-	    "Realtime is switched off for this project, or the project is paused" } },
+	    "switch Realtime on for this project, or resume the project if it is paused" } },
 	{ PREFIX,
 	  "Realtime disabled for this tenant",
 	  { REASON_PROJECT, "project_disabled", 5 * MINUTE,
-	    "Realtime is switched off for this project, or the project is paused" } },
+	    "switch Realtime on for this project, or resume the project if it is paused" } },
 	{ PREFIX,
 	  "Realtime was disabled for this tenant",
 	  { REASON_PROJECT, "project_disabled", 5 * MINUTE,
-	    "Realtime is switched off for this project, or the project is paused" } },
+	    "switch Realtime on for this project, or resume the project if it is paused" } },
+
+	{ PREFIX,
+	  ":tenant_suspended",
+	  { REASON_PROJECT, "project_disabled", 5 * MINUTE,
+	    "switch Realtime on for this project, or resume the project if it is paused" } },
 
 	{ PREFIX, "RealtimeRestarting", { REASON_OUTAGE, "restarting", SECOND, advice_wait } },
 	{ PREFIX,
 	  "InitializingProjectConnection",
+	  { REASON_OUTAGE, "initializing", SECOND, advice_wait } },
+	/* A new token needs the database, too; what fails then is told by its bare name. */
+	{ PREFIX, ":initializing", { REASON_OUTAGE, "initializing", SECOND, advice_wait } },
+	{ PREFIX,
+	  ":tenant_database_connection_initializing",
 	  { REASON_OUTAGE, "initializing", SECOND, advice_wait } },
 	{ PREFIX,
 	  "UnableToConnectToProject",
 	  { REASON_OUTAGE, "database_unreachable", 5 * SECOND, advice_database } },
 	{ PREFIX,
 	  "Realtime was unable to connect to the project database",
+	  { REASON_OUTAGE, "database_unreachable", 5 * SECOND, advice_database } },
+	/* Servers of 2024 and before. */
+	{ PREFIX,
+	  "Realtime was unable to connect to the tenant database",
+	  { REASON_OUTAGE, "database_unreachable", 5 * SECOND, advice_database } },
+	{ PREFIX,
+	  "UnableToConnectToTenantDatabase",
+	  { REASON_OUTAGE, "database_unreachable", 5 * SECOND, advice_database } },
+	{ PREFIX,
+	  "DatabaseConnectionIssue",
 	  { REASON_OUTAGE, "database_unreachable", 5 * SECOND, advice_database } },
 	{ PREFIX,
 	  "IncreaseConnectionPool",
@@ -156,6 +198,15 @@ static const struct {
 	  { REASON_OUTAGE, "database_connections", 10 * SECOND, advice_database } },
 	{ PREFIX,
 	  "DatabaseConnectionRateLimitReached",
+	  { REASON_OUTAGE, "database_connections", 10 * SECOND, advice_database } },
+	{ PREFIX,
+	  ":increase_connection_pool",
+	  { REASON_OUTAGE, "database_connections", 10 * SECOND, advice_database } },
+	{ PREFIX,
+	  ":tenant_db_too_many_connections",
+	  { REASON_OUTAGE, "database_connections", 10 * SECOND, advice_database } },
+	{ PREFIX,
+	  ":connect_rate_limit_reached",
 	  { REASON_OUTAGE, "database_connections", 10 * SECOND, advice_database } },
 	{ PREFIX,
 	  "QueryCanceled",
@@ -181,7 +232,7 @@ static const struct {
 
 	{ PREFIX, "channel_crash", { REASON_CRASH, "crash", SECOND, advice_wait } },
 	{ PREFIX, "join crashed", { REASON_CRASH, "crash", 5 * SECOND, advice_wait } },
-	{ PREFIX, "UnknownErrorOnChannel", { REASON_CRASH, "crash", 5 * SECOND, advice_wait } },
+	{ PREFIX, "UnknownErrorOn", { REASON_CRASH, "crash", 5 * SECOND, advice_wait } },
 	{ PREFIX, "Unknown Error on Channel", { REASON_CRASH, "crash", 5 * SECOND, advice_wait } },
 
 	/* Behind all others: these look for words anywhere, and other texts end in names that users
@@ -189,7 +240,7 @@ static const struct {
 	{ ANYWHERE,
 	  "only allows private channels",
 	  { REASON_PRIVATE_ONLY, "private_only", REASON_NEVER,
-	    "the project allows private channels only: subscribe with private" } },
+	    "subscribe with private: the project allows private channels only" } },
 	{ ANYWHERE, "expired", { REASON_AUTH, "token_expired", REASON_NEVER, advice_token } },
 	{ PREFIX,
 	  "InvalidJWTExpiration",
@@ -197,7 +248,7 @@ static const struct {
 	{ ANYWHERE,
 	  "Fields `role` and `exp` are required",
 	  { REASON_AUTH, "token_incomplete", REASON_NEVER,
-	    "the token lacks a role or an expiry: get one from the project's auth service" } },
+	    "get a token from the project's auth service: this one lacks a role or an expiry" } },
 	{ PREFIX, "MalformedJWT", { REASON_AUTH, "token_malformed", REASON_NEVER, advice_token } },
 	{ ANYWHERE,
 	  "token provided is not a valid JWT",
@@ -220,6 +271,26 @@ static const struct {
 	{ PREFIX,
 	  ":error_generating_signer",
 	  { REASON_AUTH, "token_signer", REASON_NEVER, advice_signature } },
+	{ PREFIX,
+	  "Token claims must be a map",
+	  { REASON_AUTH, "token_malformed", REASON_NEVER, advice_token } },
+	{ PREFIX,
+	  ":expected_claims_map",
+	  { REASON_AUTH, "token_malformed", REASON_NEVER, advice_token } },
+	{ PREFIX,
+	  ":expected_header_map",
+	  { REASON_AUTH, "token_malformed", REASON_NEVER, advice_token } },
+	{ PREFIX, "Invalid token", { REASON_AUTH, "token_invalid", REASON_NEVER, advice_token } },
+	{ PREFIX,
+	  "Received an invalid access token",
+	  { REASON_AUTH, "token_invalid", REASON_NEVER, advice_token } },
+	{ PREFIX,
+	  "Invalid value for JWT claim",
+	  { REASON_AUTH, "token_invalid", REASON_NEVER, advice_token } },
+	/* [message: "Invalid token", claim: "exp", claim_val: "soon"] */
+	{ ANYWHERE, "claim_val: ", { REASON_AUTH, "token_invalid", REASON_NEVER, advice_token } },
+	/* How many seconds are left, when the last of them ends between two looks at the clock. */
+	{ WHOLE, "0", { REASON_AUTH, "token_expired", REASON_NEVER, advice_token } },
 	{ PREFIX, "InvalidJWTToken", { REASON_AUTH, "token_invalid", REASON_NEVER, advice_token } },
 	{ ANYWHERE,
 	  "Token expiration time is invalid",
@@ -228,24 +299,71 @@ static const struct {
 
 static const struct reason unknown = { REASON_UNKNOWN, "unknown", SECOND, advice_wait };
 
+enum { ROWS = sizeof(rows) / sizeof(*rows) };
+
 static bool matches(enum where where, const char *pattern, const char *text, size_t size)
 {
 	size_t n = strlen(pattern);
 
-	if (where == PREFIX)
-		return size >= n && memcmp(text, pattern, n) == 0;
-	return memmem(text, size, pattern, n) != NULL;
+	if (where == ANYWHERE)
+		return memmem(text, size, pattern, n) != NULL;
+	return (where == PREFIX ? size >= n : size == n) && memcmp(text, pattern, n) == 0;
+}
+
+static const struct reason *find(const char *text, size_t size)
+{
+	for (size_t i = 0; i < ROWS; i++) {
+		if (matches(rows[i].where, rows[i].text, text, size))
+			return &rows[i].reason;
+	}
+	return NULL;
+}
+
+static bool is_letter(char c)
+{
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+/* "Code: " in front of a sentence. Return: its size, 0: there is none. */
+static size_t code_size(const char *text, size_t size)
+{
+	size_t n = 0;
+
+	while (n < size && is_letter(text[n]))
+		n++;
+	return n && size - n > 2 && text[n] == ':' && text[n + 1] == ' ' ? n + 2 : 0;
 }
 
 const struct reason *reason_find(const char *text, size_t size)
 {
+	const struct reason *reason;
+	size_t skip;
+
 	if (!size)
 		return &unknown;
-	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
-		if (matches(rows[i].where, rows[i].text, text, size))
+	reason = find(text, size);
+	/* Servers say the same sentence with a code and without; which ones have one, changes. */
+	skip = reason ? 0 : code_size(text, size);
+	if (skip)
+		reason = find(text + skip, size - skip);
+	return reason ? reason : &unknown;
+}
+
+const struct reason *reason_of_code(const char *code)
+{
+	for (size_t i = 0; i < ROWS; i++) {
+		if (strcmp(rows[i].reason.code, code) == 0)
 			return &rows[i].reason;
 	}
-	return &unknown;
+	return strcmp(code, unknown.code) == 0 ? &unknown : NULL;
+}
+
+const struct reason *reason_row(size_t i, const char **ret_text)
+{
+	if (i >= ROWS)
+		return NULL;
+	*ret_text = rows[i].text;
+	return &rows[i].reason;
 }
 
 enum { SLOW_FLOOR = MINUTE, SLOW_GROWN = 15 * MINUTE };

@@ -33,7 +33,7 @@ struct reason {
 	const char *code;   /* short word for people and programs */
 	int32_t retry_ms;   /* least delay before the next join; REASON_NEVER: not until something
 			       changes (token, options, configuration) */
-	const char *advice; /* a sentence: what to do */
+	const char *advice; /* what to do, as one part of a sentence: no capital, no full stop */
 };
 
 /**
@@ -44,6 +44,18 @@ struct reason {
  * Return: never NULL; a static row.
  */
 const struct reason *reason_find(const char *text, size_t size);
+
+/**
+ * reason_of_code() - what is said of a reason whose short word alone was kept
+ *
+ * Rows of one code have the same class and the same advice.
+ *
+ * Return: NULL when it is no word of this table (the hub has some of its own: "connection").
+ */
+const struct reason *reason_of_code(const char *code);
+
+/* The table itself, row by row, for tests. Return: NULL behind the last. */
+const struct reason *reason_row(size_t i, const char **ret_text);
 
 /* ---- why a link ended ---- */
 

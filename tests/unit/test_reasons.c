@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the server's texts and codes mean: daemon/realtime/reasons.h. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,6 +90,56 @@ static const struct {
 	{ "RPC call error: :x", REASON_TRANSIENT, "server_rpc" },
 	{ "Replication connection was not established in time", REASON_TRANSIENT,
 	  "database_replication" },
+	/* ends of channels by a bare name: what a new token met on its way */
+	{ ":initializing", REASON_OUTAGE, "initializing" },
+	{ ":tenant_database_connection_initializing", REASON_OUTAGE, "initializing" },
+	{ ":increase_connection_pool", REASON_OUTAGE, "database_connections" },
+	{ ":tenant_db_too_many_connections", REASON_OUTAGE, "database_connections" },
+	{ ":connect_rate_limit_reached", REASON_OUTAGE, "database_connections" },
+	{ ":tenant_suspended", REASON_PROJECT, "project_disabled" },
+	{ ":expected_claims_map", REASON_AUTH, "token_malformed" },
+	{ ":expected_header_map", REASON_AUTH, "token_malformed" },
+	{ "[message: \"Invalid token\", claim: \"nbf\", claim_val: 4102444800]", REASON_AUTH,
+	  "token_invalid" },
+	{ "0", REASON_AUTH, "token_expired" },
+	{ "00", REASON_UNKNOWN, "unknown" },
+	/* of older servers */
+	{ "InvalidJWTToken: Token claims must be a map", REASON_AUTH, "token_invalid" },
+	{ "Token claims must be a map", REASON_AUTH, "token_malformed" },
+	{ "Invalid token", REASON_AUTH, "token_invalid" },
+	{ "InvalidJWTToken: Invalid value for JWT claim \"exp\" with value 1", REASON_AUTH,
+	  "token_invalid" },
+	{ "Received an invalid access token from client: :x", REASON_AUTH, "token_invalid" },
+	{ "DatabaseConnectionIssue: %Postgrex.Error{}", REASON_OUTAGE, "database_unreachable" },
+	{ "Realtime was unable to connect to the tenant database", REASON_OUTAGE,
+	  "database_unreachable" },
+	{ "You do not have permissions to read Broadcast messages from this channel",
+	  REASON_PERMANENT, "unauthorized" },
+	{ "RlsPolicyError: %Postgrex.Error{}", REASON_PERMANENT, "unauthorized" },
+	/* about database changes, not about the project */
+	{ "RealtimeDisabledForConfiguration: Unable to subscribe to changes", REASON_PERMANENT,
+	  "binding_refused" },
+	{ "Unable to subscribe to changes with given parameters. Please check", REASON_PERMANENT,
+	  "binding_refused" },
+	{ "{:error, \"Too many database timeouts\"}", REASON_TRANSIENT, "database_query" },
+	/* with a code that the server only logs so far */
+	{ "MessagePerSecondRateLimitReached: Too many messages per second", REASON_RATE,
+	  "message_rate" },
+	{ "ClientPresenceRateLimitReached: Client presence rate limit exceeded",
+	  REASON_PRESENCE_RATE, "presence_calls" },
+	{ "PresenceRateLimitReached: x", REASON_PRESENCE_RATE, "presence_rate" },
+	{ "JoinsRateLimitReached: Too many joins per second", REASON_JOIN_RATE, "join_rate" },
+	{ "UnableToConnectToTenantDatabase: x", REASON_OUTAGE, "database_unreachable" },
+	{ "UnableToSetPolicies: Realtime was unable to connect to the project database",
+	  REASON_OUTAGE, "database_unreachable" },
+	{ "UnableToSubscribeToPostgres: Unable to subscribe to changes with given parameters",
+	  REASON_PERMANENT, "binding_refused" },
+	{ "ChannelShutdown: Query was cancelled, please try again", REASON_TRANSIENT,
+	  "database_query" },
+	{ "NewCode: RpcProxy: Node request timeout", REASON_UNKNOWN, "unknown" },
+	{ "NewCode: ", REASON_UNKNOWN, "unknown" },
+	{ "NewCode:", REASON_UNKNOWN, "unknown" },
+	{ ": Node request timeout", REASON_UNKNOWN, "unknown" },
 	/* refused upgrades */
 	{ "Token has expired", REASON_AUTH, "token_expired" },
 	{ "Failed to validate JWT signature", REASON_AUTH, "token_signature" },
@@ -124,23 +175,121 @@ START_TEST(test_text)
 	ck_assert_str_eq(r->code, texts[_i].code);
 	ck_assert_int_eq(r->class, texts[_i].class);
 	ck_assert_uint_gt(strlen(r->advice), 5);
-	/* What needs a change waits for it; all the rest comes again by itself. */
-	switch (r->class) {
-	case REASON_PERMANENT:
-	case REASON_AUTH:
-	case REASON_PRIVATE_ONLY:
-	case REASON_TOO_MANY_CHANNELS:
-		ck_assert_int_eq(r->retry_ms, REASON_NEVER);
-		break;
-	case REASON_JOIN_RATE:
-	case REASON_RATE:
-	case REASON_TOO_MANY_USERS:
-		ck_assert_int_eq(r->retry_ms, 60000);
-		break;
-	default:
-		ck_assert_int_ge(r->retry_ms, 1000);
-		break;
+}
+END_TEST
+
+/* What needs a change waits for it; all the rest comes again by itself, the sooner the less it is
+ * anybody's doing. */
+static const struct {
+	enum reason_class class;
+	int32_t least_ms, most_ms;
+} classes[] = {
+	{ REASON_TRANSIENT, 1000, 30000 },
+	{ REASON_PERMANENT, REASON_NEVER, REASON_NEVER },
+	{ REASON_AUTH, REASON_NEVER, REASON_NEVER },
+	{ REASON_JOIN_RATE, 60000, 60000 },
+	{ REASON_RATE, 60000, 60000 },
+	{ REASON_PRESENCE_RATE, 30000, 60000 },
+	{ REASON_TOO_MANY_CHANNELS, REASON_NEVER, REASON_NEVER },
+	{ REASON_TOO_MANY_USERS, 60000, 60000 },
+	{ REASON_PRIVATE_ONLY, REASON_NEVER, REASON_NEVER },
+	{ REASON_PROJECT, 300000, 300000 },
+	{ REASON_OUTAGE, 1000, 10000 },
+	{ REASON_CRASH, 1000, 5000 },
+	{ REASON_UNKNOWN, 1000, 1000 },
+};
+
+static void retries_by_class(const struct reason *r)
+{
+	for (size_t i = 0; i < sizeof(classes) / sizeof(*classes); i++) {
+		if (classes[i].class != r->class)
+			continue;
+		ck_assert_msg(r->retry_ms >= classes[i].least_ms &&
+				      r->retry_ms <= classes[i].most_ms,
+			      "%s: %d", r->code, r->retry_ms);
+		return;
 	}
+	ck_abort_msg("%s: a class that the test does not know", r->code);
+}
+
+/* A short word for programs, and what to do as one part of a sentence. */
+static void reads_well(const struct reason *r)
+{
+	size_t n = strlen(r->advice);
+
+	ck_assert_uint_eq(strspn(r->code, "abcdefghijklmnopqrstuvwxyz_"), strlen(r->code));
+	ck_assert_uint_gt(n, 20);
+	ck_assert_msg(r->advice[0] >= 'a' && r->advice[0] <= 'z', "%s", r->advice);
+	ck_assert_msg(r->advice[n - 1] != '.', "%s", r->advice);
+}
+
+/* A row that stands behind one that takes its text would never be found. */
+START_TEST(test_rows)
+{
+	const struct reason *r, *of_code;
+	const char *text;
+	size_t i;
+
+	for (i = 0; (r = reason_row(i, &text)); i++) {
+		ck_assert_msg(reason_find(text, strlen(text)) == r, "shadowed: %s", text);
+		retries_by_class(r);
+		reads_well(r);
+		/* Who has only the word is told the same. */
+		of_code = reason_of_code(r->code);
+		ck_assert_int_eq(of_code->class, r->class);
+		ck_assert_str_eq(of_code->advice, r->advice);
+	}
+	ck_assert_uint_gt(i, 60);
+	r = reason_find("Brand new reason", 16);
+	retries_by_class(r);
+	reads_well(r);
+	ck_assert_ptr_eq(reason_of_code("unknown"), r);
+	ck_assert_ptr_null(reason_of_code("connection"));
+}
+END_TEST
+
+/* The section of the protocol that lists the words; to be freed. */
+static char *words_of_protocol(void)
+{
+	FILE *f = fopen(RTB_PROTOCOL, "r");
+	char *all = calloc(1, 1 << 20), *section;
+	size_t n;
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_ptr_nonnull(all);
+	n = fread(all, 1, (1 << 20) - 1, f);
+	fclose(f);
+	section = strstr(all, "\n## 8. Words for reasons\n");
+	ck_assert_ptr_nonnull(section);
+	memmove(all, section, n - (size_t)(section - all) + 1);
+	return all;
+}
+
+static void is_listed(const char *words, const char *word)
+{
+	char quoted[64];
+
+	snprintf(quoted, sizeof(quoted), "`%s`", word);
+	ck_assert_msg(strstr(words, quoted) != NULL, "PROTOCOL.md does not list %s", quoted);
+}
+
+START_TEST(test_documented)
+{
+	char *words = words_of_protocol();
+	const struct reason *r;
+	const char *text;
+
+	for (size_t i = 0; (r = reason_row(i, &text)); i++)
+		is_listed(words, r->code);
+	is_listed(words, reason_of_code("unknown")->code);
+	for (unsigned f = SESSION_FAULT_NONE + 1;; f++) {
+		const char *name = reasons_of_fault((enum session_fault)f)->name;
+
+		if (strcmp(name, "none") == 0)
+			break;
+		is_listed(words, name);
+	}
+	free(words);
 }
 END_TEST
 
@@ -217,6 +366,8 @@ int main(void)
 	int n;
 
 	tcase_add_loop_test(tc, test_text, 0, sizeof(texts) / sizeof(*texts));
+	tcase_add_test(tc, test_rows);
+	tcase_add_test(tc, test_documented);
 	tcase_add_test(tc, test_no_text);
 	tcase_add_test(tc, test_http);
 	tcase_add_test(tc, test_close);
