@@ -7,27 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/random.h>
 #include <unistd.h>
 
+#include "app/awake.h"
 #include "app/names.h"
 #include "app/notify.h"
 #include "app/request.h"
+#include "app/rooms.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "hub/acl.h"
 #include "hub/hub.h"
 #include "ipc/listener.h"
-#include "realtime/reasons.h"
 #include "wire/wire.h"
 
 enum {
-	UPSTREAM_MESSAGE_MAX = 8 * 1024 * 1024, /* the server's own limit is 5 MB */
-	WIRE_UP_BYTES = 8 * 1024 * 1024,
-	WIRE_DOWN_BYTES = 8 * 1024 * 1024,
-	DNS_MS = 10000,
-	CONNECT_MS = 5000,
-	ATTEMPT_MS = 25000,
 	DRAIN_MS = 2000,
 };
 
@@ -49,6 +43,7 @@ struct app {
 	struct hub *hub;
 	struct listener *listener;
 	struct names *names;
+	struct awake *awake;
 	struct loop_fd wire_fd;
 	struct loop_timer hub_timer;
 	struct loop_task hub_task;
@@ -181,43 +176,12 @@ static void app_wire_message(void *ctx, unsigned link, uint64_t epoch, bool bina
 	hub_on_frame(app->hub, link, epoch, binary, data, size);
 }
 
-static enum session_fault fault_of(const struct wire_end *end)
-{
-	switch (end->why) {
-	case WIRE_BY_US:
-		return SESSION_FAULT_NONE;
-	case WIRE_BY_PEER:
-		return reasons_from_close(end->close_code);
-	case WIRE_LOST:
-		return SESSION_FAULT_LOST;
-	case WIRE_DNS:
-		return SESSION_FAULT_DNS;
-	case WIRE_CONNECT:
-		return SESSION_FAULT_CONNECT;
-	case WIRE_TLS:
-		return SESSION_FAULT_TLS;
-	case WIRE_HTTP:
-		return reasons_from_http(end->http_status);
-	case WIRE_HANDSHAKE:
-		return SESSION_FAULT_HANDSHAKE;
-	case WIRE_TOO_BIG:
-	case WIRE_PROTOCOL:
-		return SESSION_FAULT_PROTOCOL;
-	case WIRE_INSECURE:
-		return SESSION_FAULT_CONFIG;
-	}
-	return SESSION_FAULT_LOST;
-}
-
 static void app_wire_closed(void *ctx, unsigned link, uint64_t epoch, const struct wire_end *end)
 {
 	struct app *app = ctx;
-	struct session_end session_end = {
-		.fault = fault_of(end),
-		.retry_after_s = end->retry_after_s,
-		.text = end->text,
-	};
+	struct session_end session_end;
 
+	rooms_end(end, &session_end);
 	hub_on_closed(app->hub, link, epoch, &session_end);
 }
 
@@ -245,6 +209,27 @@ static void app_wire_ready(void *ctx, int fd, unsigned ready)
 	(void)ready;
 	wire_dispatch(app->wire);
 }
+
+/* ---- the machine to hub ---- */
+
+static void app_on_slept(void *ctx, uint64_t ms)
+{
+	struct app *app = ctx;
+
+	hub_on_slept(app->hub, ms);
+}
+
+static void app_on_network(void *ctx)
+{
+	struct app *app = ctx;
+
+	hub_on_network(app->hub);
+}
+
+static const struct awake_ops awake_ops = {
+	.slept = app_on_slept,
+	.network = app_on_network,
+};
 
 /* ---- hub to conn ---- */
 
@@ -449,59 +434,18 @@ static void app_on_hup(void *ctx, int signo)
 static int app_build_hub(struct app *app)
 {
 	struct hub_conf conf;
+	int r = rooms_hub(app->conf, &conf);
 
-	hub_conf_init(&conf);
-	conf.session.vsn = app->conf->vsn;
-	conf.session.backoff_min_ms = (uint32_t)app->conf->backoff_min_ms;
-	conf.session.backoff_max_ms = (uint32_t)app->conf->backoff_max_ms;
-	conf.session.stable_ms = (uint32_t)app->conf->stable_ms;
-	conf.session.heartbeat_ms = (uint32_t)app->conf->heartbeat_ms;
-	conf.session.heartbeat_reply_ms = (uint32_t)app->conf->heartbeat_reply_ms;
-	if (getrandom(&conf.session.seed, sizeof(conf.session.seed), 0) < 0)
-		return -errno;
-	conf.url = app->conf->public_url;
-	conf.apikey = app->conf->apikey;
-	conf.peer_frame_bytes = app->conf->frame_bytes;
-	conf.peer_queue_bytes = app->conf->client_queue_bytes;
-	conf.max_peers = (unsigned)app->conf->max_clients;
-	conf.max_subscriptions = (unsigned)app->conf->max_subscriptions;
-	conf.max_channels = (unsigned)app->conf->max_channels;
-	conf.max_links = (unsigned)app->conf->max_links;
-	conf.max_bindings = (unsigned)app->conf->max_bindings;
-	conf.private_only = app->conf->private_only == CONF_PRIVATE_YES  ? HUB_PRIVATE_YES
-			    : app->conf->private_only == CONF_PRIVATE_NO ? HUB_PRIVATE_NO
-									 : HUB_PRIVATE_AUTO;
-	conf.presence_bytes = app->conf->presence_bytes;
-	conf.trackers = app->conf->trackers == CONF_TRACKERS_MERGE    ? HUB_TRACKERS_MERGE
-			: app->conf->trackers == CONF_TRACKERS_REFUSE ? HUB_TRACKERS_REFUSE
-								      : HUB_TRACKERS_LINKS;
-	conf.payload_bytes = app->conf->payload_bytes;
-	conf.send_bytes = app->conf->send_bytes;
-	conf.joins_per_s = (unsigned)app->conf->joins_per_s;
-	conf.join_ms = (uint32_t)app->conf->join_timeout_ms;
-	conf.acl = app->conf->acl;
-	conf.owner = geteuid();
-	conf.probation = app->conf->probation == CONF_PROBATION_ALWAYS ? HUB_PROBATION_ALWAYS
-			 : app->conf->probation == CONF_PROBATION_OFF  ? HUB_PROBATION_OFF
-								      : HUB_PROBATION_AFTER_FAILURE;
-	conf.connect_always = app->conf->connect == CONF_CONNECT_ALWAYS;
-	return hub_new(&conf, &clock_system, &hub_ops, app, &app->hub);
+	return r < 0 ? r : hub_new(&conf, &clock_system, &hub_ops, app, &app->hub);
 }
 
 static int app_build_wire(struct app *app)
 {
-	struct wire_conf conf = {
-		.ca_file = app->conf->ca_file,
-		.allow_insecure = app->conf->allow_insecure,
-		.max_message_bytes = UPSTREAM_MESSAGE_MAX,
-		.up_bytes = WIRE_UP_BYTES,
-		.down_bytes = WIRE_DOWN_BYTES,
-		.dns_ms = DNS_MS,
-		.connect_ms = CONNECT_MS,
-		.attempt_ms = ATTEMPT_MS,
-	};
-	int r = wire_new(&conf, &wire_ops, app, &app->wire);
+	struct wire_conf conf;
+	int r;
 
+	rooms_wire(app->conf, &conf);
+	r = wire_new(&conf, &wire_ops, app, &app->wire);
 	if (r < 0)
 		return r;
 	r = loop_fd_init(app->loop, &app->wire_fd, wire_fd(app->wire), app_wire_ready, app);
@@ -531,6 +475,8 @@ static int app_build(struct app *app, struct conf_text *ret)
 		r = loop_signal_init(app->loop, &app->sighup, SIGHUP, app_on_hup, app);
 	if (r == 0)
 		r = app_build_hub(app);
+	if (r == 0)
+		r = awake_new(app->loop, &awake_ops, app, &app->awake);
 	/* The socket before the connection: a second daemon must fail before it disturbs the first
 	 * one's project. */
 	if (r == 0)
@@ -584,6 +530,7 @@ struct app *app_free(struct app *app)
 	if (!app)
 		return NULL;
 	app->listener = listener_free(app->listener);
+	app->awake = awake_free(app->awake);
 	loop_fd_done(&app->wire_fd);
 	app->wire = wire_free(app->wire);
 	app->hub = hub_free(app->hub);
