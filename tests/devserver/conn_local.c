@@ -38,19 +38,47 @@ bool ds_conn_whole(struct ds_conn *cn, const struct ds_request *r, size_t body_b
 	return false;
 }
 
-static void fault(struct ds_conn *cn, struct ds_str body)
+static bool fault(struct ds_core *c, struct ds_str body, struct ds_buf *ret, char *ret_error,
+		  size_t error_size)
+{
+	ds_buf_text(ret, "{}");
+	return ds_core_fault(c, body, ret_error, error_size);
+}
+
+static const struct {
+	const char *path;
+	bool (*work)(struct ds_core *c, struct ds_str body, struct ds_buf *ret, char *ret_error,
+		     size_t error_size);
+} orders[] = {
+	{ "/_devserver/fault", fault },
+	{ "/_devserver/session", ds_core_session },
+};
+
+#define N_ORDERS (sizeof(orders) / sizeof(orders[0]))
+
+/* Which of the orders this is; N_ORDERS if it is none. */
+static size_t order_at(struct ds_str path)
+{
+	size_t i = 0;
+
+	while (i < N_ORDERS && !ds_str_eq(path, ds_str(orders[i].path)))
+		i++;
+	return i;
+}
+
+static void obey(struct ds_conn *cn, size_t order, struct ds_str body)
 {
 	struct ds_buf b = { 0 };
 	char error[200] = "";
+	bool ok = orders[order].work(cn->core, body, &b, error, sizeof(error));
 
-	if (ds_core_fault(cn->core, body, error, sizeof(error))) {
-		ds_conn_answer(cn, 200, DS_JSON_TYPE, DS_STR("{}"));
-		return;
+	if (!ok) {
+		b.len = 0;
+		ds_buf_text(&b, "{\"error\":");
+		ds_buf_json(&b, ds_str(error));
+		ds_buf_text(&b, "}\n");
 	}
-	ds_buf_text(&b, "{\"error\":");
-	ds_buf_json(&b, ds_str(error));
-	ds_buf_text(&b, "}\n");
-	ds_conn_answer(cn, 400, DS_JSON_TYPE, ds_buf_view(&b));
+	ds_conn_answer(cn, ok ? 200 : 400, DS_JSON_TYPE, ds_buf_view(&b));
 	ds_buf_done(&b);
 }
 
@@ -58,9 +86,9 @@ static const struct {
 	const char *path;
 	void (*show)(struct ds_core *c, struct ds_buf *b);
 } views[] = {
-	{ "/_devserver/log", ds_core_log },
-	{ "/_devserver/requests", ds_core_requests },
-	{ "/_devserver/status", ds_core_status },
+	{ "/_devserver/log", ds_core_log },           { "/_devserver/requests", ds_core_requests },
+	{ "/_devserver/sessions", ds_core_sessions }, { "/_devserver/status", ds_core_status },
+	{ "/_devserver/tokens", ds_core_tokens },
 };
 
 static bool show(struct ds_conn *cn, struct ds_str path)
@@ -84,12 +112,14 @@ void ds_conn_local(struct ds_conn *cn, const struct ds_request *r)
 
 	if (body < 0) {
 		ds_conn_answer(cn, 413, NULL, DS_STR("content-length is missing or too large\n"));
-	} else if (post && ds_str_eq(r->path, DS_STR("/_devserver/fault"))) {
+	} else if (post && order_at(r->path) < N_ORDERS) {
 		if (ds_conn_whole(cn, r, (size_t)body))
-			fault(cn, (struct ds_str){ cn->in.data + r->head_bytes, (size_t)body });
+			obey(cn, order_at(r->path),
+			     (struct ds_str){ cn->in.data + r->head_bytes, (size_t)body });
 	} else if (post || !show(cn, r->path)) {
 		ds_conn_answer(cn, 404, NULL,
-			       DS_STR("try GET /_devserver/status, GET /_devserver/log, "
-				      "GET /_devserver/requests or POST /_devserver/fault\n"));
+			       DS_STR("try GET /_devserver/status, .../log, .../requests, "
+				      ".../tokens, .../sessions, or POST /_devserver/fault, "
+				      ".../session\n"));
 	}
 }

@@ -4,7 +4,7 @@
  *   stuck:   a join is being worked on, so nothing of this socket moves, in or out;
  *   closing: its close was asked for, frames of both directions are dropped.
  */
-#include "core_int.h"
+#include "auth_int.h"
 
 #include <search.h>
 #include <stdio.h>
@@ -22,6 +22,8 @@ struct ds_conf ds_conf_default(void)
 		.rate_tick_ms = 5000,
 		.presence_max = 5,
 		.presence_window_ms = 30000,
+		.token_life_s = 3600,
+		.reuse_interval_ms = 10000,
 		.seed = 1,
 	};
 }
@@ -39,6 +41,7 @@ struct ds_core *ds_core_new(const struct ds_conf *conf, const struct ds_ops *ops
 	TAILQ_INIT(&c->log);
 	TAILQ_INIT(&c->posted);
 	TAILQ_INIT(&c->stored);
+	TAILQ_INIT(&c->asked);
 	return c;
 }
 
@@ -62,6 +65,9 @@ struct ds_core *ds_core_free(struct ds_core *c)
 		ds_web_drop(c);
 	while (!TAILQ_EMPTY(&c->stored))
 		ds_stored_drop(c);
+	while (!TAILQ_EMPTY(&c->asked))
+		ds_auth_log_drop(c);
+	ds_auth_free(c->auth);
 	ds_policies_free(c->policies);
 	free(c);
 	return NULL;

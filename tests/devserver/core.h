@@ -39,6 +39,9 @@ struct ds_conf {
 	int64_t rate_tick_ms;          /* from sample to sample of these three */
 	unsigned presence_max;         /* presence calls of one channel ... */
 	int64_t presence_window_ms;    /* ... in so long */
+	int64_t token_life_s;          /* of access tokens that the token endpoint gives out */
+	int64_t reuse_interval_ms;     /* in which a used refresh token may be used again */
+	unsigned refresh_burst;        /* refreshes at once, and again in each minute; 0 for any */
 	uint64_t seed;                 /* of phx_ref and presence keys */
 };
 
@@ -181,6 +184,11 @@ void ds_answer_done(struct ds_answer *a);
 
 #define DS_REST_BODY_MAX 8000000
 
+/** ds_gotrue_is() - is this path one of the auth server's? ds_rest_is() is true for them, too */
+bool ds_gotrue_is(struct ds_str path);
+/** ds_core_gotrue() - the part of ds_core_rest() that is about them */
+void ds_core_gotrue(struct ds_core *c, const struct ds_request *r, struct ds_str body,
+		    struct ds_answer *ret);
 /** ds_rest_is() - is this path one of the HTTP API's, whether there is something or not? */
 bool ds_rest_is(struct ds_str path);
 /** ds_core_rest() - carries out a request of at most DS_REST_BODY_MAX bytes */
@@ -244,6 +252,17 @@ bool ds_core_reload(struct ds_core *c, char *ret_error, size_t error_size);
 
 /** ds_core_log() - appends the JSON of GET /_devserver/log */
 void ds_core_log(struct ds_core *c, struct ds_buf *b);
+/** ds_core_sessions(), ds_core_tokens() - append the JSON of GET /_devserver/sessions, .../tokens */
+void ds_core_sessions(struct ds_core *c, struct ds_buf *b);
+void ds_core_tokens(struct ds_core *c, struct ds_buf *b);
+/**
+ * ds_core_session() - a session of the token endpoint, as POST /_devserver/session wants it
+ * @ret: what a client would have been told when it logged in, and the session's id
+ *
+ * Return: true, or false with the reason in @ret_error
+ */
+bool ds_core_session(struct ds_core *c, struct ds_str json, struct ds_buf *ret, char *ret_error,
+		     size_t error_size);
 /** ds_core_status() - appends the JSON of GET /_devserver/status */
 void ds_core_status(struct ds_core *c, struct ds_buf *b);
 /**

@@ -29,6 +29,7 @@ TAILQ_HEAD(ds_ghost_list, ds_ghost);
 TAILQ_HEAD(ds_log, ds_logged);
 TAILQ_HEAD(ds_posted_list, ds_posted);
 TAILQ_HEAD(ds_stored_list, ds_stored);
+TAILQ_HEAD(ds_asked_list, ds_asked);
 
 struct ds_room {
 	struct ds_str topic_json; /* owned */
@@ -199,6 +200,12 @@ struct ds_core {
 	uint64_t n_posted;
 	struct ds_stored_list stored; /* what the database has sent, the oldest first */
 	size_t n_stored;
+	struct ds_auth *auth;       /* NULL until somebody asks for a session */
+	struct ds_asked_list asked; /* refreshes that are still known */
+	size_t n_asked_kept;
+	uint64_t n_asked;
+	int64_t refresh_credit;       /* in ms of the bucket, as of ... */
+	int64_t refresh_credit_at_ms; /* ... this time; 0: it is full */
 };
 
 /* core.c: sockets */

@@ -421,26 +421,15 @@ static const struct {
 	{ "replication", ds_op_replication },
 	{ "send", op_send },
 	{ "send_binary", op_send_binary },
+	{ "session", ds_op_session },
 	{ "system", op_channels },
+	{ "token_answer", ds_op_token_answer },
 	{ "unmute", op_unmute },
 };
 
 /* A misspelt member would be a fault that silently does not happen. */
-static bool members_known(struct ds_order *o)
+bool ds_order_known(struct ds_order *o, const char *const *known)
 {
-	static const char *const known[] = {
-		"age_ms",      "base64",  "body",       "bytes",
-		"close",       "code",    "columns",    "commit_timestamp",
-		"count",       "deliver", "errors",     "event",
-		"extension",   "fail",    "how",        "id",
-		"message",     "ms",      "old_record", "op",
-		"path",        "payload", "prefix",     "private",
-		"read",        "reason",  "record",     "reload",
-		"retry_after", "schema",  "sockets",    "stale",
-		"stall",       "status",  "store",      "table",
-		"text",        "times",   "topic",      "type",
-		"work",        "write"
-	};
 	const char *key;
 	json_t *v;
 
@@ -448,13 +437,23 @@ static bool members_known(struct ds_order *o)
 	{
 		size_t i = 0;
 
-		while (i < sizeof(known) / sizeof(known[0]) && strcmp(known[i], key) != 0)
+		while (known[i] && strcmp(known[i], key) != 0)
 			i++;
-		if (i == sizeof(known) / sizeof(known[0]))
+		if (!known[i])
 			return ds_order_fail(o, "unknown member", key);
 	}
 	return true;
 }
+
+/* clang-format off */
+static const char *const members[] = {
+	"age_ms", "base64", "body", "bytes", "close", "code", "columns", "commit_timestamp", "count",
+	"deliver", "errors", "event", "extension", "fail", "how", "id", "keep", "message", "ms",
+	"old_record", "op", "path", "payload", "prefix", "private", "read", "reason", "record",
+	"reload", "retry_after", "schema", "set", "sockets", "stale", "stall", "status", "store",
+	"sub", "table", "text", "times", "topic", "type", "without", "work", "write", NULL
+};
+/* clang-format on */
 
 bool ds_core_fault(struct ds_core *c, struct ds_str json, char *ret_error, size_t error_size)
 {
@@ -470,7 +469,7 @@ bool ds_core_fault(struct ds_core *c, struct ds_str json, char *ret_error, size_
 		ds_order_fail(&o, "not JSON", at.text);
 	else if (!o.op)
 		ds_order_fail(&o, "no member", "op");
-	else if (members_known(&o)) {
+	else if (ds_order_known(&o, members)) {
 		size_t i = 0, n = sizeof(orders) / sizeof(orders[0]);
 
 		while (i < n && strcmp(orders[i].name, o.op) != 0)

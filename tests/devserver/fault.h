@@ -22,7 +22,8 @@ enum ds_rule_op {
 	DS_RULE_LATE_LEAVE,
 	DS_RULE_REFUSE_REPLAY,
 	DS_RULE_REPLICATION,
-	DS_RULE_WEB /* asked by ds_core_web() */
+	DS_RULE_TOKEN, /* asked by ds_auth_lie() */
+	DS_RULE_WEB    /* asked by ds_core_web() */
 };
 
 /* What becomes of a request to the HTTP API. */
@@ -50,9 +51,9 @@ struct ds_rule {
 	int64_t ms;            /* DS_RULE_NO_STATE: -1 swallows it */
 	int64_t retry_after_s; /* -1: none */
 	int status;
-	bool fail;  /* DS_RULE_REPLICATION: it never is ready */
-	bool stale; /* DS_RULE_NO_STATE: the state as it was at the join */
-	bool read;  /* DS_RULE_DENY_PRESENCE: these are denied */
+	bool fail; /* DS_RULE_REPLICATION: it never is ready */
+	bool stale; /* DS_RULE_NO_STATE: the state as it was at the join; DS_RULE_TOKEN: the old token */
+	bool read; /* DS_RULE_DENY_PRESENCE: these are denied */
 	bool write;
 	int64_t count; /* uses left; -1: without end */
 	/* DS_RULE_WEB; @status 0: the true answer, where there is one */

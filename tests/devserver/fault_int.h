@@ -27,6 +27,8 @@ char *ds_order_copy(struct ds_order *o, const char *key);
 struct ds_rule *ds_order_add(struct ds_order *o, enum ds_rule_op op, int64_t count);
 /* A rule of this kind, to be used @count times unless the order says how often. */
 bool ds_order_rule(struct ds_order *o, enum ds_rule_op op, int64_t count);
+/* Has the order only these members, of which the last is NULL? If not, the reason is kept. */
+bool ds_order_known(struct ds_order *o, const char *const *known);
 /* Is this one of the order's "sockets"? */
 bool ds_order_chosen(struct ds_order *o, const struct ds_socket *s);
 
@@ -40,6 +42,10 @@ bool ds_op_postgres_delay(struct ds_order *o);
 bool ds_op_postgres_error(struct ds_order *o);
 bool ds_op_postgres_refuse(struct ds_order *o);
 bool ds_op_postgres_row(struct ds_order *o);
+
+/* fault_token.c */
+bool ds_op_session(struct ds_order *o);
+bool ds_op_token_answer(struct ds_order *o);
 
 /* web.c */
 bool ds_op_http(struct ds_order *o);

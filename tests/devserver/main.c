@@ -53,6 +53,9 @@ static const char help[] =
 	"  --rate-tick-ms N            how often these averages are looked at [5000]\n"
 	"  --presence-calls N          presence calls of a channel in one window [5]\n"
 	"  --presence-window-ms N      [30000]\n"
+	"  --token-life S              of access tokens of .../auth/v1/token, in seconds [3600]\n"
+	"  --reuse-interval-ms N       in which a used refresh token may be used again [10000]\n"
+	"  --max-refreshes N           at once, and again in each minute, 0 for any [0]\n"
 	"  --seed N                    of presence refs and keys [random]\n"
 	"  --help, --version\n";
 
@@ -77,6 +80,8 @@ enum {
 	OPT_FAITHFUL,
 	OPT_POLICIES,
 	OPT_USERS,
+	OPT_REUSE,
+	OPT_REFRESHES,
 	OPT_JOINS,
 	OPT_EVENTS,
 	OPT_PRESENCES,
@@ -84,6 +89,7 @@ enum {
 	OPT_PG_DELAY,
 	OPT_PG_SUBSCRIBE,
 	OPT_FRAME,
+	OPT_LIFE,
 	OPT_PAYLOAD,
 	OPT_OUT,
 	OPT_CHANNELS,
@@ -130,6 +136,9 @@ static const struct option options[] = {
 	{ "presence-calls", required_argument, NULL, OPT_CALLS },
 	{ "presence-window-ms", required_argument, NULL, OPT_WINDOW },
 	{ "seed", required_argument, NULL, OPT_SEED },
+	{ "token-life", required_argument, NULL, OPT_LIFE },
+	{ "reuse-interval-ms", required_argument, NULL, OPT_REUSE },
+	{ "max-refreshes", required_argument, NULL, OPT_REFRESHES },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
 	{ 0 },
@@ -190,72 +199,76 @@ static void parse_listen(struct args *a, const char *text)
 		usage("--listen: %d is no port", a->at.port);
 }
 
+static int64_t *time_at(struct args *a, int opt)
+{
+	switch (opt) {
+	case OPT_EXP:
+		return &a->exp_s;
+	case OPT_CONNECT_DELAY:
+		return &a->conf.connect_error_delay_ms;
+	case OPT_JOIN_DELAY:
+		return &a->conf.join_error_delay_ms;
+	case OPT_IDLE:
+		return &a->conf.idle_ms;
+	case OPT_RESUBSCRIBE:
+		return &a->conf.resubscribe_ms;
+	case OPT_REPLICATION:
+		return &a->conf.replication_delay_ms;
+	case OPT_PG_DELAY:
+		return &a->pg.delay_ms;
+	case OPT_PG_SUBSCRIBE:
+		return &a->conf.pg_subscribe_delay_ms;
+	case OPT_TICK:
+		return &a->conf.rate_tick_ms;
+	case OPT_WINDOW:
+		return &a->conf.presence_window_ms;
+	case OPT_LIFE:
+		return &a->conf.token_life_s;
+	case OPT_REUSE:
+		return &a->conf.reuse_interval_ms;
+	default:
+		return NULL;
+	}
+}
+
+static unsigned *count_at(struct args *a, int opt)
+{
+	switch (opt) {
+	case OPT_USERS:
+		return &a->conf.users_max;
+	case OPT_JOINS:
+		return &a->conf.joins_max;
+	case OPT_EVENTS:
+		return &a->conf.events_max;
+	case OPT_PRESENCES:
+		return &a->conf.presences_max;
+	case OPT_CHANNELS:
+		return &a->conf.channels_max;
+	case OPT_CALLS:
+		return &a->conf.presence_max;
+	case OPT_REFRESHES:
+		return &a->conf.refresh_burst;
+	default:
+		return NULL;
+	}
+}
+
 static void set_number(struct args *a, int opt, const char *name, const char *text)
 {
 	int64_t n = number(name, text, opt >= OPT_FRAME && opt <= OPT_WINDOW ? 1 : 0);
 
-	switch (opt) {
-	case OPT_EXP:
-		a->exp_s = n;
-		break;
-	case OPT_CONNECT_DELAY:
-		a->conf.connect_error_delay_ms = n;
-		break;
-	case OPT_JOIN_DELAY:
-		a->conf.join_error_delay_ms = n;
-		break;
-	case OPT_IDLE:
-		a->conf.idle_ms = n;
-		break;
-	case OPT_RESUBSCRIBE:
-		a->conf.resubscribe_ms = n;
-		break;
-	case OPT_REPLICATION:
-		a->conf.replication_delay_ms = n;
-		break;
-	case OPT_PG_DELAY:
-		a->pg.delay_ms = n;
-		break;
-	case OPT_PG_SUBSCRIBE:
-		a->conf.pg_subscribe_delay_ms = n;
-		break;
-	case OPT_FRAME:
+	if (time_at(a, opt))
+		*time_at(a, opt) = n;
+	else if (count_at(a, opt))
+		*count_at(a, opt) = (unsigned)n;
+	else if (opt == OPT_FRAME)
 		a->conf.frame_max_bytes = (size_t)n;
-		break;
-	case OPT_PAYLOAD:
+	else if (opt == OPT_PAYLOAD)
 		a->conf.payload_max_bytes = (size_t)n * 1000 + PAYLOAD_PAD;
-		break;
-	case OPT_OUT:
+	else if (opt == OPT_OUT)
 		a->conf.out_max_bytes = (size_t)n;
-		break;
-	case OPT_USERS:
-		a->conf.users_max = (unsigned)n;
-		break;
-	case OPT_JOINS:
-		a->conf.joins_max = (unsigned)n;
-		break;
-	case OPT_EVENTS:
-		a->conf.events_max = (unsigned)n;
-		break;
-	case OPT_PRESENCES:
-		a->conf.presences_max = (unsigned)n;
-		break;
-	case OPT_TICK:
-		a->conf.rate_tick_ms = n;
-		break;
-	case OPT_CHANNELS:
-		a->conf.channels_max = (unsigned)n;
-		break;
-	case OPT_CALLS:
-		a->conf.presence_max = (unsigned)n;
-		break;
-	case OPT_WINDOW:
-		a->conf.presence_window_ms = n;
-		break;
-	default:
+	else
 		a->conf.seed = (uint64_t)n;
-		break;
-	}
 }
 
 static void set(struct args *a, int opt, const char *name)

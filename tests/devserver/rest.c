@@ -43,7 +43,7 @@ static const char *after_base(struct ds_str path)
 
 bool ds_rest_is(struct ds_str path)
 {
-	return after_base(path) != NULL;
+	return after_base(path) != NULL || ds_gotrue_is(path);
 }
 
 static void plain(struct ds_answer *ret, int status, const char *text)
@@ -296,6 +296,10 @@ void ds_core_rest(struct ds_core *c, const struct ds_request *r, struct ds_str b
 	struct rest q = { .c = c, .r = r, .ret = ret, .type = { "", 0 } };
 	enum place place;
 
+	if (ds_gotrue_is(r->path)) {
+		ds_core_gotrue(c, r, body, ret);
+		return;
+	}
 	*ret = (struct ds_answer){ 0 };
 	(void)ds_http_header(r, "content-type", &q.type);
 	place = find(&q);

@@ -18,6 +18,7 @@ import subprocess
 import urllib.parse
 
 from . import tokens
+from .gotrue import GoTrue
 from .tokens import sign  # noqa: F401 (its users have it from here)
 from .wait import DEADLINE, Deadline, until
 from .web import Web
@@ -34,7 +35,7 @@ def _presence(status, topic, private):
     return found
 
 
-class DevServer(Web):
+class DevServer(Web, GoTrue):
     """`with DevServer(bin, strict_refs=True, idle_ms=500) as server:` Options are those of the program, with _ for -.
 
     postgres: libpq's words for a database, e.g. Postgres().conninfo, whose changes it passes on; without it rows come from
@@ -43,7 +44,7 @@ class DevServer(Web):
     answered, with the whole socket, and 2 s before a refused upgrade; join_error_delay_ms, connect_error_delay_ms: other
     times. max_channels, max_users, max_joins_per_second, max_events_per_second, max_presence_per_second: limits (a rate is an
     average, reached or not at a tick of rate_tick_ms [5000] only); max_payload_kb: of one message. no_replay=True: a server
-    that knows nothing of replay. Its HTTP API, and what a database sends: see web.py.
+    that knows nothing of replay. Its HTTP API, and what a database sends: see web.py; its token endpoint: see gotrue.py.
     """
 
     def __init__(self, binary, secret=None, listen="127.0.0.1:0", start=True, **options):
