@@ -27,7 +27,7 @@ void heartbeat_begin(struct heartbeat *h, uint64_t now, uint32_t jitter)
 {
 	h->n_out = 0;
 	h->received_ms = now;
-	h->join_done_ms = h->busy_ms = 0;
+	h->join_done_ms = h->busy_ms = h->poked_ms = 0;
 	h->answered = false;
 	h->rtt_ms = -1;
 	plan(h, now, jitter);
@@ -50,6 +50,13 @@ void heartbeat_not_sent(struct heartbeat *h, uint64_t now)
 	h->next_ms = now + HEARTBEAT_BUSY_MS;
 }
 
+void heartbeat_poke(struct heartbeat *h, uint64_t now)
+{
+	h->poked_ms = now;
+	if (h->next_ms > now)
+		h->next_ms = now;
+}
+
 void heartbeat_room(struct heartbeat *h, uint64_t now)
 {
 	if (h->busy_ms)
@@ -67,6 +74,8 @@ bool heartbeat_answer(struct heartbeat *h, uint64_t ref, uint64_t now, uint64_t 
 	*ret_sent_ms = h->out[i].sent_ms;
 	h->rtt_ms = (int32_t)earlier(now - h->out[i].sent_ms, INT32_MAX);
 	h->answered = true;
+	if (h->out[i].sent_ms >= h->poked_ms)
+		h->poked_ms = 0;
 	h->n_out -= i + 1;
 	memmove(h->out, h->out + i + 1, h->n_out * sizeof(*h->out));
 	return true;
@@ -93,6 +102,9 @@ uint64_t heartbeat_limit_ms(const struct heartbeat *h, size_t n_joins)
 		}
 		limit = earlier(limit, sent + later(HEARTBEAT_JOINS_MOST_MS, h->reply_ms));
 	}
+	if (h->poked_ms && !n_joins)
+		limit = earlier(limit, later(h->poked_ms, h->join_done_ms) +
+					       earlier(h->reply_ms, HEARTBEAT_POKE_MS));
 	if (h->busy_ms)
 		limit = earlier(limit, h->busy_ms + h->reply_ms);
 	return limit;

@@ -24,6 +24,8 @@ enum {
 	HEARTBEAT_JOINS_LEAST_MS = 40000, /* from the heartbeat */
 	HEARTBEAT_JOINS_MOST_MS = 90000,
 
+	HEARTBEAT_POKE_MS = 5000, /* for the answer to one that was sent out of turn */
+
 	HEARTBEAT_BUSY_MS = 500, /* the next try when the mailbox to the wire was full */
 };
 
@@ -36,6 +38,7 @@ struct heartbeat {
 	unsigned n_out;
 	uint64_t received_ms;  /* the last frame of any kind */
 	uint64_t join_done_ms; /* the last reply to a join */
+	uint64_t poked_ms;     /* when one was sent out of turn, because of a doubt; 0: answered */
 	uint64_t busy_ms;      /* since when one could not be sent; 0: it could */
 	bool answered;         /* any, on this connection */
 	int32_t rtt_ms;        /* of the last answer; -1: none yet */
@@ -47,6 +50,9 @@ uint32_t heartbeat_jitter_range(const struct heartbeat *h);
 
 void heartbeat_sent(struct heartbeat *h, uint64_t ref, uint64_t now, uint32_t jitter);
 void heartbeat_not_sent(struct heartbeat *h, uint64_t now);
+/* The one that is sent next, or was sent just now, is to be answered soon: the network or the
+ * machine may have gone away meanwhile. Joins without an answer excuse as ever. */
+void heartbeat_poke(struct heartbeat *h, uint64_t now);
 /* Something else could be sent: the way out is crowded, not blocked. */
 void heartbeat_room(struct heartbeat *h, uint64_t now);
 

@@ -411,6 +411,7 @@ static const struct fault_reason faults[] = {
 	[SESSION_FAULT_PROTOCOL] = { "protocol", "backoff", 0, 0,
 				     "check that url leads to a Realtime server; a proxy may spoil "
 				     "what it passes" },
+	[SESSION_FAULT_SLEPT] = { "slept", "backoff", 0, 0, "nothing; the daemon connects again" },
 	[SESSION_FAULT_CONFIG] = { "config", "config_error", SLOW_FLOOR, SLOW_GROWN,
 				   "correct the configuration ([upstream] url, allow_insecure) and "
 				   "restart the daemon" },

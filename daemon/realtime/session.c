@@ -257,6 +257,31 @@ void session_reconnect(struct session *s, enum session_fault fault, const char *
 	attempt_when_due(s);
 }
 
+/* The server itself has said, or meant, "not now". */
+static bool is_servers_word(enum session_fault fault)
+{
+	switch (fault) {
+	case SESSION_FAULT_AUTH:
+	case SESSION_FAULT_FORBIDDEN:
+	case SESSION_FAULT_NOT_FOUND:
+	case SESSION_FAULT_RATE:
+	case SESSION_FAULT_SERVER:
+	case SESSION_FAULT_OVERLOAD:
+	case SESSION_FAULT_CONFIG:
+		return true;
+	default:
+		return false;
+	}
+}
+
+void session_poke(struct session *s)
+{
+	if (s->state == SESSION_ONLINE && !s->heartbeat.poked_ms)
+		heartbeat_poke(&s->heartbeat, now_ms(s));
+	else if (s->state == SESSION_BACKOFF && s->wanted && !is_servers_word(s->fault))
+		session_reconnect(s, s->fault, s->text);
+}
+
 void session_on_opened(struct session *s, uint64_t epoch)
 {
 	uint64_t now = now_ms(s);

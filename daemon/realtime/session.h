@@ -59,6 +59,7 @@ enum session_fault {
 	SESSION_FAULT_LOST,          /* the connection broke */
 	SESSION_FAULT_HEARTBEAT,     /* no answer to a heartbeat */
 	SESSION_FAULT_PROTOCOL,      /* the server broke the protocol, or sent too much nonsense */
+	SESSION_FAULT_SLEPT,         /* the machine did, for longer than the server waits */
 	SESSION_FAULT_CONFIG,        /* cannot work as configured (ws:// to a foreign host) */
 };
 
@@ -137,6 +138,11 @@ void session_stop(struct session *s);
  * operator, new key), though never twice within backoff_min_ms. Nothing when the link is not
  * wanted. */
 void session_reconnect(struct session *s, enum session_fault fault, const char *text);
+
+/* The network has changed, or the machine slept for a moment: what works is asked for a heartbeat
+ * that must be answered within 5 s; a delay that was chosen without the server's own word (its HTTP
+ * status, its close code) ends now, as by session_reconnect(). */
+void session_poke(struct session *s);
 
 /* From wire, with the epoch that it names; those of a dead epoch are ignored. */
 void session_on_opened(struct session *s, uint64_t epoch);
