@@ -13,6 +13,7 @@ void backoff_init(struct backoff *b, uint32_t min_ms, uint32_t max_ms, uint64_t 
 void backoff_reset(struct backoff *b)
 {
 	b->n = b->n_slow = 0;
+	b->waited_ms = 0;
 	b->at_once = false;
 }
 
@@ -40,6 +41,8 @@ uint32_t backoff_next(struct backoff *b, enum session_fault fault, uint32_t retr
 	const struct fault_reason *reason = reasons_of_fault(fault);
 	uint32_t ceiling = doubled(b->min_ms, b->n, b->max_ms), floor = reason->floor_ms, delay;
 
+	if (b->waited_ms >= BACKOFF_LONG_MS)
+		ceiling = doubled(ceiling, 1, UINT32_MAX);
 	if (fault == SESSION_FAULT_RESTART && b->n == 0)
 		ceiling = BACKOFF_RESTART_MS;
 	if (reason->grown_ms)
@@ -53,5 +56,6 @@ uint32_t backoff_next(struct backoff *b, enum session_fault fault, uint32_t retr
 	if (b->at_once && delay < b->min_ms / 2)
 		delay = b->min_ms / 2;
 	b->at_once = delay < b->min_ms / 2;
+	b->waited_ms += delay;
 	return delay;
 }

@@ -4,7 +4,8 @@
  * backoff: how long to wait before the next attempt. Pure: the jitter comes from a seed, no clock.
  *
  * Full jitter, rand(0, min(max, min * 2^n)), on top of the floor of the fault's class
- * (realtime/reasons.h). Floors that grow double with each attempt that fails that way. After an
+ * (realtime/reasons.h). An outage that has lasted for ten minutes is asked after half as often:
+ * twice `max`. Floors that grow double with each attempt that fails that way. After an
  * attempt that was made at once (a delay under half of `min`) the next delay is at least that half:
  * never two in a row.
  */
@@ -16,14 +17,16 @@
 enum {
 	BACKOFF_RETRY_AFTER_MAX_S = 3600, /* a server may not silence us for longer */
 	BACKOFF_RESTART_MS = 1000,        /* after "restart": spread over this, then as usual */
+	BACKOFF_LONG_MS = 600000,         /* of waiting */
 };
 
 struct backoff {
 	uint32_t min_ms, max_ms;
 	uint64_t random;
-	unsigned n;      /* failures since the last reset */
-	unsigned n_slow; /* those of them whose floor grows */
-	bool at_once;    /* the last delay was next to none */
+	unsigned n;         /* failures since the last reset */
+	unsigned n_slow;    /* those of them whose floor grows */
+	uint64_t waited_ms; /* since the last reset */
+	bool at_once;       /* the last delay was next to none */
 };
 
 void backoff_init(struct backoff *b, uint32_t min_ms, uint32_t max_ms, uint64_t seed);

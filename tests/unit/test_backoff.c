@@ -138,6 +138,36 @@ START_TEST(test_reset)
 END_TEST
 
 /* One seed, one series; another seed, another. */
+/* Two hours without a server: 30 s at most in the first ten minutes, then 60 s. */
+START_TEST(test_long_outage)
+{
+	uint64_t waited = 0, late = 0;
+	unsigned n_first = 0, n_late = 0;
+	struct backoff b;
+	uint32_t delay;
+
+	backoff_init(&b, MIN, MAX, 7);
+	while (waited < 120ull * MINUTE) {
+		delay = backoff_next(&b, SESSION_FAULT_CONNECT, 0);
+		if (waited < BACKOFF_LONG_MS) {
+			ck_assert_uint_le(delay, MAX);
+			n_first++;
+		} else {
+			ck_assert_uint_le(delay, 2 * MAX);
+			late = delay > late ? delay : late;
+			n_late++;
+		}
+		waited += delay;
+	}
+	ck_assert_uint_gt(late, 2 * MAX - MAX / 10);
+	ck_assert_uint_le(n_first, 60);
+	ck_assert_uint_lt(n_late, 110 * 60 / 30 + 40);
+	backoff_reset(&b);
+	for (unsigned n = 0; n < 8; n++)
+		ck_assert_uint_le(backoff_next(&b, SESSION_FAULT_CONNECT, 0), MAX);
+}
+END_TEST
+
 START_TEST(test_seed)
 {
 	struct backoff a, b, c;
@@ -172,6 +202,7 @@ int main(void)
 	tcase_add_test(tc, test_restart_with_long_min);
 	tcase_add_loop_test(tc, test_growing_floors, 0, sizeof(slow) / sizeof(*slow));
 	tcase_add_test(tc, test_reset);
+	tcase_add_test(tc, test_long_outage);
 	tcase_add_test(tc, test_seed);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
