@@ -41,7 +41,7 @@ uint32_t backoff_next(struct backoff *b, enum session_fault fault, uint32_t retr
 	const struct fault_reason *reason = reasons_of_fault(fault);
 	uint32_t ceiling = doubled(b->min_ms, b->n, b->max_ms), floor = reason->floor_ms, delay;
 
-	if (b->waited_ms >= BACKOFF_LONG_MS)
+	if (b->waited_ms >= BACKOFF_LONG_MS && !floor)
 		ceiling = doubled(ceiling, 1, UINT32_MAX);
 	if (fault == SESSION_FAULT_RESTART && b->n == 0)
 		ceiling = BACKOFF_RESTART_MS;

@@ -4,8 +4,8 @@
  * backoff: how long to wait before the next attempt. Pure: the jitter comes from a seed, no clock.
  *
  * Full jitter, rand(0, min(max, min * 2^n)), on top of the floor of the fault's class
- * (realtime/reasons.h). An outage that has lasted for ten minutes is asked after half as often:
- * twice `max`. Floors that grow double with each attempt that fails that way. After an
+ * (realtime/reasons.h). Where there is none, an outage of ten minutes and more is
+ * asked after half as often: twice `max`. Floors that grow double with each attempt that fails that way. After an
  * attempt that was made at once (a delay under half of `min`) the next delay is at least that half:
  * never two in a row.
  */
