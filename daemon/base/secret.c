@@ -13,6 +13,7 @@
 
 struct secret {
 	size_t size;
+	size_t room;
 	size_t mapped;
 	char bytes[];
 };
@@ -33,6 +34,7 @@ static struct secret *secret_map(size_t room)
 	(void)mlock(s, mapped);
 	(void)madvise(s, mapped, MADV_DONTDUMP);
 	s->mapped = mapped;
+	s->room = room;
 	return s;
 }
 
@@ -70,41 +72,71 @@ size_t secret_size(const struct secret *s)
 	return s->size;
 }
 
+bool secret_equal(const struct secret *a, const struct secret *b)
+{
+	if (!a || !b)
+		return a == b;
+	return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
+}
+
+struct secret *secret_new_empty(size_t room)
+{
+	return secret_map(room); /* zeroed by the kernel */
+}
+
+char *secret_space(struct secret *s, size_t *ret_room)
+{
+	*ret_room = s->room - s->size;
+	return s->bytes + s->size;
+}
+
+void secret_grow(struct secret *s, size_t n)
+{
+	s->size += n;
+	s->bytes[s->size] = '\0';
+}
+
 static int secret_check_mode(const char *path, const struct stat *st, size_t max_bytes, char *text,
 			     size_t text_size)
 {
 	bool root_group_readable = st->st_uid == 0 && !(st->st_mode & (S_IWGRP | S_IRWXO));
 
 	if (!S_ISREG(st->st_mode)) {
-		snprintf(text, text_size, "%s: not a regular file; write the key into one", path);
+		snprintf(text, text_size, "%s: not a regular file; write it into one", path);
 		return -EINVAL;
 	}
 	if ((st->st_mode & (S_IRWXG | S_IRWXO)) && !root_group_readable) {
-		snprintf(text, text_size,
-			 "%s: mode %04o lets others read the key; run: chmod 600 %s", path,
-			 (unsigned)(st->st_mode & 07777), path);
+		snprintf(text, text_size, "%s: mode %04o lets others read it; run: chmod 600 %s",
+			 path, (unsigned)(st->st_mode & 07777), path);
 		return -EPERM;
 	}
 	if ((uintmax_t)st->st_size > max_bytes) {
 		snprintf(text, text_size,
-			 "%s: %jd bytes, at most %zu expected; is this the key file?", path,
+			 "%s: %jd bytes, at most %zu expected; is this the right file?", path,
 			 (intmax_t)st->st_size, max_bytes);
 		return -EFBIG;
 	}
 	return 0;
 }
 
-static void secret_trim(struct secret *s)
+static bool is_white(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+bool secret_trim(struct secret *s)
 {
 	size_t start = 0;
 
-	while (s->size > 0 && strchr(" \t\r\n", s->bytes[s->size - 1]))
+	while (s->size > 0 && is_white(s->bytes[s->size - 1]))
 		s->size--;
-	while (start < s->size && strchr(" \t\r\n", s->bytes[start]))
+	while (start < s->size && is_white(s->bytes[start]))
 		start++;
 	memmove(s->bytes, s->bytes + start, s->size - start);
+	explicit_bzero(s->bytes + s->size - start, start);
 	s->size -= start;
 	s->bytes[s->size] = '\0';
+	return s->size > 0 && strlen(s->bytes) == s->size && !strpbrk(s->bytes, " \t\r\n");
 }
 
 int secret_read_file(const char *path, size_t max_bytes, struct secret **ret, char *text,
@@ -113,6 +145,7 @@ int secret_read_file(const char *path, size_t max_bytes, struct secret **ret, ch
 	CLEANUP(closep) int fd = -1;
 	struct secret *s;
 	struct stat st;
+	size_t room;
 	ssize_t n;
 	int r;
 
@@ -131,23 +164,24 @@ int secret_read_file(const char *path, size_t max_bytes, struct secret **ret, ch
 		snprintf(text, text_size, "%s: no memory", path);
 		return -ENOMEM;
 	}
-	while (s->size < max_bytes) {
-		n = read(fd, s->bytes + s->size, max_bytes - s->size);
+	for (;;) {
+		char *to = secret_space(s, &room);
+
+		n = room > 0 ? read(fd, to, room) : 0;
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0) {
-			r = -errno;
-			snprintf(text, text_size, "%s: %s", path, strerror(-r));
-			secret_free(s);
-			return r;
-		}
-		if (n == 0)
+		if (n <= 0)
 			break;
-		s->size += (size_t)n;
+		secret_grow(s, (size_t)n);
 	}
-	secret_trim(s);
-	if (s->size == 0 || strlen(s->bytes) != s->size || strpbrk(s->bytes, " \t\r\n")) {
-		snprintf(text, text_size, "%s: %s; it must hold the key alone", path,
+	if (n < 0) {
+		r = -errno;
+		snprintf(text, text_size, "%s: %s", path, strerror(-r));
+		secret_free(s);
+		return r;
+	}
+	if (!secret_trim(s)) {
+		snprintf(text, text_size, "%s: %s; it must hold one word alone", path,
 			 s->size == 0 ? "empty" : "more than one word");
 		secret_free(s);
 		return -EINVAL;

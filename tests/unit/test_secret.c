@@ -144,6 +144,8 @@ START_TEST(file_must_hold_one_word)
 	expect_refusal(100, -EINVAL, "more than one word");
 	put("hush\0hush", 9, 0600);
 	expect_refusal(100, -EINVAL, "more than one word");
+	put("hush\0", 5, 0600);
+	expect_refusal(100, -EINVAL, "more than one word");
 	put("hushhush", 8, 0600);
 	expect_refusal(7, -EFBIG, "at most 7");
 }
@@ -192,6 +194,40 @@ START_TEST(other_things_are_no_key_file)
 }
 END_TEST
 
+START_TEST(grows_piece_by_piece)
+{
+	struct secret *s = secret_new_empty(6), *same;
+	size_t room;
+
+	ck_assert_ptr_nonnull(s);
+	ck_assert_uint_eq(secret_size(s), 0);
+	memcpy(secret_space(s, &room), " hu", 3);
+	ck_assert_uint_eq(room, 6);
+	secret_grow(s, 3);
+	memcpy(secret_space(s, &room), "sh\n", 3);
+	ck_assert_uint_eq(room, 3);
+	secret_grow(s, 3);
+	(void)secret_space(s, &room);
+	ck_assert_uint_eq(room, 0);
+	ck_assert(secret_trim(s));
+	ck_assert_str_eq(secret_bytes(s), "hush");
+	same = secret_new("hush", 4);
+	ck_assert(secret_equal(s, same) && secret_equal(NULL, NULL));
+	ck_assert(!secret_equal(s, NULL) && !secret_equal(NULL, s));
+	secret_free(same);
+	same = secret_new("hus", 3);
+	ck_assert(!secret_equal(s, same));
+	secret_free(same);
+	secret_free(s);
+	s = secret_new_empty(3);
+	ck_assert(!secret_trim(s)); /* empty */
+	memcpy(secret_space(s, &room), "a b", 3);
+	secret_grow(s, 3);
+	ck_assert(!secret_trim(s));
+	secret_free(s);
+}
+END_TEST
+
 START_TEST(buffers_are_given_back_empty)
 {
 	struct rtbp_buf b = RTBP_BUF_INIT;
@@ -218,6 +254,7 @@ int main(void)
 	tcase_add_test(c, file_must_hold_one_word);
 	tcase_add_test(c, file_must_be_private);
 	tcase_add_test(c, other_things_are_no_key_file);
+	tcase_add_test(c, grows_piece_by_piece);
 	tcase_add_test(c, buffers_are_given_back_empty);
 	suite_add_tcase(s, c);
 	return run_suite(s);
