@@ -159,7 +159,23 @@ void ds_channel_system(struct ds_core *c, struct ds_channel *ch, const char *ext
 
 void ds_channel_close(struct ds_core *c, struct ds_channel *ch)
 {
-	push(c, ch, ds_str(ch->join_ref), ds_str(ch->join_ref), "phx_close", DS_EMPTY);
+	struct ds_timer t = { .kind = DS_TIMER_SEND, .socket_id = ch->socket->id };
+	struct ds_str ref = ds_str(ch->join_ref);
+	struct ds_buf topic = { 0 };
+	struct ds_rule_hit hit;
+
+	ds_json_text(ch->topic_json, &topic);
+	if (ds_rules_use(&c->rules, DS_RULE_LATE_CLOSE, ds_buf_view(&topic), DS_STR("phx_close"),
+			 &hit)) {
+		free(hit.text);
+		ds_phx_push(&t.frame, ch->socket->vsn, ref, ref, ch->topic_json, "phx_close",
+			    DS_EMPTY);
+		t.due_ms = c->mono_ms + hit.ms;
+		ds_timers_add(&c->timers, t);
+	} else {
+		push(c, ch, ref, ref, "phx_close", DS_EMPTY);
+	}
+	ds_buf_done(&topic);
 	ds_channel_end(c, ch);
 }
 

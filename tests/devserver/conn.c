@@ -126,6 +126,7 @@ const struct ds_ops *ds_conn_ops(void)
 					   .pong = op_pong,
 					   .bye = op_bye,
 					   .half_frame = op_half_frame,
+					   .misbehave = ds_conn_misbehave,
 					   .read_file = op_read_file };
 
 	return &ops;
@@ -192,7 +193,7 @@ static void refuse(struct ds_conn *cn, const struct ds_refusal *r)
 }
 
 static void open_socket(struct ds_conn *cn, const struct ds_request *r, struct ds_str vsn,
-			struct ds_str apikey)
+			struct ds_str apikey, const char *bad)
 {
 	struct ds_str value, key;
 
@@ -207,12 +208,7 @@ static void open_socket(struct ds_conn *cn, const struct ds_request *r, struct d
 		ds_conn_answer(cn, 400, NULL, DS_STR("not a WebSocket upgrade of version 13"));
 		return;
 	}
-	ds_buf_text(&cn->out, "HTTP/1.1 101 Switching Protocols\r\n"
-			      "cache-control: max-age=0, private, must-revalidate\r\n"
-			      "connection: Upgrade\r\nupgrade: websocket\r\n"
-			      "sec-websocket-accept: ");
-	ds_ws_accept(&cn->out, key);
-	ds_buf_text(&cn->out, "\r\n\r\n");
+	ds_conn_101(cn, key, bad);
 	cn->ws = (struct ds_ws){ .max_bytes = ds_core_conf(cn->core)->frame_max_bytes,
 				 .ops = &ws_ops,
 				 .arg = cn };
@@ -239,7 +235,7 @@ static void upgrade(struct ds_conn *cn, const struct ds_request *r)
 	else if (refusal.status)
 		refuse(cn, &refusal);
 	else
-		open_socket(cn, r, vsn_text, apikey);
+		open_socket(cn, r, vsn_text, apikey, refusal.bad);
 	ds_buf_done(&vsn);
 	ds_buf_done(&query_key);
 }
@@ -252,7 +248,7 @@ static void request(struct ds_conn *cn, const struct ds_request *r)
 		ds_conn_rest(cn, r);
 	else if (!ds_str_eq(r->method, DS_STR("GET")) || !path_is_socket(r->path))
 		ds_conn_answer(cn, 404, "text/html; charset=utf-8", DS_STR("Not Found"));
-	else
+	else if (!ds_conn_web_instead(cn, r))
 		upgrade(cn, r);
 }
 
@@ -295,6 +291,7 @@ void ds_conn_done(struct ds_conn *cn)
 	ds_buf_done(&cn->in);
 	ds_buf_done(&cn->out);
 	ds_buf_done(&cn->later);
+	ds_buf_done(&cn->piece);
 	ds_web_done(&cn->web);
 }
 
@@ -325,7 +322,9 @@ void ds_conn_delay_over(struct ds_conn *cn)
 		rest.n = cn->piece_bytes;
 	ds_buf_str(&cn->out, rest);
 	cn->later_sent += rest.n;
-	if (cn->later_sent < cn->later.len)
+	if (cn->piece.len && rest.n == 0)
+		ds_conn_more(cn);
+	else if (cn->later_sent < cn->later.len || cn->piece.len)
 		ds_conn_wake(cn);
 	else
 		ds_conn_finish(cn, DS_CONN_FLUSH);

@@ -28,8 +28,11 @@ struct ds_conn {
 	size_t later_sent;
 	size_t piece_bytes; /* ... comes in pieces of so many bytes; 0: at once */
 	int64_t delay_ms;
-	bool announced;    /* the request's head has been looked at: @web is what becomes of it */
-	struct ds_web web; /* of a request to the HTTP API */
+	struct ds_buf piece; /* DS_CONN_DELAYED: what comes again and again, if not empty ... */
+	int64_t pieces_left; /* ... so often; -1: without end */
+	bool deaf;           /* nothing is to be read */
+	bool announced;      /* the request's head has been looked at: @web is what becomes of it */
+	struct ds_web web;   /* of a request to the HTTP API */
 	struct ds_ws ws;
 	struct ds_socket *socket;
 	void (*wake)(void *arg); /* out or state has changed */

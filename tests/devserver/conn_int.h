@@ -19,3 +19,14 @@ void ds_conn_local(struct ds_conn *cn, const struct ds_request *r);
 /* conn_rest.c: the HTTP API. Called again with more of the body; takes what it has read off cn->in
  * if a further request may follow. */
 void ds_conn_rest(struct ds_conn *cn, const struct ds_request *r);
+/* Does a test want something else to become of this request, which is none to the HTTP API? */
+bool ds_conn_web_instead(struct ds_conn *cn, const struct ds_request *r);
+
+/* conn_fault.c */
+/* The head and the body of @a, and then more of a body, for ever. */
+void ds_conn_endless(struct ds_conn *cn, const struct ds_answer *a);
+/* One piece more of what never ends. */
+void ds_conn_more(struct ds_conn *cn);
+void ds_conn_misbehave(void *conn, const struct ds_misdeed *m);
+/* The answer to an upgrade, good or bad as @bad says. */
+void ds_conn_101(struct ds_conn *cn, struct ds_str key, const char *bad);

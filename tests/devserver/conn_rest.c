@@ -36,6 +36,8 @@ static void made_up(struct ds_web *w, struct ds_answer *a)
 	ds_answer_done(a);
 	*a = (struct ds_answer){ .status = w->status, .type = w->type };
 	ds_buf_text(&a->body, w->body);
+	if (w->headers)
+		ds_buf_text(&a->headers, w->headers);
 	if (w->retry_after_s >= 0)
 		ds_buf_fmt(&a->headers, "retry-after: %lld\r\n", (long long)w->retry_after_s);
 }
@@ -100,13 +102,16 @@ static void respond(struct ds_conn *cn, const struct ds_request *r, struct ds_an
 	case DS_WEB_HANG:
 		cn->state = DS_CONN_HUNG;
 		break;
+	case DS_WEB_ENDLESS:
+		ds_conn_endless(cn, a);
+		break;
 	}
 }
 
 static bool is_answered(enum ds_web_how how)
 {
 	return how == DS_WEB_NONE || how == DS_WEB_ANSWER || how == DS_WEB_DELAY ||
-	       how == DS_WEB_SLOW;
+	       how == DS_WEB_SLOW || how == DS_WEB_ENDLESS;
 }
 
 static void carry_out(struct ds_conn *cn, const struct ds_request *r, struct ds_str body)
@@ -122,13 +127,32 @@ static void carry_out(struct ds_conn *cn, const struct ds_request *r, struct ds_
 	ds_answer_done(&a);
 }
 
+bool ds_conn_web_instead(struct ds_conn *cn, const struct ds_request *r)
+{
+	struct ds_str none = { "", 0 };
+	struct ds_answer a = { 0 };
+
+	cn->web = ds_core_web(cn->core, r, true);
+	if (cn->web.how == DS_WEB_NONE)
+		return false;
+	if (cn->web.status == 0)
+		cn->web.status = 503;
+	if (cn->web.how == DS_WEB_ANSWER)
+		cn->web.close = true;
+	made_up(&cn->web, &a);
+	ds_core_web_log(cn->core, r, none, cn->web.how, is_answered(cn->web.how) ? a.status : 0);
+	respond(cn, r, &a, r->head_bytes);
+	ds_answer_done(&a);
+	return true;
+}
+
 void ds_conn_rest(struct ds_conn *cn, const struct ds_request *r)
 {
 	long bytes = ds_conn_body_bytes(r, DS_REST_BODY_MAX);
 	struct ds_str none = { "", 0 };
 
 	if (!cn->announced)
-		cn->web = ds_core_web(cn->core, r);
+		cn->web = ds_core_web(cn->core, r, false);
 	cn->announced = true;
 	if (cn->web.how == DS_WEB_CLOSE) {
 		ds_core_web_log(cn->core, r, none, cn->web.how, 0);

@@ -292,7 +292,8 @@ static void on_message(struct ds_core *c, struct ds_socket *s, const struct ds_m
 	if (is(m->topic, "phoenix") && is(m->event, "heartbeat")) {
 		s->n_heartbeats++;
 		c->n_heartbeats++;
-		ds_reply(c, s, DS_NULL, m, "ok", DS_EMPTY);
+		if (!s->no_beats)
+			ds_reply(c, s, DS_NULL, m, "ok", DS_EMPTY);
 		return;
 	}
 	if (is(m->event, "phx_join") && m->topic.p && m->topic.n >= strlen(DS_TOPIC_HEAD) &&
@@ -431,6 +432,8 @@ static void unstick(struct ds_core *c, struct ds_socket *s)
 	struct ds_held *h;
 	bool bye = false;
 
+	if (s->stalled)
+		return;
 	s->stuck = false;
 	s->draining = true;
 	while (!bye && !s->stuck && !s->closing && (h = TAILQ_FIRST(&s->held)) != NULL) {
@@ -442,6 +445,16 @@ static void unstick(struct ds_core *c, struct ds_socket *s)
 	}
 	if (!bye)
 		s->draining = false;
+}
+
+void ds_socket_stall(struct ds_core *c, struct ds_socket *s, bool on)
+{
+	if (on == s->stalled)
+		return;
+	s->stalled = on;
+	s->stuck = true;
+	if (!on)
+		unstick(c, s);
 }
 
 void ds_core_pg_replayed(struct ds_core *c, uint64_t socket_id, struct ds_str rows)

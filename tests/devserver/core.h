@@ -90,6 +90,26 @@ struct ds_pg_answer {
 	struct ds_str text; /* DS_PG_EXCEPTION: what PostgreSQL said */
 };
 
+enum ds_misdeed_kind {
+	DS_MISDEED_CLOSE,     /* a close frame with @code and @bytes as its reason, then the end */
+	DS_MISDEED_FIN,       /* the end of the TCP connection, without a close frame */
+	DS_MISDEED_RAW,       /* @bytes as they are, in the midst of the frames */
+	DS_MISDEED_FRAME,     /* announce a text frame of @size, send @sent of it, then silence */
+	DS_MISDEED_FRAGMENTS, /* @times fragments of @size, none the last one, then silence */
+	DS_MISDEED_DEAF,      /* read nothing more, so that the peer's TCP window fills */
+	DS_MISDEED_HEARING
+};
+
+/** struct ds_misdeed - one order to a connection; @bytes is borrowed */
+struct ds_misdeed {
+	enum ds_misdeed_kind kind;
+	int code;
+	struct ds_str bytes;
+	uint64_t size, sent;
+	int64_t times; /* -1: without end */
+	int64_t ms;    /* from one to the next */
+};
+
 /** struct ds_ops - what the core asks of its owner; @conn is what ds_core_open() was given */
 struct ds_ops {
 	/* Queue one frame. It may not call back into the core. */
@@ -102,6 +122,8 @@ struct ds_ops {
 	void (*bye)(void *conn, int code);
 	/* Announce a text frame of @size_bytes, send half of it, drop the TCP connection. */
 	void (*half_frame)(void *conn, size_t size_bytes);
+	/* Do something to the connection that no good server does; NULL: it cannot be done. */
+	void (*misbehave)(void *conn, const struct ds_misdeed *m);
 	/*
 	 * The database; NULL if there is none: then all tables exist, and rows come only from
 	 * POST /_devserver/fault. Both only note what is wanted. A request replaces an earlier one
@@ -140,6 +162,7 @@ struct ds_refusal {
 	int64_t delay_ms;
 	int64_t retry_after_s; /* -1: no such header */
 	bool hang;             /* answer nothing at all */
+	char bad[16];          /* let it in with a 101 that is wrong: how; empty: a good one */
 };
 
 /**
@@ -206,9 +229,13 @@ struct ds_web {
 	size_t piece_bytes;
 	char *body;
 	char *type;
+	char *headers; /* further lines, each with CRLF */
 };
-/** ds_core_web() - asked once for each request, when its head has come */
-struct ds_web ds_core_web(struct ds_core *c, const struct ds_request *r);
+/**
+ * ds_core_web() - asked once for each request, when its head has come
+ * @named: only by rules that name a path, as for requests that are none to the HTTP API
+ */
+struct ds_web ds_core_web(struct ds_core *c, const struct ds_request *r, bool named);
 void ds_web_done(struct ds_web *w);
 /**
  * ds_core_web_log() - keeps a request for GET /_devserver/requests

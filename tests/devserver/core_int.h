@@ -162,6 +162,8 @@ struct ds_socket {
 	unsigned n_channels;
 	bool closing;
 	bool stuck;
+	bool stalled;  /* stuck until a test says otherwise */
+	bool no_beats; /* heartbeats are not answered */
 	bool draining; /* what was held is being worked off ... */
 	bool queueing; /* ... and what a channel says now comes behind it */
 	bool counted;  /* as one of the users */
@@ -214,6 +216,8 @@ void ds_socket_send(struct ds_core *c, struct ds_socket *s, bool binary, struct 
 void ds_socket_close(struct ds_core *c, struct ds_socket *s, int code);
 /* The socket does nothing until then; frames wait in the order in which they came. */
 void ds_socket_stick(struct ds_core *c, struct ds_socket *s, int64_t ms);
+/* It stands still until the opposite is said; what waited is then worked off. May end the socket. */
+void ds_socket_stall(struct ds_core *c, struct ds_socket *s, bool on);
 struct ds_held *ds_socket_hold(struct ds_socket *s, enum ds_held_kind kind, struct ds_str frame,
 			       bool first);
 uint64_t ds_random(struct ds_core *c);

@@ -21,6 +21,7 @@ static void rule_free(struct ds_rules *rules, struct ds_rule *r)
 	free(r->path);
 	free(r->body);
 	free(r->type);
+	free(r->headers);
 	free(r);
 }
 
@@ -183,8 +184,8 @@ static bool op_refuse_upgrade(struct ds_order *o)
 {
 	int64_t status = ds_order_number(o, "status", 503);
 
-	if (status < 300 || status > 599)
-		return ds_order_fail(o, "refuse_upgrade needs an HTTP status of 300 to 599",
+	if (status < 200 || status > 599)
+		return ds_order_fail(o, "refuse_upgrade needs an HTTP status of 200 to 599",
 				     "status");
 	return ds_order_rule(o, DS_RULE_REFUSE_UPGRADE, 1);
 }
@@ -258,6 +259,7 @@ static bool op_clear(struct ds_order *o)
 	while (!TAILQ_EMPTY(&o->c->ghosts))
 		ds_presence_ghost_gone(o->c, TAILQ_FIRST(&o->c->ghosts)->serial);
 	o->c->muted = false;
+	ds_link_clear(o->c);
 	return true;
 }
 
@@ -319,36 +321,6 @@ static bool op_bad_json(struct ds_order *o)
 	return true;
 }
 
-static bool op_close(struct ds_order *o)
-{
-	int64_t code = ds_order_number(o, "code", 1012);
-	struct ds_socket *s;
-
-	if (code != 0 && (code < 1000 || code > 4999))
-		return ds_order_fail(
-			o, "close needs a code of 1000 to 4999, or 0 to drop the TCP connection",
-			"code");
-	TAILQ_FOREACH(s, &o->c->sockets, link)
-		if (ds_order_chosen(o, s))
-			ds_socket_close(o->c, s, code == 1006 ? 0 : (int)code);
-	return true;
-}
-
-static bool op_half_frame(struct ds_order *o)
-{
-	int64_t size = ds_order_number(o, "bytes", 1000);
-	struct ds_socket *s;
-
-	if (size < 2 || size > 1000000)
-		return ds_order_fail(o, "half_frame needs a size of 2 to 1000000", "bytes");
-	TAILQ_FOREACH(s, &o->c->sockets, link)
-		if (ds_order_chosen(o, s) && !s->closing) {
-			s->closing = true;
-			o->c->ops.half_frame(s->conn, (size_t)size);
-		}
-	return true;
-}
-
 static bool shut_channels(struct ds_order *o)
 {
 	struct ds_buf topic = { 0 };
@@ -391,17 +363,21 @@ static const struct {
 	bool (*run)(struct ds_order *o);
 } orders[] = {
 	{ "bad_json", op_bad_json },
+	{ "bad_upgrade", ds_op_bad_upgrade },
 	{ "clear", op_clear },
-	{ "close", op_close },
+	{ "close", ds_op_close },
 	{ "db_send", ds_op_db_send },
 	{ "delay_reply", op_delay_reply },
 	{ "deny_presence", op_deny_presence },
 	{ "disconnect", ds_op_disconnect },
 	{ "drop_ack", op_drop_ack },
 	{ "drop_reply", op_drop_reply },
-	{ "half_frame", op_half_frame },
+	{ "fragments", ds_op_fragments },
+	{ "half_frame", ds_op_half_frame },
 	{ "hang_upgrade", op_hang_upgrade },
+	{ "heartbeats", ds_op_heartbeats },
 	{ "http", ds_op_http },
+	{ "late_close", ds_op_late_close },
 	{ "late_leave", op_late_leave },
 	{ "mute", op_mute },
 	{ "no_presence_state", op_no_presence_state },
@@ -415,6 +391,8 @@ static const struct {
 	{ "postgres_raw", ds_op_postgres_channels },
 	{ "postgres_refuse", ds_op_postgres_refuse },
 	{ "postgres_row", ds_op_postgres_row },
+	{ "push", ds_op_push },
+	{ "raw", ds_op_raw },
 	{ "refuse_join", op_refuse_join },
 	{ "refuse_replay", ds_op_refuse_replay },
 	{ "refuse_upgrade", op_refuse_upgrade },
@@ -422,9 +400,11 @@ static const struct {
 	{ "send", op_send },
 	{ "send_binary", op_send_binary },
 	{ "session", ds_op_session },
+	{ "stall", ds_op_stall },
 	{ "system", op_channels },
 	{ "token_answer", ds_op_token_answer },
 	{ "unmute", op_unmute },
+	{ "unstall", ds_op_stall },
 };
 
 /* A misspelt member would be a fault that silently does not happen. */
@@ -447,11 +427,12 @@ bool ds_order_known(struct ds_order *o, const char *const *known)
 
 /* clang-format off */
 static const char *const members[] = {
-	"age_ms", "base64", "body", "bytes", "close", "code", "columns", "commit_timestamp", "count",
-	"deliver", "errors", "event", "extension", "fail", "how", "id", "keep", "message", "ms",
-	"old_record", "op", "path", "payload", "prefix", "private", "read", "reason", "record",
-	"reload", "retry_after", "schema", "set", "sockets", "stale", "stall", "status", "store",
-	"sub", "table", "text", "times", "topic", "type", "without", "work", "write", NULL
+	"age_ms", "answer", "base64", "body", "bytes", "close", "code", "columns", "commit_timestamp",
+	"count", "deliver", "errors", "event", "extension", "fail", "headers", "how", "id", "join_ref",
+	"keep", "message", "ms", "old_record", "op", "path", "payload", "prefix", "private", "read",
+	"reason", "record", "ref", "reload", "retry_after", "schema", "sent", "set", "sockets",
+	"stale", "stall", "status", "store", "sub", "table", "tcp", "text", "times", "topic", "type",
+	"without", "work", "write", NULL
 };
 /* clang-format on */
 

@@ -22,6 +22,8 @@ enum ds_rule_op {
 	DS_RULE_LATE_LEAVE,
 	DS_RULE_REFUSE_REPLAY,
 	DS_RULE_REPLICATION,
+	DS_RULE_LATE_CLOSE,
+	DS_RULE_BAD_UPGRADE,
 	DS_RULE_TOKEN, /* asked by ds_auth_lie() */
 	DS_RULE_WEB    /* asked by ds_core_web() */
 };
@@ -36,7 +38,8 @@ enum ds_web_how {
 	DS_WEB_HALF,    /* half of it, and the end */
 	DS_WEB_CLOSE,   /* the connection is reset before the body is read */
 	DS_WEB_DROP,    /* it ends after the request, without an answer */
-	DS_WEB_HANG     /* nothing ever comes */
+	DS_WEB_HANG,    /* nothing ever comes */
+	DS_WEB_ENDLESS  /* a head, and a body that never ends */
 };
 
 struct ds_rule {
@@ -61,6 +64,7 @@ struct ds_rule {
 	char *path; /* pattern; NULL: any */
 	char *body;
 	char *type;
+	char *headers; /* lines, each with CRLF */
 	int64_t piece_bytes;
 	bool work;  /* the request is carried out all the same */
 	bool close; /* the connection ends behind the answer, which does not say so */

@@ -43,6 +43,19 @@ bool ds_op_postgres_error(struct ds_order *o);
 bool ds_op_postgres_refuse(struct ds_order *o);
 bool ds_op_postgres_row(struct ds_order *o);
 
+/* fault_link.c */
+bool ds_op_bad_upgrade(struct ds_order *o);
+bool ds_op_close(struct ds_order *o);
+bool ds_op_fragments(struct ds_order *o);
+bool ds_op_half_frame(struct ds_order *o);
+bool ds_op_heartbeats(struct ds_order *o);
+bool ds_op_late_close(struct ds_order *o);
+bool ds_op_push(struct ds_order *o);
+bool ds_op_raw(struct ds_order *o);
+bool ds_op_stall(struct ds_order *o);
+/* Nobody stands still any more, and heartbeats are answered. */
+void ds_link_clear(struct ds_core *c);
+
 /* fault_token.c */
 bool ds_op_session(struct ds_order *o);
 bool ds_op_token_answer(struct ds_order *o);

@@ -28,6 +28,7 @@ struct slot {
 	struct lws *wsi;
 	bool flushing;
 	bool lingering;
+	bool deaf;
 };
 
 TAILQ_HEAD(slot_list, slot);
@@ -168,6 +169,10 @@ static void on_wake(void *arg)
 {
 	struct slot *slot = arg;
 
+	if (slot->conn.deaf != slot->deaf) {
+		slot->deaf = slot->conn.deaf;
+		lws_rx_flow_control(slot->wsi, !slot->deaf);
+	}
 	switch (slot->conn.state) {
 	case DS_CONN_DROP:
 		kill_hard(slot);

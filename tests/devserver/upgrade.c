@@ -61,6 +61,20 @@ static const char *default_error(int status)
 	}
 }
 
+/* Let in by rule or not, what it is told of that is wrong. */
+static struct ds_refusal let_in(struct ds_core *c)
+{
+	struct ds_str none = { NULL, 0 };
+	struct ds_refusal r = { .status = 0 };
+	struct ds_rule_hit hit;
+
+	if (ds_rules_use(&c->rules, DS_RULE_BAD_UPGRADE, none, none, &hit)) {
+		snprintf(r.bad, sizeof(r.bad), "%s", hit.text);
+		free(hit.text);
+	}
+	return r;
+}
+
 static bool refused_by_rule(struct ds_core *c, struct ds_refusal *ret)
 {
 	struct ds_str none = { NULL, 0 };
@@ -100,7 +114,7 @@ struct ds_refusal ds_core_upgrade(struct ds_core *c, struct ds_str host, struct 
 	switch (ds_jwt_check(ds_json_trim(apikey), c->conf.jwt_secret, c->wall_ms, &exp_ms)) {
 	case DS_JWT_OK:
 		limit = ds_limit_upgrade(c);
-		return limit ? refuse(c, 429, limit, delay) : (struct ds_refusal){ .status = 0 };
+		return limit ? refuse(c, 429, limit, delay) : let_in(c);
 	case DS_JWT_MALFORMED:
 		return refuse(c, 401, "The token provided is not a valid JWT", delay);
 	case DS_JWT_SIGNER:

@@ -19,13 +19,31 @@ static const struct {
 	enum ds_web_how how;
 	bool works; /* carries the request out, unless the order says otherwise */
 } hows[] = {
-	{ "answer", DS_WEB_ANSWER, false }, { "garbage", DS_WEB_GARBAGE, false },
-	{ "delay", DS_WEB_DELAY, true },    { "slow", DS_WEB_SLOW, true },
-	{ "half", DS_WEB_HALF, true },      { "close", DS_WEB_CLOSE, false },
-	{ "drop", DS_WEB_DROP, true },      { "hang", DS_WEB_HANG, true },
+	{ "answer", DS_WEB_ANSWER, false },   { "garbage", DS_WEB_GARBAGE, false },
+	{ "delay", DS_WEB_DELAY, true },      { "slow", DS_WEB_SLOW, true },
+	{ "half", DS_WEB_HALF, true },        { "close", DS_WEB_CLOSE, false },
+	{ "drop", DS_WEB_DROP, true },        { "hang", DS_WEB_HANG, true },
+	{ "endless", DS_WEB_ENDLESS, false },
 };
 
 #define N_HOWS (sizeof(hows) / sizeof(hows[0]))
+
+/* "headers": an object, as the lines of an answer; NULL if there is none. */
+static char *headers(struct ds_order *o)
+{
+	json_t *all = json_object_get(o->json, "headers"), *v;
+	struct ds_buf b = { 0 };
+	const char *name;
+
+	if (!json_is_object(all))
+		return NULL;
+	json_object_foreach(all, name, v)
+	{
+		ds_buf_fmt(&b, "%s: %s\r\n", name, json_is_string(v) ? json_string_value(v) : "");
+	}
+	ds_buf_byte(&b, 0);
+	return b.data;
+}
 
 bool ds_op_http(struct ds_order *o)
 {
@@ -39,7 +57,9 @@ bool ds_op_http(struct ds_order *o)
 		i++;
 	if (i == N_HOWS)
 		return ds_order_fail(
-			o, "http needs answer, garbage, delay, slow, half, close, drop or hang",
+			o,
+			"http needs answer, garbage, delay, slow, half, close, drop, hang or "
+			"endless",
 			"how");
 	if (status != 0 && (status < 200 || status > 599))
 		return ds_order_fail(o, "http needs a status of 200 to 599", "status");
@@ -53,10 +73,11 @@ bool ds_op_http(struct ds_order *o)
 	r->path = ds_order_copy(o, "path");
 	r->body = ds_order_copy(o, "body");
 	r->type = ds_order_copy(o, "type");
+	r->headers = headers(o);
 	r->piece_bytes = ds_order_number(o, "bytes", 1);
 	/* What is not carried out has no true answer. */
 	if (r->status == 0 && !r->work)
-		r->status = 503;
+		r->status = r->how == DS_WEB_ENDLESS ? 200 : 503;
 	return true;
 }
 
@@ -69,13 +90,13 @@ static bool path_fits(const struct ds_rule *r, struct ds_str path)
 	return fits;
 }
 
-struct ds_web ds_core_web(struct ds_core *c, const struct ds_request *rq)
+struct ds_web ds_core_web(struct ds_core *c, const struct ds_request *rq, bool named)
 {
 	struct ds_web w = { .how = DS_WEB_NONE, .work = true };
 	struct ds_rule *r;
 
 	TAILQ_FOREACH(r, &c->rules, link) {
-		if (r->op != DS_RULE_WEB || !path_fits(r, rq->path))
+		if (r->op != DS_RULE_WEB || !path_fits(r, rq->path) || (named && !r->path))
 			continue;
 		w = (struct ds_web){ .how = r->how,
 				     .work = r->work,
@@ -86,6 +107,7 @@ struct ds_web ds_core_web(struct ds_core *c, const struct ds_request *rq)
 				     .piece_bytes = (size_t)r->piece_bytes };
 		w.body = ds_str_dup(ds_str(r->body ? r->body : ""));
 		w.type = r->type ? ds_str_dup(ds_str(r->type)) : NULL;
+		w.headers = r->headers ? ds_str_dup(ds_str(r->headers)) : NULL;
 		ds_rules_used(&c->rules, r);
 		break;
 	}
@@ -96,6 +118,7 @@ void ds_web_done(struct ds_web *w)
 {
 	free(w->body);
 	free(w->type);
+	free(w->headers);
 	*w = (struct ds_web){ .how = DS_WEB_NONE };
 }
 

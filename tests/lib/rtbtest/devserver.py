@@ -19,6 +19,7 @@ import urllib.parse
 
 from . import tokens
 from .gotrue import GoTrue
+from .misdeeds import Misdeeds
 from .tokens import sign  # noqa: F401 (its users have it from here)
 from .wait import DEADLINE, Deadline, until
 from .web import Web
@@ -35,7 +36,7 @@ def _presence(status, topic, private):
     return found
 
 
-class DevServer(Web, GoTrue):
+class DevServer(Web, GoTrue, Misdeeds):
     """`with DevServer(bin, strict_refs=True, idle_ms=500) as server:` Options are those of the program, with _ for -.
 
     postgres: libpq's words for a database, e.g. Postgres().conninfo, whose changes it passes on; without it rows come from
@@ -44,7 +45,8 @@ class DevServer(Web, GoTrue):
     answered, with the whole socket, and 2 s before a refused upgrade; join_error_delay_ms, connect_error_delay_ms: other
     times. max_channels, max_users, max_joins_per_second, max_events_per_second, max_presence_per_second: limits (a rate is an
     average, reached or not at a tick of rate_tick_ms [5000] only); max_payload_kb: of one message. no_replay=True: a server
-    that knows nothing of replay. Its HTTP API, and what a database sends: see web.py; its token endpoint: see gotrue.py.
+    that knows nothing of replay. Its HTTP API, and what a database sends: see web.py; its token endpoint: see gotrue.py;
+    what else it can do wrong: see misdeeds.py.
     """
 
     def __init__(self, binary, secret=None, listen="127.0.0.1:0", start=True, **options):
