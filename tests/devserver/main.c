@@ -24,6 +24,7 @@ static const char help[] =
 	"  --jwt-secret S              the secret that signs API keys (HS256, HS384, HS512)\n"
 	"  --listen ADDR:PORT          IPv4 address and port, 0 for any [127.0.0.1:0]\n"
 	"  --tls-cert F, --tls-key F   PEM files: serve wss:// instead of ws://\n"
+	"  --tls-old                   nothing newer than TLS 1.1\n"
 	"  --print-token ROLE          print a signed token with this role and exit\n"
 	"  --sub SUB                   ... of this user: a UUID, or a name of --policies\n"
 	"  --exp SECONDS               ... that ends after so long [10 years]\n"
@@ -64,6 +65,7 @@ enum {
 	OPT_SECRET,
 	OPT_CERT,
 	OPT_KEY,
+	OPT_TLS_OLD,
 	OPT_TOKEN,
 	OPT_SUB,
 	OPT_EXP,
@@ -106,6 +108,7 @@ static const struct option options[] = {
 	{ "jwt-secret", required_argument, NULL, OPT_SECRET },
 	{ "tls-cert", required_argument, NULL, OPT_CERT },
 	{ "tls-key", required_argument, NULL, OPT_KEY },
+	{ "tls-old", no_argument, NULL, OPT_TLS_OLD },
 	{ "print-token", required_argument, NULL, OPT_TOKEN },
 	{ "sub", required_argument, NULL, OPT_SUB },
 	{ "exp", required_argument, NULL, OPT_EXP },
@@ -286,6 +289,9 @@ static void set(struct args *a, int opt, const char *name)
 	case OPT_KEY:
 		a->at.tls_key = optarg;
 		break;
+	case OPT_TLS_OLD:
+		a->at.tls_old = true;
+		break;
 	case OPT_TOKEN:
 		a->role = optarg;
 		break;
@@ -355,6 +361,8 @@ static void parse(struct args *a, int argc, char **argv)
 		usage("--sub needs --print-token");
 	if (!a->at.tls_cert != !a->at.tls_key)
 		usage("--tls-cert and --tls-key go together");
+	if (a->at.tls_old && !a->at.tls_cert)
+		usage("--tls-old needs --tls-cert");
 }
 
 static int print_token(const struct args *a)

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "conn.h"
+#include "shell_tls.h"
 
 #define CHUNK           65536
 #define CHUNKS_A_TURN   16      /* then the other sockets have their turn */
@@ -49,6 +50,7 @@ struct shell {
 	struct pg_watch watches[DS_PGSQL_LINKS];
 	struct slot_list slots;
 	bool tls;
+	bool tls_old;
 	unsigned n_conns;
 	int64_t armed_ms;
 	lws_sorted_usec_list_t timer;
@@ -262,6 +264,10 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
 	int r = 0;
 
 	switch (reason) {
+	case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS:
+		if (sh->tls_old)
+			ds_shell_tls_old(user);
+		return 0;
 	case LWS_CALLBACK_RAW_ADOPT:
 		if (stop_asked)
 			return -1;
@@ -469,7 +475,7 @@ int ds_shell_run(const struct ds_listen *at, const struct ds_pgsql_conf *pg,
 	static struct shell sh;
 	int r = 1;
 
-	sh = (struct shell){ .tls = at->tls_cert != NULL, .armed_ms = -1 };
+	sh = (struct shell){ .tls = at->tls_cert != NULL, .tls_old = at->tls_old, .armed_ms = -1 };
 	TAILQ_INIT(&sh.slots);
 	few_fds();
 	if (!can_listen(at) || !can_read(at->tls_cert) || !can_read(at->tls_key))

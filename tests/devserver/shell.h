@@ -12,6 +12,7 @@ struct ds_listen {
 	int port;         /* 0: any */
 	const char *tls_cert;
 	const char *tls_key;
+	bool tls_old; /* TLS 1.1 at most */
 };
 
 /**

@@ -42,5 +42,8 @@ local=DNS:localhost,IP:127.0.0.1,IP:::1
 new_cert good ca "$local" -days 2
 new_cert unknown other-ca "$local" -days 2
 new_cert wrong-name ca DNS:elsewhere.example -days 2
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+	-keyout self-signed.key -out self-signed.pem -subj "/CN=self-signed" \
+	-addext "subjectAltName=$local" -addext "basicConstraints=critical,CA:FALSE" 2>/dev/null
 new_cert expired ca "$local" -startdate 20200101000000Z -enddate 20200201000000Z
 new_cert future ca "$local" -startdate 20900101000000Z -enddate 20910101000000Z

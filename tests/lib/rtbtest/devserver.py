@@ -16,6 +16,7 @@ import ssl
 import struct
 import subprocess
 import urllib.parse
+import warnings
 
 from . import tokens
 from .gotrue import GoTrue
@@ -111,11 +112,19 @@ class DevServer(Web, GoTrue, Misdeeds):
         """A signed token. A claim of None is left out."""
         return tokens.make(role=role, exp_in=exp_in, secret=self.secret, **claims)
 
+    def _tls_context(self):
+        context = ssl._create_unverified_context()
+        if self.options.get("tls_old"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                context.minimum_version = ssl.TLSVersion.TLSv1
+            context.set_ciphers("ALL:@SECLEVEL=0")
+        return context
+
     def request(self, method, path, body=None, headers=None):
         """One HTTP request: (status, headers, body as text)."""
         if self.tls:
-            link = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=DEADLINE,
-                                               context=ssl._create_unverified_context())
+            link = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=DEADLINE, context=self._tls_context())
         else:
             link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
         try:
