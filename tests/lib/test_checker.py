@@ -153,6 +153,15 @@ class Test(unittest.TestCase):
         self.story.outcomes[2] = ["acked"]
         self.assertIn("ann:2", self.wrong("loss"))
 
+    def test_at_another_daemon(self):
+        """What is acknowledged to a sender here is the server's to bring there: a gap is an excuse, and needed."""
+        self.story.outcomes[2] = ["acked"]
+        c = self.story.tell()
+        c.listeners[0].elsewhere = True
+        c.verify()
+        c.listeners[0].events[5:6] = []
+        self.assertEqual([v.split(":")[1].split()[2] for v in c.check() if "loss" in v], ["ann", "far"])
+
     def test_loss_before_the_gap(self):
         self.story.heard.remove(("far", 1))
         self.assertIn("far:1", self.wrong("loss"))

@@ -61,8 +61,9 @@ class Message:
 class Listener:
     """Who hears one topic from one moment on. `own`: the sender that it is itself, whose messages it does not get."""
 
-    def __init__(self, name, topic, own, at_ms, changes):
-        self.name, self.topic, self.own, self.since_ms, self.changes = name, topic, own, at_ms, changes
+    def __init__(self, name, topic, own, at_ms, changes, elsewhere):
+        self.name, self.topic, self.own, self.since_ms = name, topic, own, at_ms
+        self.changes, self.elsewhere = changes, elsewhere
         self.events, self.until_ms = [], None
 
     def ended(self, at_ms):
@@ -127,15 +128,17 @@ class Checker:
         assert key not in self.messages, f"{key} is sent twice by the test"
         self.messages[key] = Message(sender, n, topic, at_ms, local, way)
 
-    def outcome(self, sender, n, word, at_ms):
-        """Of a local send; an error of the request is the outcome "refused"."""
+    def outcome(self, sender, n, word, at_ms, way=None):
+        """Of a local send; an error of the request is the outcome "refused". way: the one that it took, if it says so."""
         message = self.messages[(sender, n)]
+        message.way = way or message.way
         message.outcomes.append(word)
         message.ended_ms = at_ms
 
-    def listener(self, name, topic, at_ms, own=None, changes=False):
-        """From the answer to its subscription on. changes: of database changes, whose channel is nobody's business."""
-        self.listeners.append(Listener(name, topic, own, at_ms, changes))
+    def listener(self, name, topic, at_ms, own=None, changes=False, elsewhere=False):
+        """From the answer to its subscription on. changes: of database changes, whose channel is nobody's business.
+        elsewhere: at another daemon, or of another identity, than the local senders."""
+        self.listeners.append(Listener(name, topic, own, at_ms, changes, elsewhere))
         return self.listeners[-1]
 
     def witness(self, topic):
@@ -316,9 +319,10 @@ class Checker:
         if delivered is False or (m.local and TAKEN.get(m.outcome) is False):
             return
         # The daemon hands on what the server took; of one without an answer it cannot know.
-        if m.local and m.outcome == "unknown":
+        here = m.local and not x.elsewhere
+        if here and m.outcome == "unknown":
             return
-        if m.local and m.outcome == "acked" and not x.changes:
+        if here and m.outcome == "acked":
             self.say("loss", f"{x.name} misses {m}, which was taken and is handed on here", x, after)
             return
         end = self.witnesses[m.topic].got.get((m.sender, m.n), m.at_ms) if m.topic in self.witnesses else m.at_ms
