@@ -83,8 +83,8 @@ static void answer_add(struct resolver_answer *a, const struct sockaddr *sa)
 	a->n_addrs++;
 }
 
-/* "localhost" and its subdomains: AI_ADDRCONFIG would refuse them on a host without a network. */
-static bool is_localhost(const char *host)
+/* AI_ADDRCONFIG would refuse these on a host without a network. */
+bool resolver_is_localhost(const char *host)
 {
 	size_t len = strlen(host);
 
@@ -100,7 +100,7 @@ static void lookup_system(const char *host, struct resolver_answer *ret)
 	struct addrinfo *list = NULL;
 	int r;
 
-	if (!is_localhost(host))
+	if (!resolver_is_localhost(host))
 		hints.ai_flags = AI_ADDRCONFIG;
 	r = getaddrinfo(host, NULL, &hints, &list);
 	if (r != 0) {

@@ -11,6 +11,7 @@
  *
  * It may not decide anything about the addresses except their order. All calls on M.
  */
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -51,6 +52,9 @@ void resolver_cancel(struct resolver *r, unsigned slot);
 /* Puts IPv6 and IPv4 in turns, the family of the first address first: one dead family costs one
  * attempt, not all of them. */
 void resolver_interleave(struct resolver_answer *answer);
+
+/* "localhost" and its subdomains. */
+bool resolver_is_localhost(const char *host);
 
 /* Tests: replaces getaddrinfo() for resolvers made later; NULL restores it. */
 void resolver_set_lookup(resolver_lookup_fn fn);

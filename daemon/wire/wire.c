@@ -50,7 +50,7 @@ static int fds_new(struct wire *w)
 	w->shared.efd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (w->epfd < 0 || w->shared.efd < 0)
 		return -errno;
-	r = wire_find_new(w->conf.allow_insecure, on_found, w, &w->find);
+	r = wire_find_new(w->conf.allow_insecure, &w->shared.reach, on_found, w, &w->find);
 	if (r == 0)
 		r = epoll_watch(w->epfd, w->shared.efd);
 	if (r == 0)
@@ -75,7 +75,22 @@ static void wire_done(struct wire *w)
 	mbox_free(w->shared.down);
 	closep(&w->epfd);
 	closep(&w->shared.efd);
+	wire_reach_done(&w->shared.reach);
 	free(w);
+}
+
+/* Return: 0; -EINVAL. */
+static int proxy_set(struct wire *w, const struct wire_conf *conf)
+{
+	if (!conf->proxy_host)
+		return 0;
+	if (!wire_host_is_good(conf->proxy_host) || conf->proxy_port == 0 ||
+	    (conf->proxy_auth && secret_size(conf->proxy_auth) > WIRE_PROXY_AUTH_MAX)) {
+		log_error("wire: the proxy's host, port or password cannot be put into a request");
+		return -EINVAL;
+	}
+	w->proxy = (struct wire_proxy){ conf->proxy_host, conf->proxy_port, conf->proxy_auth };
+	return 0;
 }
 
 int wire_new(const struct wire_conf *conf, const struct wire_ops *ops, void *ctx, struct wire **ret)
@@ -91,9 +106,12 @@ int wire_new(const struct wire_conf *conf, const struct wire_ops *ops, void *ctx
 	w->epfd = w->shared.efd = -1;
 	if (!w->conf.ca_file)
 		w->conf.ca_file = DEFAULT_CA_FILE;
+	wire_reach_init(&w->shared.reach);
 	w->shared.up = mbox_new(conf->up_bytes);
 	w->shared.down = mbox_new(conf->down_bytes);
 	r = w->shared.up && w->shared.down ? fds_new(w) : -ENOMEM;
+	if (r == 0)
+		r = proxy_set(w, conf);
 	if (r == 0 && access(w->conf.ca_file, R_OK) < 0) {
 		r = -errno;
 		log_error("wire: CA file %s: %s; set ca_file or install ca-certificates",
@@ -219,6 +237,7 @@ int wire_open(struct wire *w, unsigned link, uint64_t epoch, const struct wire_t
 	r = wire_attempt_new(target, &a);
 	if (r < 0)
 		return r;
+	a->proxy = wire_proxy_of(w);
 	a->attempt_ms = w->conf.attempt_ms;
 	a->deadline_ms = wire_now_ms() + w->conf.attempt_ms;
 	l->epoch = epoch;

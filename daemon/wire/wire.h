@@ -203,7 +203,8 @@ void wire_close(struct wire *w, unsigned link, uint64_t epoch, uint16_t code);
  *
  * Return: 0; WIRE_E_BUSY when WIRE_MAX_POSTS are in flight; -ENOMEM; -EINVAL when it cannot be put
  * into a request: as for wire_open(), or a header's name is no HTTP token or wire's own, the body
- * is too long, the content type has control characters, timeout_ms is 0.
+ * is too long, the content type has control characters, timeout_ms is 0, answer_bytes is over
+ * WIRE_ANSWER_MAX_BYTES.
  */
 int wire_post(struct wire *w, uint64_t id, const struct wire_post *post);
 

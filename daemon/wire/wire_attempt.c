@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "proto/rtbp_buf.h"
+#include "wire/wire_proxy.h"
 
 bool wire_text_is_clean(const char *text, bool blank_allowed)
 {
@@ -22,12 +23,17 @@ bool wire_text_is_clean(const char *text, bool blank_allowed)
 	return true;
 }
 
+bool wire_host_is_good(const char *host)
+{
+	return host[0] && strlen(host) <= WIRE_HOST_MAX && wire_text_is_clean(host, false) &&
+	       !strpbrk(host, "[]/@");
+}
+
 static int target_check(const struct wire_target *t, size_t headers_max)
 {
 	size_t headers = 0;
 
-	if (!t->host || !t->host[0] || strlen(t->host) > WIRE_HOST_MAX ||
-	    !wire_text_is_clean(t->host, false) || strpbrk(t->host, "[]/@"))
+	if (!t->host || !wire_host_is_good(t->host))
 		return -EINVAL;
 	if (!t->path || t->path[0] != '/' || strlen(t->path) > WIRE_PATH_MAX ||
 	    !wire_text_is_clean(t->path, false))
@@ -130,9 +136,17 @@ bool wire_attempt_is_local(const struct wire_attempt *a)
 	return a->addrs.n_addrs > 0;
 }
 
+bool wire_host_is_local(const char *host)
+{
+	return addr_is_local(host) || resolver_is_localhost(host);
+}
+
 void wire_attempt_where(const struct wire_attempt *a, int addr, char *text, size_t size)
 {
-	if (strcmp(a->host, a->addrs.addrs[addr]) == 0)
+	if (a->proxy)
+		snprintf(text, size, "%s port %u (proxy %s:%u)", a->host, (unsigned)a->port,
+			 a->proxy->host, (unsigned)a->proxy->port);
+	else if (strcmp(a->host, a->addrs.addrs[addr]) == 0)
 		snprintf(text, size, "%s port %u", a->host, (unsigned)a->port);
 	else
 		snprintf(text, size, "%s port %u (%s)", a->host, (unsigned)a->port,

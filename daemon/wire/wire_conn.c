@@ -8,8 +8,15 @@
  * - Connect from a timer only (wire_conn_open says why).
  * - Timers and all calls but lws_cancel_service() belong to this thread.
  *
+ * - Its own way to a server is not used: it tries addresses by its own clock, says nothing of why they
+ *   failed, and of a proxy it wants the exact word "200" in the first packet, without telling what came
+ *   instead; it cannot be given a connection that is there. So it connects to a Unix socket of ours
+ *   that exists for the length of that call, and before its first byte leaves, the dialled connection
+ *   takes the place of that socket under the same descriptor (dup3). All it knows of a socket is that
+ *   number; poll() needs no more.
+ *
  *  IDLE --OPEN--> TRYING --101--> OPEN --CLOSE, too big--> CLOSING
- *   ^               | next address |                          |
+ *   ^               |              |                          |
  *   +---- CLOSED ---+--------------+--------------------------+
  */
 #include "wire/wire_conn.h"
@@ -19,6 +26,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "wire/wire_log.h"
 #include "wire/wire_tls.h"
@@ -31,7 +40,7 @@ enum {
 	LINGER_MS = 1000, /* after a close frame: wait for the other one */
 };
 
-static void wire_conn_try(struct wire_conn *c, int addr);
+static void on_dialled(struct wire_dial *dial, bool ok);
 static void wire_conn_gone(struct wire_conn *c);
 static void wire_conn_kill(struct wire_conn *c);
 
@@ -39,6 +48,7 @@ void wire_conn_init(struct wire_conn *c, struct wire_lws *w, unsigned nr, size_t
 {
 	c->w = w;
 	wire_link_init(&c->l, nr, w->shared, max_message_bytes);
+	wire_dial_init(&c->dial, w, c->l.where, on_dialled);
 }
 
 static void timer(struct wire_conn *c, lws_sorted_usec_list_t *sul, sul_cb_t cb, uint64_t ms)
@@ -64,39 +74,19 @@ static void wire_conn_kill(struct wire_conn *c)
 	}
 }
 
-static void on_addr_timeout(lws_sorted_usec_list_t *sul)
-{
-	struct wire_conn *c = lws_container_of(sul, struct wire_conn, sul_addr);
-
-	if (c->l.tcp_up)
-		return;
-	wire_link_end(&c->l, WIRE_CONNECT, "no TCP connection in %u ms",
-		      (unsigned)c->w->connect_ms);
-	wire_conn_kill(c);
-}
-
 static void on_attempt_timeout(lws_sorted_usec_list_t *sul)
 {
 	struct wire_conn *c = lws_container_of(sul, struct wire_conn, sul_attempt);
 	unsigned ms = c->l.attempt ? (unsigned)c->l.attempt->attempt_ms : 0;
 
-	if (!c->l.tcp_up)
-		wire_link_end(&c->l, WIRE_CONNECT, "no TCP connection in %u ms", ms);
+	if (c->dial.state != DIAL_IDLE)
+		wire_link_end(&c->l, WIRE_CONNECT, "%s", wire_dial_late(&c->dial));
 	else if (!c->l.request_sent)
 		wire_link_end(&c->l, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms", ms);
 	else
 		wire_link_end(&c->l, WIRE_HANDSHAKE, "no answer to the WebSocket upgrade in %u ms",
 			      ms);
-	/* Not the next address: the whole attempt is over. */
-	c->l.addr = RESOLVER_MAX_ADDRS;
 	wire_conn_kill(c);
-}
-
-static void on_next(lws_sorted_usec_list_t *sul)
-{
-	struct wire_conn *c = lws_container_of(sul, struct wire_conn, sul_next);
-
-	wire_conn_try(c, c->l.addr + 1);
 }
 
 static void on_close_timeout(lws_sorted_usec_list_t *sul)
@@ -115,23 +105,45 @@ static void on_close_timeout(lws_sorted_usec_list_t *sul)
 
 static void wire_conn_cancel_timers(struct wire_conn *c)
 {
-	lws_sul_cancel(&c->sul_addr);
 	lws_sul_cancel(&c->sul_attempt);
-	lws_sul_cancel(&c->sul_next);
 	lws_sul_cancel(&c->sul_close);
 	lws_sul_cancel(&c->sul_kill);
 }
 
-static void wire_conn_try(struct wire_conn *c, int addr)
+/* A socket that a connect() finds at once, under a name that the kernel chooses. Whoever else finds it
+ * meanwhile is heard by nobody. Return: the descriptor, `address` in the form of libwebsockets; a
+ * negative errno. */
+static int door_open(char *address, size_t size)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(sun);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int e;
+
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&sun, sizeof(sa_family_t)) == 0 &&
+	    listen(fd, 1) == 0 && getsockname(fd, (struct sockaddr *)&sun, &len) == 0) {
+		snprintf(address, size, "+@%.*s",
+			 (int)(len - offsetof(struct sockaddr_un, sun_path) - 1), sun.sun_path + 1);
+		return fd;
+	}
+	e = -errno;
+	if (fd >= 0)
+		close(fd);
+	return e;
+}
+
+/* libwebsockets takes over, from a timer: a connection made while events are being handed out inherits
+ * those of the last owner of its place in the poll table. */
+static void wire_conn_upgrade(struct wire_conn *c)
 {
 	const struct wire_attempt *a = c->l.attempt;
 	struct lws_client_connect_info info = { 0 };
-	struct lws *wsi;
+	char address[32];
+	struct lws *wsi = NULL;
+	int door = door_open(address, sizeof(address));
 
-	wire_link_at(&c->l, addr);
-	c->l.ended = false;
 	info.context = c->w->context;
-	info.address = a->addrs.addrs[addr];
+	info.address = address;
 	info.port = a->port;
 	info.path = secret_bytes(a->path);
 	info.host = a->authority;
@@ -140,39 +152,63 @@ static void wire_conn_try(struct wire_conn *c, int addr)
 	info.alpn = "http/1.1";
 	info.opaque_user_data = c;
 	info.pwsi = &c->wsi;
-	timer(c, &c->sul_addr, on_addr_timeout, c->w->connect_ms);
 	c->gone = false;
 	c->connecting = true;
-	wsi = lws_client_connect_via_info(&info);
+	if (door >= 0) {
+		wsi = lws_client_connect_via_info(&info);
+		close(door);
+	}
 	c->connecting = false;
+	wire_dial_stop(&c->dial);
 	if (!wsi || c->gone) {
 		c->wsi = NULL;
 		wire_conn_gone(c);
+	} else if (!c->handed) {
+		wire_link_end(&c->l, WIRE_CONNECT, "the connection cannot be handed on");
+		wire_conn_kill(c);
 	}
 }
 
-/* The wsi is destroyed, or never came to be. */
+static void on_dialled(struct wire_dial *dial, bool ok)
+{
+	struct wire_conn *c = lws_container_of(dial, struct wire_conn, dial);
+
+	if (ok) {
+		wire_conn_upgrade(c);
+		return;
+	}
+	wire_link_end(&c->l, WIRE_CONNECT, "%s", dial->text);
+	wire_conn_gone(c);
+}
+
+/* It ended before there was a WebSocket, and nobody has said why. */
+static void end_unopened(struct wire_conn *c, const char *why)
+{
+	struct wire_link *l = &c->l;
+
+	if (!c->handed)
+		wire_link_end(l, WIRE_CONNECT, "the connection cannot be handed on");
+	else if (l->attempt->tls && !l->request_sent)
+		/* Without an alert: libwebsockets has emptied OpenSSL's error queue already. */
+		wire_link_end(l, WIRE_TLS, "TLS: %s",
+			      l->tls_text[0] ? l->tls_text
+					     : "no valid handshake (is this a TLS port?)");
+	else
+		wire_link_end(l, WIRE_HANDSHAKE, "%s", why);
+}
+
+/* The wsi is destroyed, or never came to be: also of what fails before lws_client_connect_via_info()
+ * has returned nothing else tells. */
 static void wire_conn_gone(struct wire_conn *c)
 {
 	struct wire_link *l = &c->l;
 
 	c->wsi = NULL;
-	if (l->state == LINK_TRYING) {
-		if (!l->tcp_up)
-			wire_link_end(l, WIRE_CONNECT, "cannot connect (refused or unreachable)");
-		else
-			wire_link_end(l, WIRE_HANDSHAKE,
-				      "the server ended the connection before "
-				      "the WebSocket was open");
-		if (l->end.why == WIRE_CONNECT && l->addr + 1 < l->attempt->addrs.n_addrs) {
-			lws_sul_cancel(&c->sul_addr);
-			lws_sul_cancel(&c->sul_kill);
-			timer(c, &c->sul_next, on_next, 0);
-			return;
-		}
-	} else {
+	wire_dial_stop(&c->dial);
+	if (l->state == LINK_TRYING)
+		end_unopened(c, "the server ended the connection before the WebSocket was open");
+	else
 		wire_link_end(l, WIRE_LOST, "the connection ended without a close frame");
-	}
 	wire_conn_cancel_timers(c);
 	wire_link_finish(l);
 }
@@ -183,19 +219,14 @@ void wire_conn_open(struct wire_conn *c, struct mbox_item *item)
 {
 	wire_link_begin(&c->l, item);
 	timer(c, &c->sul_attempt, on_attempt_timeout, wire_attempt_left_ms(c->l.attempt));
-	/* From a timer, which runs right before poll(): a connection made while events are being
-	 * handed out inherits those of the last owner of its place in the poll table, and takes an
-	 * old POLLOUT for the end of its connect. */
-	wire_link_at(&c->l, 0);
-	c->l.addr = -1;
-	timer(c, &c->sul_next, on_next, 0);
+	c->handed = false;
+	wire_dial_start(&c->dial, c->l.attempt);
 }
 
 void wire_conn_close(struct wire_conn *c, enum wire_why why, uint16_t code, const char *text)
 {
 	wire_link_end(&c->l, why, "%s", text);
 	if (c->l.state == LINK_TRYING) {
-		c->l.addr = RESOLVER_MAX_ADDRS;
 		wire_conn_kill(c);
 	} else if (c->l.state == LINK_OPEN) {
 		c->l.state = LINK_CLOSING;
@@ -271,7 +302,7 @@ static void on_connect_error(struct wire_conn *c, struct lws *wsi, const char *i
 {
 	struct wire_link *l = &c->l;
 	unsigned status = lws_http_client_http_response(wsi);
-	char why[128], body[sizeof(l->body) + 1];
+	char why[128], body[sizeof(l->body) + 1], text[192];
 
 	wire_log_clean(why, sizeof(why), in ? in : "", in ? len : 0);
 	if (status != 0 && status != 101) {
@@ -280,16 +311,9 @@ static void on_connect_error(struct wire_conn *c, struct lws *wsi, const char *i
 			l->end.http_status = (uint16_t)status;
 		wire_link_end(l, WIRE_HTTP, "HTTP status %u instead of a WebSocket%s%s", status,
 			      body[0] ? ": " : "", body);
-	} else if (!l->tcp_up) {
-		wire_link_end(l, WIRE_CONNECT, "cannot connect (refused or unreachable)");
-	} else if (!l->request_sent) {
-		/* Without an alert: libwebsockets has emptied OpenSSL's error queue already. */
-		wire_link_end(l, WIRE_TLS, "TLS: %s",
-			      l->tls_text[0] ? l->tls_text
-					     : "no valid handshake (is this a TLS port?)");
 	} else {
-		wire_link_end(l, WIRE_HANDSHAKE, "no valid answer to the WebSocket upgrade: %s",
-			      why);
+		snprintf(text, sizeof(text), "no valid answer to the WebSocket upgrade: %s", why);
+		end_unopened(c, text);
 	}
 }
 
@@ -429,10 +453,9 @@ int wire_conn_on_callback(struct wire_conn *c, struct lws *wsi, enum lws_callbac
 			  void *user, void *in, size_t len)
 {
 	switch ((int)reason) {
-	case LWS_CALLBACK_WSI_CREATE: /* TCP is up */
+	case LWS_CALLBACK_WSI_CREATE: /* connected, nothing sent */
 		c->wsi = wsi;
-		c->l.tcp_up = true;
-		lws_sul_cancel(&c->sul_addr);
+		c->handed = wire_dial_take_as(&c->dial, lws_get_socket_fd(wsi)) == 0;
 		return 0;
 	case LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION:
 		return on_tls_verify(c, user, len != 0);

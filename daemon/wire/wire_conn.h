@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * One connection of libwebsockets. This and wire_exchange.h are the only files that include its
- * header: wire_conn.c drives connections, wire_exchange.c requests, wire_lws.c owns context and
- * thread, nobody else includes this.
+ * One WebSocket of libwebsockets: wire_dial makes the TCP connection, libwebsockets does the rest.
+ * Only the files of thread W include this.
  */
 #include <libwebsockets.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "wire/wire_dial.h"
 #include "wire/wire_exchange.h"
 #include "wire/wire_link.h"
 #include "wire/wire_lws.h"
@@ -17,10 +17,12 @@
 struct wire_conn {
 	struct wire_link l;
 	struct wire_lws *w;
+	struct wire_dial dial;
 	struct lws *wsi;
 	bool connecting; /* inside lws_client_connect_via_info() */
 	bool gone;       /* ... which destroyed the wsi */
-	lws_sorted_usec_list_t sul_addr, sul_attempt, sul_next, sul_close, sul_kill;
+	bool handed;     /* the wsi has the dialled connection */
+	lws_sorted_usec_list_t sul_attempt, sul_close, sul_kill;
 };
 
 struct wire_lws {
@@ -28,7 +30,8 @@ struct wire_lws {
 	struct lws_context *context;
 	pthread_t thread;
 	bool running;
-	uint32_t connect_ms;
+	int over; /* eventfd: the thread has ended */
+	uint32_t connect_ms, tcp_ms;
 	void *ssl_ctx;  /* of all client connections */
 	char *read_buf; /* WIRE_READ_SIZE: of one call of an exchange */
 	_Atomic bool stop;

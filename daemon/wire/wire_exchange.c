@@ -1,16 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- *  IDLE --POST--> CONNECTING --> TLS --> TALKING --answer, end, deadline--> IDLE
- *                  |   ^          |
- *                  +---+          +--> no other address: the server is there
- *               next address
- *
- * Rules for the wsi of a foreign descriptor in libwebsockets 4.1.6:
- * - It clears POLLOUT after the WRITEABLE callback, also when that has asked for more: ask from a
- *   timer, which runs before the next poll().
- * - A descriptor that is adopted while events are handed out inherits those of the last owner of its
- *   place in the poll table: connect from a timer, too.
- * - Return 0 always; the end of a wsi is a timeout that is due at once. It has no other.
+ *  IDLE --POST--> DIALLING --> TLS --> TALKING --answer, end, deadline--> IDLE
  */
 #include "wire/wire_exchange.h"
 
@@ -23,11 +13,16 @@
 
 enum { READS_AT_A_TIME = 4 };
 
+static void on_dialled(struct wire_dial *dial, bool ok);
+static void on_ready(struct wire_watch *watch, bool hung_up);
+
 void wire_exchange_init(struct wire_exchange *x, struct wire_lws *w, unsigned nr)
 {
 	x->w = w;
 	x->nr = nr;
 	x->sock.fd = -1;
+	wire_dial_init(&x->dial, w, x->where, on_dialled);
+	wire_watch_init(&x->watch, w, on_ready);
 }
 
 bool wire_exchange_is_idle(const struct wire_exchange *x)
@@ -57,20 +52,14 @@ static void exchange_end(struct wire_exchange *x, enum wire_why why, const char 
 	va_end(args);
 }
 
-/* The socket goes; libwebsockets closes what it watches. */
+/* The socket goes; who watches it closes it. */
 static void exchange_drop(struct wire_exchange *x)
 {
 	int fd;
 
-	wire_sock_done(&x->sock, x->adopted ? &fd : NULL);
-	x->adopted = false;
-	if (x->wsi) {
-		lws_set_opaque_user_data(x->wsi, NULL);
-		lws_set_timeout(x->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
-		x->wsi = NULL;
-	}
-	lws_sul_cancel(&x->sul_addr);
-	lws_sul_cancel(&x->sul_more);
+	wire_dial_stop(&x->dial);
+	wire_sock_done(&x->sock, x->watch.fd >= 0 ? &fd : NULL);
+	wire_watch_stop(&x->watch);
 }
 
 void wire_exchange_stop(struct wire_exchange *x)
@@ -78,7 +67,6 @@ void wire_exchange_stop(struct wire_exchange *x)
 	if (x->state == EXCHANGE_IDLE)
 		return;
 	exchange_drop(x);
-	lws_sul_cancel(&x->sul_next);
 	lws_sul_cancel(&x->sul_all);
 	x->req = wire_request_free(x->req);
 	explicit_bzero(&x->http, sizeof(x->http));
@@ -110,75 +98,7 @@ static void exchange_finish(struct wire_exchange *x)
 		wire_ring(shared->efd);
 }
 
-/* ---- connecting ---- */
-
 static void exchange_step(struct wire_exchange *x);
-
-static void on_more(lws_sorted_usec_list_t *sul)
-{
-	struct wire_exchange *x = lws_container_of(sul, struct wire_exchange, sul_more);
-
-	if (x->wsi)
-		lws_callback_on_writable(x->wsi);
-}
-
-static void wait_writable(struct wire_exchange *x)
-{
-	wire_timer(x->w, &x->sul_more, on_more, 0);
-}
-
-static void on_next(lws_sorted_usec_list_t *sul);
-
-/* This address is of no use. */
-static void address_failed(struct wire_exchange *x, int e)
-{
-	exchange_end(x, WIRE_CONNECT, "cannot connect: %s", strerror(-e));
-	exchange_drop(x);
-	if (x->addr + 1 < x->req->to->addrs.n_addrs)
-		wire_timer(x->w, &x->sul_next, on_next, 0);
-	else
-		exchange_finish(x);
-}
-
-static void on_addr_timeout(lws_sorted_usec_list_t *sul)
-{
-	struct wire_exchange *x = lws_container_of(sul, struct wire_exchange, sul_addr);
-
-	exchange_end(x, WIRE_CONNECT, "no TCP connection in %u ms", (unsigned)x->w->connect_ms);
-	address_failed(x, -ETIMEDOUT);
-}
-
-static int watch(struct wire_exchange *x)
-{
-	struct lws_vhost *vhost = lws_get_vhost_by_name(x->w->context, "default");
-	lws_sock_file_fd_type fd = { .filefd = x->sock.fd };
-
-	x->wsi = lws_adopt_descriptor_vhost(vhost, LWS_ADOPT_RAW_FILE_DESC, fd,
-					    WIRE_EXCHANGE_PROTOCOL, NULL);
-	if (!x->wsi)
-		return -ENOMEM; /* never for want of a place: FD_MAX has one for each */
-	x->adopted = true;
-	lws_set_opaque_user_data(x->wsi, x);
-	lws_callback_on_writable(x->wsi);
-	return 0;
-}
-
-static void on_next(lws_sorted_usec_list_t *sul)
-{
-	struct wire_exchange *x = lws_container_of(sul, struct wire_exchange, sul_next);
-	const struct wire_attempt *to = x->req->to;
-	int r;
-
-	x->addr++;
-	wire_attempt_where(to, x->addr, x->where, sizeof(x->where));
-	x->ended = false;
-	wire_timer(x->w, &x->sul_addr, on_addr_timeout, x->w->connect_ms);
-	r = wire_sock_connect(&x->sock, to->addrs.addrs[x->addr], to->port);
-	if (r == 0)
-		r = watch(x);
-	if (r < 0)
-		address_failed(x, r);
-}
 
 static void on_deadline(lws_sorted_usec_list_t *sul)
 {
@@ -188,8 +108,8 @@ static void on_deadline(lws_sorted_usec_list_t *sul)
 	/* If we were held up, the answer may be there. */
 	if (x->state == EXCHANGE_TALKING)
 		exchange_step(x);
-	if (x->state == EXCHANGE_CONNECTING)
-		exchange_end(x, WIRE_CONNECT, "no TCP connection in %u ms", ms);
+	if (x->state == EXCHANGE_DIALLING)
+		exchange_end(x, WIRE_CONNECT, "%s", wire_dial_late(&x->dial));
 	else if (x->state == EXCHANGE_TLS)
 		exchange_end(x, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms", ms);
 	else if (x->state == EXCHANGE_TALKING)
@@ -202,32 +122,27 @@ void wire_exchange_start(struct wire_exchange *x, struct mbox_item *item)
 {
 	x->req = TAKE(item->rider);
 	x->epoch = item->epoch;
-	x->state = EXCHANGE_CONNECTING;
-	x->addr = -1;
+	x->state = EXCHANGE_DIALLING;
 	x->ended = x->was_sent = x->deaf = false;
 	x->n_sent = 0;
-	wire_attempt_where(x->req->to, 0, x->where, sizeof(x->where));
-	wire_http_init(&x->http, wire_request_answer_body(x->req), WIRE_ANSWER_MAX_BYTES);
+	wire_http_init(&x->http, wire_request_answer_body(x->req), x->req->answer_room);
 	wire_timer(x->w, &x->sul_all, on_deadline, wire_attempt_left_ms(x->req->to));
-	wire_timer(x->w, &x->sul_next, on_next, 0);
+	wire_dial_start(&x->dial, x->req->to);
 }
 
 /* ---- connected ---- */
 
-static void step_connecting(struct wire_exchange *x)
+static void on_dialled(struct wire_dial *dial, bool ok)
 {
+	struct wire_exchange *x = lws_container_of(dial, struct wire_exchange, dial);
 	const struct wire_attempt *to = x->req->to;
-	int r = wire_sock_connected(&x->sock);
 
-	if (r == -EAGAIN) {
-		wait_writable(x);
+	if (!ok) {
+		exchange_end(x, WIRE_CONNECT, "%s", dial->text);
+		exchange_finish(x);
 		return;
 	}
-	if (r < 0) {
-		address_failed(x, r);
-		return;
-	}
-	lws_sul_cancel(&x->sul_addr);
+	wire_dial_take(dial, &x->sock, &x->watch);
 	if (!to->tls) {
 		x->state = EXCHANGE_TALKING;
 	} else if (wire_sock_tls_start(&x->sock, x->w->ssl_ctx, to->host) == 0) {
@@ -250,7 +165,7 @@ static void step_tls(struct wire_exchange *x)
 						      : "no valid handshake (is this a TLS port?)");
 		exchange_finish(x);
 	} else if (x->sock.wants_write) {
-		wait_writable(x);
+		wire_watch_writable(&x->watch);
 	}
 }
 
@@ -272,7 +187,7 @@ static void receive(struct wire_exchange *x)
 		n = wire_sock_read(&x->sock, x->w->read_buf, WIRE_READ_SIZE);
 		if (n == -EAGAIN) {
 			if (x->sock.wants_write)
-				wait_writable(x);
+				wire_watch_writable(&x->watch);
 			return;
 		}
 		if (n <= 0) {
@@ -280,6 +195,7 @@ static void receive(struct wire_exchange *x)
 			return;
 		}
 		r = wire_http_feed(&x->http, x->w->read_buf, (size_t)n);
+		explicit_bzero(x->w->read_buf, (size_t)n);
 		if (r < 0)
 			exchange_end(x, WIRE_HTTP, "the answer is not HTTP");
 		if (r != 0) {
@@ -288,7 +204,7 @@ static void receive(struct wire_exchange *x)
 		}
 	}
 	/* TLS may hold bytes that no event tells of. */
-	wait_writable(x);
+	wire_watch_writable(&x->watch);
 }
 
 static void transmit(struct wire_exchange *x)
@@ -305,7 +221,7 @@ static void transmit(struct wire_exchange *x)
 	if (n > 0)
 		x->n_sent += (size_t)n;
 	if (n > 0 ? x->n_sent < x->req->size : n == -EAGAIN && x->sock.wants_write) {
-		wait_writable(x);
+		wire_watch_writable(&x->watch);
 	} else if (n < 0 && n != -EAGAIN) {
 		/* Why it hung up may be there to be read, before the end of it. */
 		x->deaf = true;
@@ -315,8 +231,6 @@ static void transmit(struct wire_exchange *x)
 
 static void exchange_step(struct wire_exchange *x)
 {
-	if (x->state == EXCHANGE_CONNECTING)
-		step_connecting(x);
 	if (x->state == EXCHANGE_TLS)
 		step_tls(x);
 	if (x->state == EXCHANGE_TALKING)
@@ -325,30 +239,15 @@ static void exchange_step(struct wire_exchange *x)
 		transmit(x);
 }
 
-/* libwebsockets saw a hang-up, and closes the descriptor as soon as this returns. */
-static void on_hung_up(struct wire_exchange *x)
+static void on_ready(struct wire_watch *watch, bool hung_up)
 {
-	x->wsi = NULL;
+	struct wire_exchange *x = lws_container_of(watch, struct wire_exchange, watch);
+
 	exchange_step(x);
-	if (x->state == EXCHANGE_CONNECTING && x->adopted)
-		address_failed(x, -ECONNABORTED);
+	if (!hung_up)
+		return;
 	if (x->state == EXCHANGE_TLS)
 		exchange_end(x, WIRE_TLS, "TLS: the server ended the connection");
 	if (x->state == EXCHANGE_TLS || x->state == EXCHANGE_TALKING)
 		answer_over(x, false);
-}
-
-void wire_exchange_on_callback(struct wire_exchange *x, enum lws_callback_reasons reason)
-{
-	switch ((int)reason) {
-	case LWS_CALLBACK_RAW_RX_FILE:
-	case LWS_CALLBACK_RAW_WRITEABLE_FILE:
-		exchange_step(x);
-		break;
-	case LWS_CALLBACK_RAW_CLOSE_FILE:
-		on_hung_up(x);
-		break;
-	default:
-		break;
-	}
 }

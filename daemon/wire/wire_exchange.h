@@ -9,18 +9,18 @@
 #include <libwebsockets.h>
 
 #include "wire/mbox.h"
+#include "wire/wire_dial.h"
 #include "wire/wire_http.h"
 #include "wire/wire_request.h"
 #include "wire/wire_sock.h"
-
-#define WIRE_EXCHANGE_PROTOCOL "rtbridge-http"
+#include "wire/wire_watch.h"
 
 enum {
 	WIRE_READ_SIZE = 16384,
 	WIRE_WRITE_SIZE = 16384, /* at a time: the WebSockets have their turn in between */
 };
 
-enum wire_exchange_state { EXCHANGE_IDLE, EXCHANGE_CONNECTING, EXCHANGE_TLS, EXCHANGE_TALKING };
+enum wire_exchange_state { EXCHANGE_IDLE, EXCHANGE_DIALLING, EXCHANGE_TLS, EXCHANGE_TALKING };
 
 struct wire_lws;
 
@@ -30,17 +30,16 @@ struct wire_exchange {
 	uint64_t epoch;
 	enum wire_exchange_state state;
 	struct wire_request *req;
-	int addr; /* index of the address tried now */
 	char where[WIRE_WHERE_MAX];
-	struct wire_sock sock;
-	struct lws *wsi; /* watches sock.fd */
-	bool adopted;    /* ... and closes it */
-	bool ended;      /* the answer's why and text are decided */
+	struct wire_dial dial;
+	struct wire_sock sock;   /* once the dial is over */
+	struct wire_watch watch; /* of sock.fd */
+	bool ended;              /* the answer's why and text are decided */
 	bool was_sent;
 	bool deaf; /* the server takes no more of the request */
 	size_t n_sent;
 	struct wire_http http;
-	lws_sorted_usec_list_t sul_next, sul_addr, sul_all, sul_more;
+	lws_sorted_usec_list_t sul_all;
 };
 
 void wire_exchange_init(struct wire_exchange *x, struct wire_lws *w, unsigned nr);
@@ -50,5 +49,3 @@ bool wire_exchange_is_idle(const struct wire_exchange *x);
 void wire_exchange_start(struct wire_exchange *x, struct mbox_item *item);
 /* Ends it without an answer. */
 void wire_exchange_stop(struct wire_exchange *x);
-
-void wire_exchange_on_callback(struct wire_exchange *x, enum lws_callback_reasons reason);

@@ -11,12 +11,16 @@
 
 #include "base/log.h"
 #include "wire/resolver.h"
+#include "wire/wire_proxy.h"
+#include "wire/wire_reach.h"
 
 enum {
 	/* Addresses that worked are used when the name service fails, for this long. */
 	REMEMBER_MS = 3600 * 1000,
 	/* The project's host, perhaps a second one; the oldest makes room. */
 	MAX_NAMES = 4,
+	/* The rest of a longer list would have no time in an attempt. */
+	MAX_ADDRS = 6,
 };
 
 struct name {
@@ -27,6 +31,7 @@ struct name {
 
 struct wire_find {
 	bool allow_insecure;
+	struct wire_reach *reach;
 	wire_find_fn fn;
 	void *ctx;
 	struct resolver *resolver;
@@ -75,18 +80,36 @@ static void fail(struct wire_find *f, unsigned slot, enum wire_why why, const ch
 	f->fn(f->ctx, slot, &found);
 }
 
+/* What is looked up. */
+static const char *name_of(const struct wire_attempt *a)
+{
+	return a->proxy ? a->proxy->host : a->host;
+}
+
+/* A proxy reads what passes through it, wherever it leads; on this machine it may. */
+static bool may_go(const struct wire_find *f, const struct wire_attempt *a)
+{
+	if (a->tls || f->allow_insecure)
+		return true;
+	return wire_attempt_is_local(a) && (!a->proxy || wire_host_is_local(a->host));
+}
+
 /* The addresses are in the attempt. */
 static void found(struct wire_find *f, unsigned slot)
 {
-	const struct wire_attempt *a = f->slots[slot];
+	struct wire_attempt *a = f->slots[slot];
 
-	if (!a->tls && !f->allow_insecure && !wire_attempt_is_local(a)) {
+	if (!may_go(f, a)) {
 		fail(f, slot, WIRE_INSECURE,
-		     "%s: refused to send the API key unencrypted to %s, which is not this "
-		     "machine; use wss:// or https://",
-		     a->host, a->addrs.addrs[0]);
+		     "%s: refused to send the API key unencrypted %s%s%s; use wss:// or https://",
+		     a->host, a->proxy ? "through the proxy " : "to ",
+		     a->proxy ? a->proxy->host : a->addrs.addrs[0],
+		     a->proxy ? "" : ", which is not this machine");
 		return;
 	}
+	wire_reach_sort(f->reach, &a->addrs, wire_now_ms());
+	if (a->addrs.n_addrs > MAX_ADDRS)
+		a->addrs.n_addrs = MAX_ADDRS;
 	f->slots[slot] = NULL;
 	f->fn(f->ctx, slot, &(struct wire_found){ .ok = true });
 }
@@ -97,28 +120,32 @@ static void on_addresses(void *ctx, unsigned slot, uint64_t cookie,
 {
 	struct wire_find *f = ctx;
 	struct wire_attempt *a = f->slots[slot];
+	const char *host;
 	const struct name *n;
 
 	(void)cookie;
 	if (!a)
 		return;
+	host = name_of(a);
 	if (answer->n_addrs > 0) {
-		name_put(f, a->host, answer);
+		name_put(f, host, answer);
 		a->addrs = *answer;
 		found(f, slot);
 		return;
 	}
-	n = name_get(f, a->host);
+	n = name_get(f, host);
 	if (!n || wire_now_ms() - n->known_ms > REMEMBER_MS) {
-		fail(f, slot, WIRE_DNS, "%s: %s", a->host, answer->text);
+		fail(f, slot, WIRE_DNS, "%s%s: %s", host, a->proxy ? " (the proxy)" : "",
+		     answer->text);
 		return;
 	}
-	log_notice("wire: %s: %s; using the addresses known before", a->host, answer->text);
+	log_notice("wire: %s: %s; using the addresses known before", host, answer->text);
 	a->addrs = n->known;
 	found(f, slot);
 }
 
-int wire_find_new(bool allow_insecure, wire_find_fn fn, void *ctx, struct wire_find **ret)
+int wire_find_new(bool allow_insecure, struct wire_reach *reach, wire_find_fn fn, void *ctx,
+		  struct wire_find **ret)
 {
 	struct wire_find *f = calloc(1, sizeof(*f));
 	int r;
@@ -126,6 +153,7 @@ int wire_find_new(bool allow_insecure, wire_find_fn fn, void *ctx, struct wire_f
 	if (!f)
 		return -ENOMEM;
 	f->allow_insecure = allow_insecure;
+	f->reach = reach;
 	f->fn = fn;
 	f->ctx = ctx;
 	r = resolver_new(on_addresses, f, &f->resolver);
@@ -166,18 +194,19 @@ static bool host_is_address(const char *host)
 void wire_find_start(struct wire_find *f, unsigned slot, struct wire_attempt *a, uint32_t dns_ms)
 {
 	struct resolver_answer none = { 0 };
+	const char *host = name_of(a);
 	int r;
 
 	f->slots[slot] = a;
-	if (host_is_address(a->host)) {
+	if (host_is_address(host)) {
 		a->addrs.n_addrs = 1;
-		snprintf(a->addrs.addrs[0], sizeof(a->addrs.addrs[0]), "%.45s", a->host);
+		snprintf(a->addrs.addrs[0], sizeof(a->addrs.addrs[0]), "%.45s", host);
 		found(f, slot);
 		return;
 	}
 	if (dns_ms > a->attempt_ms)
 		dns_ms = a->attempt_ms;
-	r = resolver_lookup(f->resolver, slot, 0, a->host, dns_ms);
+	r = resolver_lookup(f->resolver, slot, 0, host, dns_ms);
 	if (r == 0)
 		return;
 	/* What is known serves here, too. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Where a name is: the lookup, the addresses of the last good one when the name service fails, and
- * the refusal of unencrypted ways to other machines. M only.
+ * Where a name is: the lookup, the addresses of the last good one when the name service fails, their
+ * order, and the refusal of unencrypted ways to other machines. With a proxy it is the proxy's name
+ * that is looked up. M only.
  *
  * Each slot (of the resolver) finds one name at a time.
  */
@@ -13,6 +14,7 @@
 #include "wire/wire_attempt.h"
 
 struct wire_find;
+struct wire_reach;
 
 /* why and text say why it ends here: WIRE_DNS, WIRE_INSECURE; ok: the attempt has its addresses. */
 struct wire_found {
@@ -24,8 +26,9 @@ struct wire_found {
 /* May call wire_find_start() and wire_find_stop(). */
 typedef void (*wire_find_fn)(void *ctx, unsigned slot, const struct wire_found *found);
 
-/* Return: 0; a negative errno. */
-int wire_find_new(bool allow_insecure, wire_find_fn fn, void *ctx, struct wire_find **ret);
+/* `reach` is borrowed for life. Return: 0; a negative errno. */
+int wire_find_new(bool allow_insecure, struct wire_reach *reach, wire_find_fn fn, void *ctx,
+		  struct wire_find **ret);
 struct wire_find *wire_find_free(struct wire_find *f);
 
 /* Readable when wire_find_dispatch() has work. */

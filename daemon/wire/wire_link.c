@@ -54,15 +54,9 @@ void wire_link_begin(struct wire_link *l, struct mbox_item *item)
 	memset(&l->end, 0, sizeof(l->end));
 	l->paused = l->flush_over = l->close_sent = false;
 	l->close_code = 0;
-}
-
-void wire_link_at(struct wire_link *l, int addr)
-{
-	l->addr = addr;
-	l->tcp_up = l->pinned = l->request_sent = false;
+	l->pinned = l->request_sent = false;
 	l->tls_text[0] = '\0';
 	l->body_size = 0;
-	wire_attempt_where(l->attempt, addr, l->where, sizeof(l->where));
 }
 
 void wire_link_end(struct wire_link *l, enum wire_why why, const char *format, ...)

@@ -22,11 +22,9 @@ struct wire_link {
 	uint64_t epoch;
 	enum wire_link_state state;
 	struct wire_attempt *attempt; /* while TRYING */
-	int addr;                     /* index of the address tried now */
-	char where[WIRE_WHERE_MAX];
+	char where[WIRE_WHERE_MAX];   /* for texts */
 
-	/* Of the address tried now. */
-	bool tcp_up, pinned, request_sent;
+	bool pinned, request_sent;
 	char tls_text[192];
 	char body[128]; /* start of an HTTP answer's body */
 	size_t body_size;
@@ -48,9 +46,6 @@ void wire_link_init(struct wire_link *l, unsigned nr, struct wire_shared *shared
 
 /* Takes the attempt out of an OPEN item. */
 void wire_link_begin(struct wire_link *l, struct mbox_item *item);
-/* Points `where` and the flags at address number `addr` of the attempt. */
-void wire_link_at(struct wire_link *l, int addr);
-
 /* Decides why the link ends; the first cause wins. The text gets `where` in front. */
 void wire_link_end(struct wire_link *l, enum wire_why why, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

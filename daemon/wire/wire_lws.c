@@ -3,10 +3,11 @@
 
 #include <errno.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -15,23 +16,21 @@
 #include "wire/wire_exchange.h"
 #include "wire/wire_log.h"
 #include "wire/wire_tls.h"
+#include "wire/wire_watch.h"
 
 enum {
 	SERVICE_BUFFER = 65536, /* also the receive buffer: larger ones gain nothing */
 	/* Proxies and load balancers send long header fields; the default of 4096 refuses them. */
 	HEADER_MAX = 16384,
-	/* Twice the requests: the last one's socket may be there still when the next one starts. */
-	FD_MAX = WIRE_MAX_LINKS + 2 * WIRE_MAX_POSTS + 16,
+	/* Twice the requests: the last one's socket may be there still when the next one starts. A
+	 * link has one that is dialled, besides. */
+	FD_MAX = 3 * WIRE_MAX_LINKS + 2 * WIRE_MAX_POSTS + 16,
 	STOP_MS = 1000,
 	JOIN_MS = 2000,
-	/* TCP_USER_TIMEOUT = (20 + 3 x 5) s, set by libwebsockets out of these. */
-	KA_TIME_S = 20,
-	KA_PROBES = 3,
-	KA_INTERVAL_S = 5,
 };
 
 /* Ids of the protocols: who is behind a wsi. */
-enum { OF_LINK = 1, OF_EXCHANGE };
+enum { OF_LINK = 1, OF_WATCH };
 
 void wire_timer(struct wire_lws *w, lws_sorted_usec_list_t *sul, sul_cb_t cb, uint64_t ms)
 {
@@ -151,16 +150,16 @@ static int on_callback(struct lws *wsi, enum lws_callback_reasons reason, void *
 	return wire_conn_on_callback(c, wsi, reason, user, in, len);
 }
 
-static int on_exchange_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user,
-				void *in, size_t len)
+static int on_watch_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user,
+			     void *in, size_t len)
 {
-	struct wire_exchange *x = wsi ? lws_get_opaque_user_data(wsi) : NULL;
+	struct wire_watch *watch = wsi ? lws_get_opaque_user_data(wsi) : NULL;
 
 	(void)user;
 	(void)in;
 	(void)len;
-	if (x)
-		wire_exchange_on_callback(x, reason);
+	if (watch)
+		wire_watch_on_callback(watch, reason);
 	return 0;
 }
 
@@ -176,7 +175,7 @@ static const struct lws_protocols protocols[] = {
 	  .callback = on_callback,
 	  .rx_buffer_size = SERVICE_BUFFER,
 	  .id = OF_LINK },
-	{ .name = WIRE_EXCHANGE_PROTOCOL, .callback = on_exchange_callback, .id = OF_EXCHANGE },
+	{ .name = WIRE_WATCH_PROTOCOL, .callback = on_watch_callback, .id = OF_WATCH },
 	{ .name = NULL },
 };
 
@@ -203,9 +202,6 @@ static struct lws_context *context_new(struct wire_lws *w, const struct wire_con
 	/* Our own timers are the limits; these only must not be shorter. */
 	info.timeout_secs = conf->attempt_ms / 1000 + 5;
 	info.connect_timeout_secs = conf->attempt_ms / 1000 + 5;
-	info.ka_time = KA_TIME_S;
-	info.ka_probes = KA_PROBES;
-	info.ka_interval = KA_INTERVAL_S;
 	return lws_create_context(&info);
 }
 
@@ -250,6 +246,7 @@ static void *thread_main(void *arg)
 			break;
 		}
 	}
+	wire_ring(w->over);
 	return NULL;
 }
 
@@ -274,8 +271,15 @@ int wire_lws_new(const struct wire_conf *conf, struct wire_shared *shared, struc
 
 	if (!w)
 		return -ENOMEM;
+	w->over = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->over < 0) {
+		r = -errno;
+		free(w);
+		return r;
+	}
 	w->shared = shared;
 	w->connect_ms = conf->connect_ms;
+	w->tcp_ms = conf->tcp_ms;
 	w->tls_hook = (struct wire_tls_hook){ on_tls_handshake, on_tls_alert, w };
 	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
 		wire_conn_init(&w->conns[i], w, i, conf->max_message_bytes);
@@ -306,15 +310,18 @@ void wire_lws_wake(struct wire_lws *w)
 	lws_cancel_service(w->context);
 }
 
+/* Not by pthread_timedjoin_np(), whose end is a moment of the wall clock, which may be set. */
 static bool thread_join(struct wire_lws *w)
 {
-	struct timespec until;
+	struct pollfd over = { .fd = w->over, .events = POLLIN };
+	uint64_t now, until = wire_now_ms() + JOIN_MS;
+	int n = 0;
 
 	atomic_store(&w->stop, true);
 	wire_lws_wake(w);
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += JOIN_MS / 1000;
-	return pthread_timedjoin_np(w->thread, NULL, &until) == 0;
+	while (n <= 0 && (now = wire_now_ms()) < until)
+		n = poll(&over, 1, (int)(until - now));
+	return n > 0 && pthread_join(w->thread, NULL) == 0;
 }
 
 bool wire_lws_free(struct wire_lws *w)
@@ -327,11 +334,14 @@ bool wire_lws_free(struct wire_lws *w)
 	}
 	for (unsigned i = 0; i < WIRE_MAX_POSTS; i++)
 		wire_exchange_stop(&w->exchanges[i]);
+	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
+		wire_dial_stop(&w->conns[i].dial);
 	if (w->context)
 		lws_context_destroy(w->context);
 	for (unsigned i = 0; i < WIRE_MAX_LINKS; i++)
 		wire_link_done(&w->conns[i].l);
 	wire_alloc_realloc(w->read_buf, 0, "read buffer");
+	close(w->over);
 	free(w);
 	return true;
 }

@@ -10,6 +10,7 @@
 
 #include "wire/mbox.h"
 #include "wire/wire.h"
+#include "wire/wire_reach.h"
 
 /* M to W */
 enum wire_down {
@@ -32,6 +33,7 @@ enum wire_up {
 struct wire_shared {
 	struct mbox *up, *down;
 	int efd; /* eventfd: W rings M */
+	struct wire_reach reach;
 	_Atomic uint64_t bytes_in, bytes_out, messages_in, messages_out, pauses;
 };
 

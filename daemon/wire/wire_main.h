@@ -10,6 +10,7 @@
 #include "wire/wire_attempt.h"
 #include "wire/wire_find.h"
 #include "wire/wire_lws.h"
+#include "wire/wire_proxy.h"
 #include "wire/wire_request.h"
 
 enum link_state { LINK_FREE, LINK_RESOLVING, LINK_GIVEN, LINK_UP };
@@ -29,6 +30,7 @@ struct post {
 
 struct wire {
 	struct wire_conf conf;
+	struct wire_proxy proxy; /* host NULL: none */
 	const struct wire_ops *ops;
 	void *ctx;
 	int epfd; /* what M polls: the eventfd and the resolver */
@@ -43,6 +45,12 @@ struct wire {
 
 _Static_assert((int)RESOLVER_SLOTS >= (int)WIRE_MAX_LINKS + (int)WIRE_MAX_POSTS,
 	       "a resolver slot for each");
+
+/* NULL: none. */
+static inline const struct wire_proxy *wire_proxy_of(const struct wire *w)
+{
+	return w->proxy.host ? &w->proxy : NULL;
+}
 
 /* To W. Return: 0; 1 when the mailbox is full (never with `force`), the caller still owns it. */
 int wire_give(struct wire *w, struct mbox_item *item, bool force);

@@ -72,6 +72,7 @@ int wire_post(struct wire *w, uint64_t id, const struct wire_post *post)
 	p->used = true;
 	p->id = id;
 	p->nr = ++w->next_post;
+	req->to->proxy = wire_proxy_of(w);
 	req->to->attempt_ms = post->timeout_ms;
 	req->to->deadline_ms = wire_now_ms() + post->timeout_ms;
 	p->request = TAKE(req);

@@ -41,7 +41,7 @@ static int post_check(const struct wire_post *post)
 		if (!name_is_good(*h))
 			return -EINVAL;
 	}
-	return post->timeout_ms == 0 ? -EINVAL : 0;
+	return post->timeout_ms == 0 || post->answer_bytes > WIRE_ANSWER_MAX_BYTES ? -EINVAL : 0;
 }
 
 static void add(char **at, const char *text)
@@ -98,7 +98,8 @@ int wire_request_new(const struct wire_post *post, struct wire_request **ret)
 		r = bytes_make(req, post);
 	if (r < 0)
 		return r;
-	req->answer = mbox_item_new(sizeof(struct wire_answer) + WIRE_ANSWER_MAX_BYTES);
+	req->answer_room = post->answer_bytes > 0 ? post->answer_bytes : WIRE_ANSWER_BYTES;
+	req->answer = mbox_item_new(sizeof(struct wire_answer) + req->answer_room);
 	if (!req->answer)
 		return -ENOMEM;
 	req->answer->kind = WIRE_UP_ANSWERED;

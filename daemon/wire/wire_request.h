@@ -19,7 +19,8 @@ struct wire_request {
 	struct wire_attempt *to;
 	char *bytes; /* request line, headers, body; never in a core dump, wiped */
 	size_t size;
-	struct mbox_item *answer; /* WIRE_UP_ANSWERED */
+	size_t answer_room;       /* of its body that is kept */
+	struct mbox_item *answer; /* WIRE_UP_ANSWERED; wiped with its last use */
 };
 
 /* What is in `answer`: the body's room is behind the struct, whose own `body` is not set. */

@@ -27,7 +27,24 @@ static socklen_t sockaddr_of(const char *addr, uint16_t port, struct sockaddr_st
 	return 0;
 }
 
-int wire_sock_connect(struct wire_sock *s, const char *addr, uint16_t port)
+/* Idle, it is asked after four sevenths of the time, then three times: an end that has vanished is
+ * noticed in time also by who has nothing to send. Whole seconds are all that keepalive knows. */
+static void limit_silence(int fd, uint32_t tcp_ms)
+{
+	int on = 1, probes = 3, user = (int)tcp_ms;
+	int seconds = (int)(tcp_ms / 1000), every = seconds / 7 > 0 ? seconds / 7 : 1;
+	int idle = seconds > 4 * every ? seconds - 3 * every : 1;
+
+	if (tcp_ms == 0)
+		return;
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof(every));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user, sizeof(user));
+}
+
+int wire_sock_connect(struct wire_sock *s, const char *addr, uint16_t port, uint32_t tcp_ms)
 {
 	struct sockaddr_storage to;
 	socklen_t len = sockaddr_of(addr, port, &to);
@@ -40,6 +57,7 @@ int wire_sock_connect(struct wire_sock *s, const char *addr, uint16_t port)
 	if (s->fd < 0)
 		return -errno;
 	(void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	limit_silence(s->fd, tcp_ms);
 	if (connect(s->fd, (struct sockaddr *)&to, len) == 0 || errno == EINPROGRESS)
 		return 0;
 	e = errno;
@@ -84,6 +102,14 @@ ssize_t wire_sock_read(struct wire_sock *s, void *data, size_t size)
 		return wire_tls_read(s->tls, data, size, &s->wants_write);
 	s->wants_write = false;
 	n = recv(s->fd, data, size, 0);
+	return n < 0 ? -errno : n;
+}
+
+ssize_t wire_sock_peek(struct wire_sock *s, void *data, size_t size)
+{
+	ssize_t n = recv(s->fd, data, size, MSG_PEEK);
+
+	s->wants_write = false;
 	return n < 0 ? -errno : n;
 }
 

@@ -17,9 +17,10 @@ struct wire_sock {
 	struct wire_tls_text tls_text;
 };
 
-/* Starts to connect to a numeric address. Return: 0, wait until it is writable; a negative errno.
- */
-int wire_sock_connect(struct wire_sock *s, const char *addr, uint16_t port);
+/* Starts to connect to a numeric address. `tcp_ms`: a peer whose kernel acknowledges nothing for so
+ * long is gone (0: as long as the system likes). Return: 0, wait until it is writable; a negative
+ * errno. */
+int wire_sock_connect(struct wire_sock *s, const char *addr, uint16_t port, uint32_t tcp_ms);
 /* Return: 0 when it is connected; -EAGAIN; a negative errno. */
 int wire_sock_connected(struct wire_sock *s);
 /* Return: 0; -ENOMEM. */
@@ -30,6 +31,8 @@ int wire_sock_tls_step(struct wire_sock *s);
 /* Return: bytes (0 from reading: the peer ended it in order); -EAGAIN; another negative errno when
  * the connection is broken. After a write that is broken reading may still find what came before. */
 ssize_t wire_sock_read(struct wire_sock *s, void *data, size_t size);
+/* Without TLS only: the bytes stay there to be read. */
+ssize_t wire_sock_peek(struct wire_sock *s, void *data, size_t size);
 ssize_t wire_sock_write(struct wire_sock *s, const void *data, size_t size);
 
 /* Ends TLS. The descriptor is left to `ret_fd`, or closed if that is NULL. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* HTTP requests against a server that misbehaves (tests/wire/http_server.py), plain and by TLS:
  * each is answered once, with the status if there was one. */
+#include <errno.h>
+
 #include "wire_post_util.h"
 
 /* Limits that are waited for; what has to come before them needs much less. */
@@ -106,17 +108,51 @@ START_TEST(test_body_to_the_end)
 }
 END_TEST
 
+/* As much of a large body as was asked for, and no more. */
+static const struct {
+	size_t asked, kept;
+	bool whole;
+} kept[] = {
+	{ 0, WIRE_ANSWER_BYTES, false },
+	{ 1, 1, false },
+	{ 99999, 99999, false },
+	{ 100000, 100000, true },
+	{ WIRE_ANSWER_MAX_BYTES, 100000, true },
+};
+
 START_TEST(test_kept_body)
 {
+	struct wire_post p = post_to(false, "/body-100000");
 	const struct wire_answer *a;
 	struct rig rig;
 
 	post_rig(&rig);
-	post(&rig, 0, false, "/body-1000000");
+	p.answer_bytes = kept[_i].asked;
+	ck_assert_int_eq(rig_try_post(&rig, 0, &p), 0);
 	a = rig_until_answered(&rig, 0);
-	ck_assert_uint_eq(a->size, WIRE_ANSWER_MAX_BYTES);
+	ck_assert_uint_eq(a->status, 200);
+	ck_assert_uint_eq(a->size, kept[_i].kept);
+	ck_assert_int_eq(a->whole, kept[_i].whole);
 	for (size_t i = 0; i < a->size; i++)
 		ck_assert_int_eq(a->body[i], 'b');
+	rig_stop(&rig);
+}
+END_TEST
+
+START_TEST(test_kept_body_at_most)
+{
+	struct wire_post p = post_to(false, "/body-1000000");
+	const struct wire_answer *a;
+	struct rig rig;
+
+	post_rig(&rig);
+	p.answer_bytes = WIRE_ANSWER_MAX_BYTES + 1;
+	ck_assert_int_eq(rig_try_post(&rig, 0, &p), -EINVAL);
+	p.answer_bytes = WIRE_ANSWER_MAX_BYTES;
+	ck_assert_int_eq(rig_try_post(&rig, 0, &p), 0);
+	a = rig_until_answered(&rig, 0);
+	ck_assert_uint_eq(a->size, WIRE_ANSWER_MAX_BYTES);
+	ck_assert(!a->whole);
 	rig_stop(&rig);
 }
 END_TEST
@@ -287,7 +323,8 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, test_answers, 0, 2 * N_ANSWERS);
 	tcase_add_loop_test(t, test_body_to_the_end, 0, 2);
-	tcase_add_test(t, test_kept_body);
+	tcase_add_loop_test(t, test_kept_body, 0, (int)(sizeof(kept) / sizeof(*kept)));
+	tcase_add_test(t, test_kept_body_at_most);
 	tcase_add_loop_test(t, test_no_answer, 0, 2 * N_FAILURES);
 	tcase_add_loop_test(t, test_stalls, 0, 2);
 	tcase_add_loop_test(t, test_early_answers, 0, 2 * N_EARLY);

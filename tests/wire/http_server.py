@@ -104,6 +104,7 @@ ANSWERS = {
     "two-lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\nok",
     "body-16384": answer(200, b"b" * 16384),
     "body-16385": answer(200, b"b" * 16385),
+    "body-100000": answer(200, b"b" * 100000),
     "body-1000000": answer(200, b"b" * 1000000),
     "huge-headers": answer(202, b"ok", b"".join(
         b"X-Filler-%d: %s\r\n" % (i, b"y" * 900) for i in range(300))),
