@@ -192,13 +192,27 @@ static void refuse(struct ds_conn *cn, const struct ds_refusal *r)
 		ds_conn_wake(cn);
 }
 
+/* In the real server's words, which tell the header as a list. */
+static void no_upgrade(struct ds_conn *cn, const struct ds_request *r)
+{
+	struct ds_buf b = { 0 };
+	struct ds_str value;
+
+	ds_buf_text(&b, "'connection' header must contain 'upgrade', got [");
+	if (ds_http_header(r, "connection", &value))
+		ds_buf_json(&b, value);
+	ds_buf_byte(&b, ']');
+	ds_conn_answer(cn, 400, NULL, ds_buf_view(&b));
+	ds_buf_done(&b);
+}
+
 static void open_socket(struct ds_conn *cn, const struct ds_request *r, struct ds_str vsn,
 			struct ds_str apikey, const char *bad)
 {
 	struct ds_str value, key;
 
 	if (!ds_http_header(r, "connection", &value) || !ds_http_has_token(value, "upgrade")) {
-		ds_conn_answer(cn, 400, NULL, DS_STR("'connection' header must contain 'upgrade'"));
+		no_upgrade(cn, r);
 		return;
 	}
 	if (!ds_http_header(r, "upgrade", &value) || !ds_http_has_token(value, "websocket") ||

@@ -34,6 +34,7 @@ from rtbtest.devserver import BINARY, CLOSE, TEXT, Closed, DevServer, RawWebSock
 from rtbtest.wait import DEADLINE, Deadline, until  # noqa: E402
 import replay_auth  # noqa: E402
 import replay_http  # noqa: E402
+import replay_links  # noqa: E402
 from replay_auth import Ends, TimedNames, TooSlow  # noqa: E402
 from replay_compare import Bindings, Mismatch, compare, is_news  # noqa: E402
 from replay_frames import Message, make_strict  # noqa: E402
@@ -126,7 +127,10 @@ class Scenario:
         self.links = {}
         self.n_compared = 0
         self.cleaning_up = False
-        self.steps = self.prepare(replay_auth.edit(load(path)), as_v1)
+        lines = replay_links.edit(load(path))
+        if not replay_auth.project(self.name).idle_s:
+            lines = replay_auth.edit(lines)
+        self.steps = self.prepare(lines, as_v1)
         self.names = self.new_names(rng)
         self.names.recorded_at = replay_auth.project(self.name).at
         self.project = replay_auth.project(self.name).renamed(self.names)
@@ -136,6 +140,7 @@ class Scenario:
         if strict:
             self.steps = make_strict(self.steps)
         for step in self.steps:
+            self.names.at_s = step.get("t_ms", 0) / 1000
             if "message" in step:
                 self.names.message(step["conn"], step["message"])
             elif step.get("what") == "http_request":
@@ -148,23 +153,30 @@ class Scenario:
 
     @staticmethod
     def prepare(lines, as_v1):
-        v1, last, before = {}, 0, {}
+        v1, last, before, joins = {}, 0, {}, {}
         for line in lines:
             if line["dir"] == "info":
                 if line["what"] == "connect":
-                    if as_v1:
-                        line["url"] = line["url"].replace("vsn=2.0.0", "vsn=1.0.0")
                     query = urllib.parse.parse_qs(urllib.parse.urlparse(line["url"]).query)
                     v1[line["conn"]] = query.get("vsn", ["1"])[0].startswith("1")
+                    if as_v1:
+                        line["url"] = line["url"].replace("vsn=2.0.0", "vsn=1.0.0")
             elif line["opcode"] in ("text", "binary"):
                 data = base64.b64decode(line["data"]) if line["opcode"] == "binary" else line["data"]
-                line["message"] = Message(v1[line["conn"]] and not as_v1, line["opcode"], data)
-                if as_v1:
+                m = line["message"] = Message(v1[line["conn"]], line["opcode"], data)
+                if m.ok and line["dir"] == "send" and m.event == "phx_join":
+                    joins[line["conn"]] = m
+                elif m.ok and m.event == "phx_reply" and line["conn"] in joins and joins[line["conn"]].ref == m.ref:
+                    del joins[line["conn"]]
+                if as_v1 and not m.v1:
                     line["message"].make_v1(line["dir"] == "send")
             line["quiet"] = line["t_ms"] - last >= QUIET_MS
             last = line["t_ms"]
             if line.get("opcode") == "close" and not line["quiet"] and before.get("message") and before["dir"] == "send":
                 line["unanswered"] = before["message"]
+            elif line.get("opcode") == "close" and line["dir"] == "send" and joins.get(line["conn"]) is before.get("message", 0):
+                # A join that was to be refused, but not yet: the socket stood still.
+                line["unanswered"], line["quiet"] = before["message"], False
             before = line
         return Scenario.find_ends(lines)
 
@@ -206,10 +218,13 @@ class Scenario:
 
     def open(self, url, headers):
         at = urllib.parse.urlparse(url)
-        return RawWebSocket("127.0.0.1", self.server.port, f"{at.path}?{self.names.text(at.query)}",
-                            {k: self.names.text(v) for k, v in headers.items()})
+        headers = {k: self.names.text(v) for k, v in headers.items()}
+        if self.project.hosts:
+            headers["host"] = replay_links.host_of(url)
+        return RawWebSocket("127.0.0.1", self.server.port, f"{at.path}?{self.names.text(at.query)}", headers)
 
     def connect(self, step, refusal):
+        upgrade = replay_links.Upgrade(refusal, step["t_ms"], self.server.pace) if refusal and self.project.hosts else None
         try:
             ws = self.open(step["url"], step.get("headers", {}))
         except Refused as answer:
@@ -217,6 +232,8 @@ class Scenario:
                 raise Mismatch(f"{step['conn']}: refused with {answer}") from None
             if (answer.status, answer.body) != (refusal["status"], refusal["body"]):
                 raise Mismatch(f"{step['conn']}: refused with {answer}, recorded {refusal['status']} {refusal['body']}") from None
+            if upgrade:
+                upgrade.refused()
             self.n_compared += 1
             return
         if refusal is not None:
@@ -319,6 +336,9 @@ class Scenario:
 
     def run(self):
         """Generator: yields where another scenario may take its turn."""
+        if self.project.idle_s:
+            yield from replay_links.Paced(self).run()
+            return
         if any("limited" in step or "flooded" in step for step in self.steps):
             self.hurry = time.monotonic() + replay_auth.LIMIT_TICK_S * self.server.pace
         for i, step in enumerate(self.steps):
@@ -334,6 +354,9 @@ class Scenario:
                 elif step["what"] == "operator":
                     self.check()
                     self.server.fault(step["order"])
+                elif step["what"] == "sigterm":
+                    self.check()
+                    self.server.process.terminate()
                 elif step["what"] == "dropped":
                     self.check(stuck=True)
                     n = self.server.status()["sockets_open"]
@@ -380,6 +403,12 @@ def flip_presence(m, rng):
     return f"{how} of {m}"
 
 
+def server_ends(steps):
+    """The closes that the server began."""
+    return [s for i, s in enumerate(steps) if s["dir"] == "recv" and s.get("opcode") == "close"
+            and not any(e["dir"] == "send" and e.get("opcode") == "close" and e["conn"] == s["conn"] for e in steps[:i])]
+
+
 def flip(scenario, rng):
     """Breaks one expectation, or the server; returns what was done."""
     wrong = list(scenario.project.flips(scenario.steps))
@@ -388,6 +417,11 @@ def flip(scenario, rng):
         do()
         return what
     steps = scenario.steps
+    closed = server_ends(steps)
+    if closed and rng.randint(0, 2) == 0:
+        chosen = rng.choice(closed)
+        chosen["code"] += 1
+        return f"close {chosen['code'] - 1} of {chosen['conn']} is another one"
     present = [s for s in steps if s["dir"] == "recv" and '"metas"' in str(s.get("data"))]
     if present and rng.randint(0, 1):
         return flip_presence(rng.choice(present)["message"], rng)

@@ -20,6 +20,7 @@ from replay_frames import RECORDED_AT, Names
 
 PACES = (0.02, 0.1, 0.8)  # of the recording's time
 ERROR_DELAY_S = 5
+CONNECT_DELAY_S = 2  # before a refused upgrade is answered
 LIMIT_TICK_S = 5  # at the end of each the server reckons how many joined in a second
 UNPACED_TICK_MS = 600000  # no average is reckoned while a recording lasts
 SLACK_S = 0.005  # clocks that count milliseconds
@@ -49,10 +50,15 @@ class Project:
     by_topic: channels are independent of each other: the recording shows an order of theirs that is chance
     paced:    limits of so many a second are reached: they are scaled with the pace
     at:       when it was recorded: tokens keep their distance to it
+    idle_s:   it is about silence: after how much of it a socket is closed; it is played in time, see replay_links.py
+    hosts:    its URLs name projects, and refused upgrades are answered with the pause of the real server
+    unshown:  further options, which make no difference to what the recording shows
     """
 
-    def __init__(self, policies=None, shown=(), alone=True, by_topic=False, paced=False, at=RECORDED_AT, **options):
+    def __init__(self, policies=None, shown=(), alone=True, by_topic=False, paced=False, at=RECORDED_AT, idle_s=None, hosts=False,
+                 unshown=None, **options):
         self.policies, self.shown, self.at = policies, shown, at
+        self.idle_s, self.hosts, self.unshown = idle_s, hosts, unshown or {}
         self.alone, self.by_topic, self.paced, self.options = alone, by_topic, paced, options
 
     def renamed(self, names):
@@ -60,7 +66,8 @@ class Project:
         policies = None if self.policies is None else {
             names.sub(sub): {role: set(rights) for role, rights in roles.items()} for sub, roles in self.policies.items()}
         shown = [(names.sub(sub), role, right) for sub, role, right in self.shown]
-        return Project(policies, shown, self.alone, self.by_topic, self.paced, self.at, **self.options)
+        return Project(policies, shown, self.alone, self.by_topic, self.paced, self.at, self.idle_s, self.hosts, self.unshown,
+                       **self.options)
 
     def flips(self, steps):
         """Ways to set the server up wrongly, which the recording must show: (what, function)."""
@@ -75,6 +82,10 @@ class Project:
             yield f"another {name} than {self.options[name]}", lambda name=name: other(name)
         if any(step.get("refused") for step in steps):
             yield "no delay of refused joins", lambda: self.options.update(join_error_delay_ms=0)
+        if self.idle_s:
+            yield "half of the idle time", lambda: self.options.update(idle_share=0.25)
+        if self.hosts:
+            yield "no delay of refused upgrades", lambda: self.options.update(connect_error_delay_ms=0)
         for cell in self.shown:
             yield f"{cell[2]} of {cell[1]} in {cell[0]} the other way round", lambda cell=cell: turn(*cell)
 
@@ -96,13 +107,23 @@ PROJECTS = {
     "60": Project(max_channels=3),
     "61": Project(paced=True, max_joins_per_second=1),
     "61b": Project(paced=True, max_joins_per_second=1),
+    "55": Project(hosts=True, tenant="localhost", suspended_tenant="suspended"),
     "62": Project(paced=True, max_events_per_second=2),
     "62b": Project(paced=True, max_events_per_second=2),
     "63": Project(max_users=1),
     "64": Project(max_payload_kb=10, max_events_per_second=100),
+    "65": Project(idle_s=60),
+    "66": Project(idle_s=60),
+    "67": Project(idle_s=60),
+    "68": Project(),
+    # The recorded database was too slow to subscribe before the server was ended.
+    "69": Project(by_topic=True, unshown={"pg_subscribe_delay_ms": 1000000}),
     "70": Project({"priv-ok-rest": {"anon": BROADCAST}},
                   [("priv-ok-rest", "anon", right) for right in BROADCAST] + [("priv-no", "anon", "write")],
                   at=1795377232, tenant="127", suspended_tenant="suspended", max_events_per_second=100),
+    "85": Project({"priv-auth-js": {"authenticated": BROADCAST}},
+                  [("priv-auth-js", "authenticated", right) for right in BROADCAST] + [("priv-no", "authenticated", "read")]),
+    "86": Project(),
 }
 ORDINARY = Project(alone=False)
 
@@ -116,7 +137,11 @@ def options(projects, pace, folder):
     """Those of a server for all these projects; the file with the policies goes into the folder."""
     found = {"join_error_delay_ms": round(ERROR_DELAY_S * 1000 * pace)}
     for each in projects:
-        found.update(each.options)
+        if each.idle_s:
+            found["idle_ms"] = round(each.idle_s * 1000 * pace * each.options.get("idle_share", 1))
+        if each.hosts:
+            found["connect_error_delay_ms"] = round(CONNECT_DELAY_S * 1000 * pace)
+        found.update({**each.unshown, **{k: v for k, v in each.options.items() if k != "idle_share"}})
     if any(each.paced for each in projects):
         found["rate_tick_ms"] = round(LIMIT_TICK_S * 1000 * pace)
         for name in ("max_joins_per_second", "max_events_per_second"):
@@ -262,12 +287,14 @@ def end_of(payload):
 
 
 class TimedNames(Names):
-    """Tokens of a short life, made as the recording began, have one at its pace."""
+    """Tokens of a short life, made when they were first sent (at_s after the recording's beginning), have one at its pace."""
+
+    at_s = 0
 
     def claims(self, claims):
         iat, exp = claims.get("iat"), claims.get("exp")
         if isinstance(iat, (int, float)) and isinstance(exp, (int, float)) and 0 < exp - iat < SOON_S:
-            claims["exp"] = self.server.began + (exp - iat) * self.server.pace
+            claims["exp"] = self.server.began + (self.at_s + exp - iat) * self.server.pace
 
 
 class Ends:
