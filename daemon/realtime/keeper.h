@@ -10,7 +10,8 @@
  *   keeper_refused() --------+        form checked (jwt) --> ops->adopt --> hub_set_token()
  *
  * One fetch at a time: what is asked for meanwhile is answered by the next one, and only if it still
- * matters then. Each is numbered; an answer with another number is dropped.
+ * matters then (who wanted a newer token has it when the one on its way brings one). Each is
+ * numbered; an answer with another number is dropped.
  *
  *   WAITING --got--> GOOD --lead reached--> (fetch) --got--> GOOD
  *      ^               |                       \--failed--> LATE --got--> GOOD
@@ -18,13 +19,26 @@
  *      \--failed: again after full jitter 1 s to 30 s; DENIED: not before keeper_ask()
  *
  * When: `lead_ms` or a tenth of the token's life before its end, whichever is longer, and up to 60 s
- * earlier by chance, but never in the first half of its life. The life runs from the moment of
- * receipt on a clock that goes on while the machine sleeps; the wall clock is asked only for what a
- * token says that is not fresh (a file's). Failures: full jitter, 1 s doubling to 30 s, and after
- * KEEPER_SERIES of them in a row a rest of KEEPER_REST_MS.
+ * earlier by chance, but never in the first half of its life. Failures: full jitter, 1 s doubling to
+ * 30 s, and after KEEPER_SERIES of them in a row a rest of KEEPER_REST_MS. A source that has the same
+ * token still is asked again after KEEPER_REST_MS, or at the token's end if that comes first.
+ *
+ * The life of a token runs on a clock that goes on while the machine sleeps, and whose clock says how
+ * much of it is left is decided so that one that is good is never refused, and one that is not is
+ * rarely kept (the wall clock of a machine may be wrong by minutes, or stand at 1970):
+ *   - the source said it (lives_ms): that, but not more than exp - iat, from the moment when the
+ *     fetch began. The wall clock has no say.
+ *   - `iat` is in the future by the wall clock, which is thus late: exp - iat.
+ *   - else what the wall clock says is left. It counts also for a token that is said to be of the
+ *     last minutes: a file's may have been there for them, and a wall clock that is early by less
+ *     than the token's life costs no more than an earlier renewal.
+ *   - nothing is left by the wall clock, but `iat` is not older than KEEPER_FRESH_MS: exp - iat. If
+ *     the clock was right after all, the server will say so.
+ * A token without `iat`, of a source that says nothing, ends when the wall clock says so.
  *
  * What the server has refused is fetched anew once, at once. If the same bytes come again, or the
- * next ones are refused as well, it is KEEPER_SLOW_MIN_MS doubling to KEEPER_SLOW_MAX_MS.
+ * next ones are refused as well, it is KEEPER_SLOW_MIN_MS doubling to KEEPER_SLOW_MAX_MS. A token
+ * that was good for KEEPER_SLOW_MAX_MS, or a source that has changed, starts that anew.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,6 +58,7 @@ enum {
 	KEEPER_REST_MS = 60000,
 	KEEPER_SLOW_MIN_MS = 60000,
 	KEEPER_SLOW_MAX_MS = 15 * 60000,
+	KEEPER_FRESH_MS = 10 * 60000,
 	KEEPER_RETRY_AFTER_MAX_S = 3600,
 };
 
@@ -62,13 +77,17 @@ struct keeper_status {
 	int64_t since_wall_ms;       /* of the state */
 	char role[JWT_ROLE_MAX + 1]; /* of the token; "" without one */
 	int64_t ends_in_ms;          /* of the token; -1 without one */
-	int64_t next_try_ms;         /* from now; -1: when somebody changes something */
-	char code[32];               /* why LATE, BAD, DENIED; "" otherwise */
-	char text[256];              /* a sentence with what to do; "" otherwise; never a secret */
-	uint64_t fetches, failures;  /* in all */
+	int64_t next_try_ms;         /* from now; 0 while fetching; -1: when somebody changes
+					something */
+	/* Why LATE, BAD, DENIED, or still WAITING; with GOOD: a trouble that is no failure (keeper_news,
+	 * keeper_set_trouble()). A word, and a sentence with what to do, never a secret; "" and "". */
+	char code[32];
+	char text[256];
+	uint64_t fetches, failures; /* in all */
 };
 
-/* What a fetch brought. Everything is borrowed for the call. */
+/* What a fetch brought. Everything is borrowed for the call. A token that cannot be read, has ended,
+ * or finds no memory counts as KEEPER_FAILED; the one before stays. */
 struct keeper_news {
 	enum keeper_got {
 		KEEPER_TOKEN,   /* `token` */
@@ -77,20 +96,23 @@ struct keeper_news {
 	} got;
 	const char *token;
 	size_t size;
-	uint64_t lives_ms;      /* from now, as the source said; 0: as the token itself says */
+	uint64_t
+		lives_ms; /* from when it was asked for, as the source said; 0: as the token says */
 	uint32_t retry_after_s; /* FAILED: not before; 0: not said */
 	/* A word and a sentence, for KEEPER_FAILED and _REFUSED, and for a KEEPER_TOKEN with a
-	 * trouble that stays (what it was renewed with cannot be stored): shown until the next news. */
+	 * trouble that stays (what it was renewed with cannot be stored): shown until the next news or
+	 * keeper_set_trouble(). Copied; made one clean line. */
 	const char *code, *text;
 };
 
+/* Of the calls below only keeper_get_status() and keeper_set_trouble() may be made from inside these. */
 struct keeper_ops {
 	/* Begin to fetch; keeper_on_fetched() with this number follows exactly once, not from inside.
 	 * @is_renewal: false: the first one, or one for a changed source. Return: 0; a negative errno
 	 * (counts as a failure). */
 	int (*fetch)(void *ctx, uint64_t nr, bool is_renewal);
-	/* Joins use this from now on. `token` is borrowed for the call; `serial` grows; `lives_ms`
-	 * from now. NULL: there is none any more, joins that need it wait. */
+	/* Joins use this from now on. `token` and `jwt` are borrowed for the call; `serial` grows with
+	 * each call; `lives_ms` from now. NULL, NULL: there is none any more, joins that need it wait. */
 	void (*adopt)(void *ctx, const struct secret *token, const struct jwt *jwt, uint64_t serial,
 		      uint64_t lives_ms);
 	/* The status is another one (all but ends_in_ms, next_try_ms and the counters). */
@@ -100,8 +122,9 @@ struct keeper_ops {
 struct keeper_conf {
 	uint64_t lead_ms;
 	uint64_t seed;
-	/* The source says by itself when there is another token (a watched file): no fetch is planned
-	 * for a token's sake, only one each minute from the lead on, in case the news got lost. */
+	/* The source says by itself when there is another token (a watched file): to find the same one
+	 * from the lead on is its everyday life and no failure, until the token has ended. It is asked
+	 * each KEEPER_REST_MS from then on all the same, in case the news got lost. */
 	bool is_watched;
 };
 
@@ -112,12 +135,14 @@ struct keeper *keeper_free(struct keeper *k); /* no calls. Returns NULL. */
 
 /* Begins. */
 void keeper_start(struct keeper *k);
-/* Somebody changed something (the file, the configuration) or asks for a new one: fetch now, also
- * after KEEPER_DENIED. While one is on its way another one follows it. */
+/* Somebody changed something (the file, the configuration: @is_renewal false) or asks for a new one:
+ * fetch now, also after KEEPER_DENIED. While one is on its way another one follows it. */
 void keeper_ask(struct keeper *k, bool is_renewal);
-/* The server refused the token with this serial (not an older one). */
+/* The server refused the token with this serial: it is gone. Nothing if it is an older one. */
 void keeper_refused(struct keeper *k, uint64_t serial, const char *code, const char *text);
 void keeper_on_fetched(struct keeper *k, uint64_t nr, const struct keeper_news *news);
+/* A trouble that came or (NULL, NULL) went between two fetches, and that is no failure of them. */
+void keeper_set_trouble(struct keeper *k, const char *code, const char *text);
 
 /* clock_boot() time; UINT64_MAX: none. Ask again after each call, and tick after a suspend. */
 uint64_t keeper_deadline(const struct keeper *k);
