@@ -64,11 +64,12 @@ START_TEST(a_rejoin_carries_what_was_pushed)
 {
 	const char *claims = "'role':'authenticated','sub':'alice'";
 	const char *first = token_of(claims, 3600, 1), *second = token_of(claims, 7200, 2);
-	struct fake_peer *p = peer_ready();
+	struct fake_peer *p = peer_ready(), *other = peer_ready();
 	unsigned n_first;
 	uint64_t ref;
 
 	give(p, 1, first, UNPROVEN("1"));
+	give(other, 1, first, UNPROVEN("1")); /* who keeps the old one */
 	peer_joins(p, 2, "t", first);
 	ref = rig.frames.at[0].ref;
 	give(p, 3, second, NULL);

@@ -51,6 +51,7 @@ START_TEST(what_comes_puts_no_heartbeat_off)
 		}
 		recorded[0] = 0;
 	}
+	ck_assert_uint_le(now - last, HEARTBEAT + JITTER);
 	ck_assert_int_eq(session_get_state(s), SESSION_ONLINE);
 }
 END_TEST
