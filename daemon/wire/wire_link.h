@@ -25,7 +25,7 @@ struct wire_link {
 	char where[WIRE_WHERE_MAX];   /* for texts */
 
 	bool pinned, request_sent;
-	char tls_text[192];
+	char tls_text[224];
 	char body[128]; /* start of an HTTP answer's body */
 	size_t body_size;
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static bool host_is_address(const char *host)
 {
@@ -46,20 +47,37 @@ static void time_text(const ASN1_TIME *t, char *text, size_t size)
 		snprintf(text, size, "?");
 }
 
+/* A clock without a battery starts in 1970, where no certificate is valid yet. */
+static void clock_text(char *text, size_t size)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+	char date[16];
+
+	if (now >= RTB_CLOCK_FLOOR || !gmtime_r(&now, &tm) ||
+	    strftime(date, sizeof(date), "%Y-%m-%d", &tm) == 0)
+		return;
+	snprintf(text, size, "this machine's clock is wrong, it says %s: ", date);
+}
+
 void wire_tls_verify_text(void *store_ctx, char *text, size_t size)
 {
 	X509 *cert = X509_STORE_CTX_get_current_cert(store_ctx);
-	const char *why = X509_verify_cert_error_string(X509_STORE_CTX_get_error(store_ctx));
-	char name[96] = "?", from[16] = "?", to[16] = "?";
+	int error = X509_STORE_CTX_get_error(store_ctx);
+	const char *why = X509_verify_cert_error_string(error);
+	char name[64] = "?", from[16] = "?", to[16] = "?", clock[80] = "";
+
+	if (error == X509_V_ERR_CERT_NOT_YET_VALID)
+		clock_text(clock, sizeof(clock));
 
 	if (!cert) {
-		snprintf(text, size, "%s", why);
+		snprintf(text, size, "%s%s", clock, why);
 		return;
 	}
 	X509_NAME_oneline(X509_get_subject_name(cert), name, (int)sizeof(name));
 	time_text(X509_get0_notBefore(cert), from, sizeof(from));
 	time_text(X509_get0_notAfter(cert), to, sizeof(to));
-	snprintf(text, size, "%s (certificate %s, valid %s to %s)", why, name, from, to);
+	snprintf(text, size, "%s%s (certificate %s, valid %s to %s)", clock, why, name, from, to);
 }
 
 /* The verification's own words say more than the alert that follows them. */

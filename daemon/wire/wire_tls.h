@@ -28,8 +28,8 @@ void wire_tls_setup(void *ssl_ctx, const struct wire_tls_hook *hook);
  * Return: false when OpenSSL did not take it: then the handshake must not go on. */
 bool wire_tls_pin_name(void *ssl, const char *host);
 
-/* Why verification stopped, with subject and dates of the certificate; `store_ctx` is the
- * X509_STORE_CTX of the verification callback. */
+/* Why verification stopped, with subject and dates of the certificate, and with this machine's date if
+ * that is what is wrong; `store_ctx` is the X509_STORE_CTX of the verification callback. */
 void wire_tls_verify_text(void *store_ctx, char *text, size_t size);
 
 /* The peer has ended the TLS session in order (close_notify). */
@@ -39,7 +39,7 @@ bool wire_tls_peer_ended(void *ssl);
 
 /* Why a handshake failed; of what is told first. */
 struct wire_tls_text {
-	char text[192];
+	char text[224];
 };
 
 /* A client session on the connected socket `fd` (which stays the caller's). `text` is borrowed for

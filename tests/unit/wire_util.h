@@ -30,7 +30,7 @@ struct server {
 	struct {
 		char name[16];
 		uint16_t port;
-	} ports[12];
+	} ports[24];
 };
 
 static inline void server_start(struct server *s, const char *const *argv)
