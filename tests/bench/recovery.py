@@ -17,7 +17,7 @@ import time
 from rtbtest.clocks import Clocks
 from rtbtest.daemon import Daemon
 from rtbtest.devserver import DevServer
-from rtbtest.peer import Peer
+from rtbtest.peer import Closed, Peer
 from rtbtest.tcpproxy import BOTH, TcpProxy
 
 TOPICS = 100
@@ -83,7 +83,7 @@ class Bridge:
         while True:
             try:
                 notice = self.peer.wait_notice("channel", seconds=3600)
-            except (OSError, AssertionError, EOFError):
+            except Closed:
                 return
             self.watch.say(notice["topic"], notice["state"] == "ready")
 
