@@ -230,6 +230,12 @@ static const struct {
 	{ PREFIX, "MusterJoinError", { REASON_TRANSIENT, "server_rpc", SECOND, advice_wait } },
 	{ PREFIX, "unmatched topic", { REASON_TRANSIENT, "not_joined", SECOND, advice_wait } },
 
+	/* Ours: what is said where the server says nothing. */
+	{ PREFIX,
+	  "the server did not answer the join",
+	  { REASON_TRANSIENT, "join_timeout", SECOND,
+	    "nothing at first; if it stays, look at the project's state: it may be overloaded" } },
+
 	{ PREFIX, "channel_crash", { REASON_CRASH, "crash", SECOND, advice_wait } },
 	{ PREFIX, "join crashed", { REASON_CRASH, "crash", 5 * SECOND, advice_wait } },
 	{ PREFIX, "UnknownErrorOn", { REASON_CRASH, "crash", 5 * SECOND, advice_wait } },

@@ -272,6 +272,30 @@ START_TEST(refused_at_the_first_join)
 }
 END_TEST
 
+/* No answer: should the join succeed late, it is undone before the next one. */
+START_TEST(no_answer_at_the_rejoin)
+{
+	static const struct says silence = { "", "join_timeout", SECOND };
+	struct line first;
+
+	peer_join(a, "t", "{}");
+	lose_and_open();
+	peer_skip(a, "");
+	first = *expect_frame("*'phx_join'*");
+	advance(JOIN_REPLY_MS);
+	ck_assert_uint_eq(expect_frame("[*'realtime:t','phx_leave',{}]")->join_ref, first.ref);
+	expect_no_frame();
+	server_text("['%" PRIu64 "','%" PRIu64
+		    "','realtime:t','phx_reply',{'status':'ok','response':{}}]",
+		    first.ref, first.ref);
+	server_close(&first, NULL);
+	comes_back(&silence);
+	server_close(&first, NULL);
+	server_broadcast("t", "e", "2");
+	expect(a, "[2,'broadcast',*");
+}
+END_TEST
+
 /* What is parked for its token: a new one unparks it (supabase-js#1732: had to be made anew). */
 START_TEST(another_token_is_tried_at_once)
 {
@@ -384,6 +408,7 @@ int main(void)
 	tcase_add_test(t, ended_twice);
 	tcase_add_loop_test(t, refused_at_the_rejoin, 0, N_REFUSALS);
 	tcase_add_loop_test(t, refused_at_the_first_join, 0, N_REFUSALS);
+	tcase_add_test(t, no_answer_at_the_rejoin);
 	tcase_add_test(t, another_token_is_tried_at_once);
 	tcase_add_test(t, refused_for_now_again_and_again);
 	tcase_add_test(t, ten_thousand_refusals);

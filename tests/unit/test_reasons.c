@@ -68,6 +68,7 @@ static const struct {
 	{ "join crashed", REASON_CRASH, "crash" },
 	{ "channel_crash", REASON_CRASH, "crash" },
 	{ "unmatched topic", REASON_TRANSIENT, "not_joined" },
+	{ "the server did not answer the join", REASON_TRANSIENT, "join_timeout" },
 	/* ends of channels, without code */
 	{ "Too many messages per second", REASON_RATE, "message_rate" },
 	{ "Too many presence messages per second", REASON_PRESENCE_RATE, "presence_rate" },
