@@ -37,7 +37,9 @@ enum {
 	X(AUTH, "auth")               \
 	X(CHANNELS, "channels")       \
 	X(CLIENTS, "clients")         \
-	X(OUTCOME, "outcome")
+	X(OUTCOME, "outcome")         \
+	X(RECONNECT, "reconnect")     \
+	X(REFRESH_TOKEN, "refresh_token")
 
 /* Notifications from the daemon, X(ID, name). */
 #define RTBP_NOTICES(X)                         \
@@ -178,7 +180,8 @@ enum {
 	X(STATUS, "status")                       \
 	X(PAYLOAD_BYTES, "payload_bytes")         \
 	X(HTTP, "http")                           \
-	X(REQUESTS, "requests")
+	X(REQUESTS, "requests")                   \
+	X(SOURCE, "source")
 
 /*
  * Errors, X(ID, code, name, sentence). The hundreds say what a retry is worth: 1xx the same request

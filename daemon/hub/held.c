@@ -21,6 +21,8 @@ bool held_must(const struct peer *p, enum rtbp_method m)
 	/* Who asks how things stand wants to know it now. */
 	if (m == RTBP_M_STATUS || m == RTBP_M_CHANNELS || m == RTBP_M_CLIENTS)
 		return false;
+	if (m == RTBP_M_RECONNECT || m == RTBP_M_REFRESH_TOKEN)
+		return false; /* it has nothing to do with any identity */
 	return p->pending != NULL;
 }
 

@@ -161,9 +161,8 @@ static void busy_timer_due(void *ctx)
 	struct join *j;
 
 	/* What a join asks itself goes before what is asked of its presence. */
+	pushes_run(hub);
 	RB_FOREACH(j, join_id_tree, &hub->joins) {
-		if (j->token_due)
-			join_push_token(j);
 		if (j->probe_due)
 			join_probe(j);
 	}
@@ -177,6 +176,11 @@ static void busy_timer_due(void *ctx)
 }
 
 /* ---- the end ---- */
+
+static void push_timer_due(void *ctx)
+{
+	pushes_run(ctx);
+}
 
 static void drain_timer_due(void *ctx)
 {
@@ -265,6 +269,7 @@ void hub_turn_end(struct hub *hub)
 	hub->turn++;
 	reap(hub);
 	auth_run(hub);
+	own_run(hub);
 	joins_refuse(hub);
 	probation_run(hub);
 	tokens_trim(hub);
@@ -291,12 +296,14 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	hub->next_binding = hub->next_feed = hub->next_identity = 1;
 	hub->private_only = conf->private_only == HUB_PRIVATE_YES;
 	hub->started_ms = hub_now(hub);
-	bucket_init(&hub->joins_bucket, conf->joins_per_s, JOINS_BURST, hub_now(hub));
+	pace_init(&hub->joins_pace, conf->joins_per_s, conf->joins_most_per_s, hub_now(hub));
 	bucket_init(&hub->refusals_bucket, 1, 10, hub_now(hub));
+	bucket_init(&hub->pushes_bucket, PUSHES_PER_S, PUSHES_BURST, hub_now(hub));
 	bucket_init(&hub->calls_bucket, CALLS_PER_S, CALLS_BURST, hub_now(hub));
 	timers_init(&hub->timers);
 	timer_init(&hub->join_timer, join_timer_due, hub);
 	timer_init(&hub->busy_timer, busy_timer_due, hub);
+	timer_init(&hub->push_timer, push_timer_due, hub);
 	timer_init(&hub->behind_timer, behind_timer_due, hub);
 	timer_init(&hub->tidy_timer, feeds_tidy, hub);
 	timer_init(&hub->bindings_timer, bindings_retry_due, hub);
@@ -316,6 +323,7 @@ int hub_new(const struct hub_conf *conf, const struct clock *clock, const struct
 	TAILQ_INIT(&hub->tokens_with_news);
 	RB_INIT(&hub->users);
 	probation_init(hub);
+	own_init(hub);
 	TAILQ_INIT(&hub->feeds);
 	TAILQ_INIT(&hub->suspects);
 	TAILQ_INIT(&hub->subs_with_news);
@@ -366,6 +374,7 @@ struct hub *hub_free(struct hub *hub)
 	tokens_trim(hub);
 	probation_done(hub);
 	links_done(hub);
+	own_done(hub);
 	rtbp_buf_done(&hub->scratch);
 	free(hub);
 	return NULL;

@@ -61,13 +61,14 @@ struct hub_conf {
 			     HUB_PROBATION_ALWAYS,
 			     HUB_PROBATION_OFF,
 	} probation;
-	bool connect_always;     /* else the shared link is closed while nothing needs it */
-	size_t payload_bytes;    /* the plan's limit for a broadcast; 0: not known */
-	size_t send_bytes;       /* all sends that wait or are unanswered */
-	unsigned joins_per_s;    /* the mean; some more at first */
-	uint32_t join_ms;        /* for the answer to one */
-	uint32_t linger_ms;      /* a join without subscribers */
-	uint32_t send_linger_ms; /* a join that only a sender wanted */
+	bool connect_always;       /* else the shared link is closed while nothing needs it */
+	size_t payload_bytes;      /* the plan's limit for a broadcast; 0: not known */
+	size_t send_bytes;         /* all sends that wait or are unanswered */
+	unsigned joins_per_s;      /* the mean at first (realtime/pace.h) */
+	unsigned joins_most_per_s; /* of a part of the plan's; 0: not known */
+	uint32_t join_ms;          /* for the answer to one */
+	uint32_t linger_ms;        /* a join without subscribers */
+	uint32_t send_linger_ms;   /* a join that only a sender wanted */
 };
 
 /* The defaults of everything but url, apikey and seed. */
@@ -93,12 +94,13 @@ struct hub_answer {
 	const char *text; /* one line for people, when there was no answer */
 };
 
-/* How it stands with the daemon's own token, for people. Copied. */
+/* How it stands with the daemon's own token, for people. Copied. NULL is "". */
 struct hub_token_status {
 	const char *source; /* "file", "command", "refresh" */
 	const char *state;  /* as realtime/keeper.h names it */
 	const char *role, *code, *text;
-	int64_t since_wall_ms, ends_wall_ms, next_try_ms; /* the last two: -1: none */
+	int64_t since_wall_ms, ends_wall_ms; /* ends: -1: none */
+	int64_t next_try_ms; /* from now; 0: an attempt is under way; -1: none is planned */
 };
 
 /* Down: to wire, and to the owner's loop. */
@@ -116,6 +118,10 @@ struct hub_ops {
 	void (*token_refused)(void *ctx, uint64_t serial, const char *code, const char *text);
 	/* The server refused the API key at the door (401). */
 	void (*key_refused)(void *ctx);
+	/* Somebody asks for another token now. hub_set_token_status() follows when the attempt has
+	 * begun (next_try_ms is 0 then), and when it has ended. */
+	void (*token_wanted)(void *ctx);
+	/* The last three may be NULL: nobody wants to know. */
 };
 
 /* Down: to one peer's connection (ipc/conn.h has the same verbs). */

@@ -133,8 +133,9 @@ void identity_push(struct identity *i)
 
 	RB_FOREACH(j, join_id_tree, &i->hub->joins) {
 		if (j->identity == i)
-			join_push_token(j);
+			push_look(j);
 	}
+	pushes_run(i->hub);
 }
 
 static void set_identity(struct token *t, struct identity *i)

@@ -28,12 +28,14 @@
 #include "hub/hub.h"
 #include "hub/identity.h"
 #include "hub/join.h"
+#include "hub/own.h"
 #include "hub/presence.h"
 #include "hub/probation.h"
 #include "hub/replay.h"
 #include "hub/request.h"
 #include "hub/send.h"
 #include "proto/rtbp_msg.h"
+#include "realtime/pace.h"
 
 enum {
 	SUBSCRIBE_TIMEOUT_MS = 15000,
@@ -194,7 +196,9 @@ struct hub {
 	char told_state[16];      /* what peers and ops->status were told last */
 	int64_t last_end_wall_ms; /* of the last connection that had been online */
 	bool was_online;
-	int64_t down_wall_ms; /* since when there is none; 0 while online */
+	int64_t down_wall_ms;    /* since when there is none; 0 while online */
+	int64_t stalled_wall_ms; /* since when the server lets us wait; 0: it does not */
+	uint64_t online_epoch;   /* of the last connection that was online; 0: none was */
 	char last_end_reason[32], last_end_text[256];
 
 	TAILQ_HEAD(, peer) peers;
@@ -232,8 +236,12 @@ struct hub {
 	uint64_t row_seed;
 	struct timer tidy_timer, bindings_timer;
 	char merge_key[32]; /* under which this daemon shows merged presence */
-	struct bucket joins_bucket,
-		calls_bucket;          /* of all links: the server counts for the project */
+	/* Of all links: the server counts for the project. */
+	struct pace joins_pace;
+	struct bucket calls_bucket;
+	struct own own; /* the daemon's own token */
+	struct bucket pushes_bucket;
+	struct timer push_timer;       /* a token that waits for its turn may be told */
 	struct bucket refusals_bucket; /* of lines in the log */
 	unsigned next_turn;            /* the link that may send the next join */
 	struct timer join_timer;       /* a queue's head may go on */
@@ -427,7 +435,11 @@ bool access_may_attach(const struct peer *p);
 /* `status`, `channels`, `clients`: one for each user in a turn. The others follow one by one. */
 void report_request(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_answer);
 void report_timer_due(void *peer);
-/* Packs the map of the `connection` notice. */
-void report_pack_connection(struct hub *hub, struct rtbp_buf *b);
+/* report_link.c */
+struct report;
+/* Packs the map of the `connection` notice; for all, or (@r) as far as its asker may know. */
+void report_pack_connection(struct hub *hub, const struct report *r, struct rtbp_buf *b);
 /* Tells everybody when the connection's state is another than told last. */
 void report_connection(struct hub *hub);
+/* The line for the service manager. */
+void report_line(struct hub *hub);

@@ -340,7 +340,8 @@ static void join_joined(struct join *j)
 	j->ops->changed(j);
 	j->had_joined = true;
 	j->gap_from_wall_ms = 0;
-	join_push_token(j); /* one that came while it was joining */
+	push_look(j); /* one may have come while it was joining */
+	pushes_run(j->hub);
 	join_update(j);
 }
 
@@ -359,10 +360,11 @@ static void join_on_reply(void *ctx, uint64_t cookie, enum session_result result
 		if (result == SESSION_TIMEOUT && j->sent_unproven)
 			user_stalled(hub, user_get(hub, j->uid));
 		probation_answered(j);
-		if (result != SESSION_ERROR)
+		if (result == SESSION_TIMEOUT || result == SESSION_LOST)
 			park_forget_join(j);
 		switch (result) {
 		case SESSION_OK:
+			pace_clean(&hub->joins_pace);
 			park_on_success(j);
 			probation_succeeded(j);
 			if (j->ops->reply)
@@ -391,7 +393,8 @@ int join_push(struct join *j)
 	struct rtbp_buf *b = hub_scratch(j->hub);
 	/* Looked for once: it may end between two looks at the clock. */
 	const struct token *token = join_token(j);
-	struct join_config config = { .key = "", .token = token };
+	const struct own_token *own = own_is_for(j) ? own_token(j->hub) : NULL;
+	struct join_config config = { .key = "" };
 	struct session_push push = {
 		.ref = session_next_ref(j->link->session),
 		.is_join = true,
@@ -402,8 +405,9 @@ int join_push(struct join *j)
 	};
 	int r;
 
-	if (!token && !join_is_own(j))
-		return 1; /* the next walk refuses it */
+	if (!token && (!join_is_own(j) || (own_is_for(j) && !own)))
+		return 1; /* the next walk refuses it, or makes it wait */
+	config.token = token ? token->bytes : own ? own->bytes : j->hub->conf.apikey;
 	join_wants_config(j, &config);
 	join_encode(j, &config, push.ref, b);
 	r = link_push(j->link, &push);
@@ -417,6 +421,10 @@ int join_push(struct join *j)
 	j->join_ref = push.ref;
 	j->token_number = token ? token->number : 0;
 	j->token_exp_s = token ? token->jwt.exp_s : 0;
+	j->own_serial = own ? own->serial : 0;
+	j->own_ends_ms = own ? own->ends_boot_ms : 0;
+	j->told_at_ms = 0;
+	j->token_due = j->has_news = false;
 	probation_going(j);
 	j->has_presence = config.presence;
 	j->has_replay = config.replay_since_ms != 0;

@@ -38,7 +38,6 @@ enum {
 	JOINS_UNANSWERED_MAX = 10, /* of a link; each failing one stalls the socket for 5 s */
 	JOINS_LEAVING_MAX = 8,     /* over max_channels, while they are being left */
 	JOINS_PER_S = 10,
-	JOINS_BURST = 10,
 	JOIN_REJECTED_MS = 10000, /* before who asks again makes a feed be tried again */
 	JOIN_STABLE_MS = 30000,
 	JOIN_BACKOFF_MIN_MS = 1000,
@@ -51,7 +50,8 @@ enum {
 	REJOIN_PAUSE_MAX_MS = 300000,
 	REJOIN_FORGET_MS = 900000,
 	LINK_BUSY_RETRY_MS = 10,
-	LINK_IDLE_MS = 50000, /* a link without joins; the server would close it later */
+	TOKEN_DOUBT_MS = 30000, /* the end of the token before may have crossed the next one */
+	LINK_IDLE_MS = 50000,   /* a link without joins; the server would close it later */
 	/* The server closes the whole connection (1009) for a larger message. */
 	LINK_FRAME_MAX = 5000000,
 };
@@ -102,9 +102,9 @@ struct join_config {
 	const char *key;          /* of presence; "": the server makes one */
 	uint64_t replay_since_ms; /* stored messages from then on; 0: none */
 	unsigned replay_limit;
-	bool replication_ready;    /* say when what the database sends can flow */
-	struct feed *feed;         /* the database changes it carries; NULL: none */
-	const struct token *token; /* not the owner's to say; NULL: the daemon's own */
+	bool replication_ready;     /* say when what the database sends can flow */
+	struct feed *feed;          /* the database changes it carries; NULL: none */
+	const struct secret *token; /* not the owner's to say */
 };
 
 /* What the owner is asked and told. `changed` is called after each change of state but to LEAVING,
@@ -153,7 +153,12 @@ struct join {
 	bool tries_token;
 	uint64_t token_number; /* that the server's channel has; 0: the daemon's own */
 	int64_t token_exp_s;
-	bool token_due;         /* a better one did not fit into the mailbox */
+	uint64_t own_serial, own_ends_ms; /* of the daemon's own, if it is one (own.h); 0: the API
+					   * key */
+	uint64_t told_at_ms;    /* when it was told another one, if that was about the end of the
+				 * one before; 0: it was not */
+	bool token_due;         /* a better one waits for its turn (push.c) */
+	bool has_news;          /* why it waits is another reason than was told */
 	bool is_trial;          /* it is itself a trial */
 	bool sent_unproven;     /* counted in link->unproven_unanswered */
 	struct trial *trial;    /* it waits for its outcome; NULL: it does not */
@@ -212,6 +217,14 @@ void join_owed_less(struct join *j);
 bool join_is_open(const struct join *j);
 /* A refused one is asked for again. */
 void join_retry(struct join *j);
+/* What was refused of this identity for its token's sake, and is wanted, is asked for again; `all`:
+ * whatever was refused, of whichever identity. */
+void joins_lift(struct hub *hub, const struct identity *of, bool all);
+/* When it is tried again by itself, from now; -1: that is not known, or it does not wait. */
+int64_t join_next_ms(const struct join *j);
+/* Packs the members `code`, `text` (with what to do) and `retry_in_ms`, as far as there is something
+ * to say. Return: how many. */
+unsigned join_pack_reason(const struct join *j, struct rtbp_buf *b);
 /* The server will not have it, by its own answer or by that to a trial in its stead. */
 void join_refused(struct join *j, const char *text, bool by_trial);
 /* What those who asked for it are told: the server's word about a client's own token is one about
@@ -269,8 +282,8 @@ void join_encode(const struct join *j, const struct join_config *config, uint64_
 		 struct rtbp_buf *out);
 /* What it carries next; NULL: the daemon's own, or the identity has none any more. */
 const struct token *join_token(const struct join *j);
-/* The channel, if it is joined, gets its identity's token, if that lives longer. */
-void join_push_token(struct join *j);
+/* Tells the server's channel another token. Return: as link_push(). */
+int join_tell_token(struct join *j, const struct secret *token);
 /* {"reason": TEXT} or a bare string, as text for people; `otherwise` when there is none. */
 void join_reply_text(struct rtbp_val response, const char *otherwise, char *text, size_t size);
 

@@ -20,7 +20,7 @@ static void put_replay(const struct join_config *config, struct rtbp_buf *b)
 void join_encode(const struct join *j, const struct join_config *config, uint64_t ref,
 		 struct rtbp_buf *out)
 {
-	const struct secret *key = config->token ? config->token->bytes : j->hub->conf.apikey;
+	const struct secret *key = config->token;
 	CLEANUP(secret_wipe_buf) struct rtbp_buf payload = RTBP_BUF_INIT;
 	size_t changes;
 
@@ -66,18 +66,17 @@ const struct token *join_token(const struct join *j)
 	return j->identity ? identity_token(j->identity) : NULL;
 }
 
-/* Return: as link_push(). */
-static int push_token(struct join *j, const struct token *t)
+int join_tell_token(struct join *j, const struct secret *token)
 {
 	CLEANUP(secret_wipe_buf) struct rtbp_buf payload = RTBP_BUF_INIT;
 	struct rtbp_buf *frame = hub_scratch(j->hub);
 	struct session_push push = { 0 };
 	int r;
 
-	(void)rtbp_buf_room(&payload, 64 + 6 * secret_size(t->bytes));
-	(void)rtbp_buf_room(frame, 512 + 6 * (strlen(j->wire_topic) + secret_size(t->bytes)));
+	(void)rtbp_buf_room(&payload, 64 + 6 * secret_size(token));
+	(void)rtbp_buf_room(frame, 512 + 6 * (strlen(j->wire_topic) + secret_size(token)));
 	rtbp_buf_text(&payload, "{\"access_token\":");
-	rtbp_json_quote(&payload, secret_bytes(t->bytes), secret_size(t->bytes));
+	rtbp_json_quote(&payload, secret_bytes(token), secret_size(token));
 	rtbp_buf_text(&payload, "}");
 	if (!rtbp_buf_ok(&payload))
 		return payload.error;
@@ -85,25 +84,6 @@ static int push_token(struct join *j, const struct token *t)
 	if (frame->data)
 		explicit_bzero(frame->data, frame->cap);
 	return r;
-}
-
-/* The server says nothing to it. A token that it has not taken yet could end the channel for all
- * who share it. */
-void join_push_token(struct join *j)
-{
-	const struct token *t = j->identity ? identity_token(j->identity) : NULL;
-
-	j->token_due = false;
-	if (!t || t->state != TOKEN_ACCEPTED || t->jwt.exp_s <= j->token_exp_s || j->is_trial ||
-	    !(j->state == JOIN_JOINED || (j->state == JOIN_WAITING && j->live)))
-		return;
-	if (push_token(j, t) == 0) {
-		j->token_number = t->number;
-		j->token_exp_s = t->jwt.exp_s;
-	} else {
-		j->token_due = true;
-		hub_try_again(j->hub);
-	}
 }
 
 void join_reply_text(struct rtbp_val response, const char *otherwise, char *text, size_t size)

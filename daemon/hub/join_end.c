@@ -54,6 +54,40 @@ static bool is_about_replay(const struct join *j, const struct reason *reason)
 	return j->has_replay && strncmp(reason->code, "replay_", 7) == 0;
 }
 
+int64_t join_next_ms(const struct join *j)
+{
+	uint64_t now = hub_now(j->hub);
+
+	if (j->state != JOIN_WAITING)
+		return -1;
+	if (own_is_missing_for(j))
+		return own_next_ms(j->hub);
+	return j->retry_at_ms > now ? (int64_t)(j->retry_at_ms - now) : -1;
+}
+
+unsigned join_pack_reason(const struct join *j, struct rtbp_buf *b)
+{
+	const struct reason *reason = reason_of_code(j->code);
+	int64_t next_ms = join_next_ms(j);
+	char text[sizeof(j->text) + 200];
+	unsigned n = 0;
+
+	if (j->code[0]) {
+		/* Words about the daemon's own token say it themselves. */
+		snprintf(text, sizeof(text), "%s%s%s", j->text,
+			 reason && !own_is_missing_for(j) ? "; what to do: " : "",
+			 reason && !own_is_missing_for(j) ? reason->advice : "");
+		rtbp_pack_field_text(b, RTBP_F_CODE, j->code);
+		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
+		n = 2;
+	}
+	if (next_ms >= 0) {
+		rtbp_pack_field_uint(b, RTBP_F_RETRY_IN_MS, (uint64_t)next_ms);
+		n++;
+	}
+	return n;
+}
+
 /* Perhaps not: who asks for stored messages must be allowed to read, and the presence alone is
  * enough for a join. */
 static bool may_be_about_replay(const struct join *j, const struct reason *reason)
@@ -78,7 +112,8 @@ void join_backoff(struct join *j, const char *text, const struct park *park)
 		j->has_replay = false;
 		j->retry_at_ms = 0;
 		join_queue(j);
-	} else if (has_other_token(j, reason)) {
+	} else if (has_other_token(j, reason) || (reason->class == REASON_AUTH && own_is_for(j))) {
+		/* With that one; or with the daemon's next one, when there is one. */
 		j->retry_at_ms = 0;
 		join_queue(j);
 	} else if (reason->retry_ms == REASON_NEVER) {
@@ -122,7 +157,15 @@ void join_refuse_here(struct join *j, const char *code, const char *text)
 
 void join_wait_in(struct join *j, const struct park *park)
 {
+	if (park->lasts && strcmp(j->code, park->code) != 0) {
+		j->has_news = j->hub->own.has_news = true;
+		hub_wake(j->hub);
+	}
 	join_set_reason(j, park->code, park->text);
+	if (park->lasts) {
+		j->retry_at_ms = 0;
+		return;
+	}
 	j->retry_at_ms = park->until_ms;
 	j->refused = true; /* as good as: who asks is told when it is tried again */
 }
@@ -149,6 +192,14 @@ void join_no_budget(struct join *j, uint64_t at_ms)
 
 /* ---- what the server and the link do to it ---- */
 
+/* It has just been told another token, and the end of the one before crossed that. The join with the
+ * new one will show. */
+static bool is_about_earlier(const struct join *j, const struct reason *reason)
+{
+	return j->told_at_ms && hub_now(j->hub) - j->told_at_ms < TOKEN_DOUBT_MS &&
+	       strcmp(reason->code, "token_expired") == 0;
+}
+
 /* The channel is gone at the server though we did not leave: rejoin by the class of `text`. */
 static void join_lost(struct join *j, const char *text)
 {
@@ -158,8 +209,12 @@ static void join_lost(struct join *j, const char *text)
 	join_remember_success(j);
 	if (reason->class == REASON_PERMANENT || reason->class == REASON_AUTH)
 		join_forget_success(j);
-	if (t && reason->class == REASON_AUTH)
+	if (reason->class != REASON_AUTH || is_about_earlier(j, reason))
+		t = NULL;
+	else if (t)
 		token_refused(t, reason->code, text);
+	else if (own_is_for(j))
+		own_was_refused(j->hub, j->own_serial, reason->code, text);
 	if (hub_now(j->hub) - j->joined_at_ms >= JOIN_STABLE_MS)
 		j->n_failures = 0;
 	j->rejoined_at_ms = 0; /* this one was not by our wish, and has whatever is wanted now */

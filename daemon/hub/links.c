@@ -157,6 +157,8 @@ void hub_on_closed(struct hub *hub, unsigned link, uint64_t epoch, const struct 
 {
 	if (hub->links[link].session)
 		session_on_closed(hub->links[link].session, epoch, end);
+	if (link == 0 && end->fault == SESSION_FAULT_AUTH)
+		own_key_refused(hub);
 	hub_wake(hub);
 }
 
@@ -254,7 +256,7 @@ static enum turn link_take_turn(struct link *link, uint64_t *next)
 	if (!j)
 		return TURN_NOT_NEEDED; /* or a reply brings us back */
 	/* Too many joins in a second, and the server closes the whole connection. */
-	at = bucket_take(&hub->joins_bucket, now, 0);
+	at = pace_take(&hub->joins_pace, now);
 	if (at) {
 		*next = at < *next ? at : *next;
 		return TURN_OUT_OF_TOKENS;
@@ -265,7 +267,7 @@ static enum turn link_take_turn(struct link *link, uint64_t *next)
 			u->last_turn = ++hub->n_turns;
 		return TURN_USED;
 	}
-	bucket_give_back(&hub->joins_bucket);
+	pace_give_back(&hub->joins_pace);
 	at = now + LINK_BUSY_RETRY_MS;
 	*next = at < *next ? at : *next;
 	return TURN_NOT_NEEDED;

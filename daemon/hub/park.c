@@ -83,6 +83,12 @@ struct park *park_on_refusal(struct join *j, const struct reason *reason, const 
 	uint32_t least;
 
 	tested(j, p);
+	if (reason->class == REASON_JOIN_RATE)
+		pace_too_fast(&j->hub->joins_pace, now);
+	if (reason->class == REASON_AUTH && own_is_for(j)) {
+		own_was_refused(j->hub, j->own_serial, reason->code, text);
+		return p->lasts ? p : NULL; /* there is another one by now */
+	}
 	if (reason->class == REASON_OUTAGE) {
 		j->hub->outage_at_ms = now;
 		j->hub->outage_uid = j->uid;
@@ -109,7 +115,7 @@ void parks_on_online(struct hub *hub)
 	struct park *parks[] = { &hub->park_public, &hub->park_own };
 
 	for (unsigned i = 0; i < sizeof(parks) / sizeof(*parks); i++) {
-		if (parks[i]->until_ms > hub_now(hub))
+		if (!parks[i]->lasts && parks[i]->until_ms > hub_now(hub))
 			parks[i]->until_ms = hub_now(hub);
 	}
 }
@@ -131,6 +137,8 @@ struct park *park_of(struct join *j, uint64_t *ret_at)
 	struct park *parks[PARKS];
 	unsigned n = parks_of(j, parks);
 
+	if (own_is_for(j))
+		(void)own_token(j->hub); /* it may have ended: park_own says so then */
 	for (unsigned i = 0; i < n; i++) {
 		if (!parks[i]->until_ms)
 			continue;

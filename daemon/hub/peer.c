@@ -210,7 +210,7 @@ static void hello_answer(struct peer *p, uint32_t id, const struct grant *g)
 	for (size_t i = 0; i < sizeof(features) / sizeof(*features); i++)
 		rtbp_pack_text(b, features[i]);
 	rtbp_pack_field(b, RTBP_F_CONNECTION);
-	report_pack_connection(hub, b);
+	report_pack_connection(hub, NULL, b);
 	if (g)
 		auth_pack(g, b);
 	(void)rtbp_msg_end(b, begin);
@@ -267,6 +267,12 @@ void peer_carry_out(struct peer *p, enum rtbp_method m, uint32_t id, bool wants_
 	case RTBP_M_CHANNELS:
 	case RTBP_M_CLIENTS:
 		report_request(p, m, id, wants_answer);
+		break;
+	case RTBP_M_RECONNECT:
+		reconnect_request(p, id, wants_answer);
+		break;
+	case RTBP_M_REFRESH_TOKEN:
+		refresh_request(p, id, wants_answer, params);
 		break;
 	case RTBP_M_SYNC:
 		sync_request(p, id, wants_answer, params);
@@ -430,6 +436,9 @@ static void peer_detach(struct peer *p)
 			sync_free((struct sync *)((char *)r - offsetof(struct sync, request)));
 		else if (r->kind == REQUEST_HELD)
 			held_free(r);
+		else if (r->kind == REQUEST_REFRESH)
+			refresh_free(
+				(struct refresh *)((char *)r - offsetof(struct refresh, request)));
 	}
 	auth_forget_peer(p);
 }

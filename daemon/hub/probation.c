@@ -249,7 +249,7 @@ static bool is_needed(const struct trial *t)
 {
 	if (t->real)
 		return t->real->state == JOIN_WAITING && t->real->ops->wanted(t->real) &&
-		       !join_is_proven(t->real);
+		       !join_is_proven(t->real) && !own_is_missing_for(t->real);
 	/* Nothing is tried of who is gone. */
 	return t->token->n_grants &&
 	       (t->token->state == TOKEN_WAITING || t->token->state == TOKEN_UNPROVEN);
@@ -339,6 +339,18 @@ static struct trial *next_trial(struct hub *hub, uint64_t *ret_at)
 			after = t;
 	}
 	return after ? after : found;
+}
+
+void probation_without_own(struct hub *hub)
+{
+	struct trial *t = hub->probation.current;
+
+	if (!t || !t->real || !own_is_missing_for(t->real))
+		return;
+	if (t->in_place && t->real->state == JOIN_WAITING)
+		trial_free(t);
+	else if (t->join && t->join->state == JOIN_WAITING)
+		trial_drop(t); /* the next turn of its join makes another */
 }
 
 void probation_run(struct hub *hub)

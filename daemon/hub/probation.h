@@ -95,7 +95,9 @@ void verdicts_put(struct verdicts *v, const struct verdict_key *key, uid_t by, u
 const struct verdict *verdicts_find(const struct verdicts *v, const struct verdict_key *key,
 				    uint64_t now);
 void verdicts_forget(struct verdicts *v, const struct verdict_key *key);
+/* Of topics; what is known of tokens stays. */
 void verdicts_forget_identity(struct verdicts *v, uint64_t identity);
+void verdicts_forget_topics(struct verdicts *v); /* of all identities */
 /* A token has no topic: its bytes are hashed into one that no client can name. @room: for that. */
 struct verdict_key verdict_key_of_token(const struct hub *hub, struct rtbp_str bytes, uid_t uid,
 					char room[48]);
@@ -197,6 +199,8 @@ bool join_is_at_fault(const struct join *j, const struct reason *reason);
 void trial_drop(struct trial *t);
 void trial_free(struct trial *t);
 void probation_on_link(struct link *link); /* online, or not any more */
+/* The daemon has no token of its own (own.h): what would be tried with it makes no others wait. */
+void probation_without_own(struct hub *hub);
 /* Next one. */
 void probation_run(struct hub *hub);
 /* Is there, or can there be, a connection apart? */
@@ -215,6 +219,7 @@ struct park {
 	uint64_t until_ms; /* 0: not parked */
 	uint32_t pause_ms;
 	bool refuses;   /* what comes is refused with these words, without waiting */
+	bool lasts;     /* until something lifts it: until_ms is no time */
 	uint64_t probe; /* the join that tests again; 0: none is out */
 	char code[32], text[192];
 };

@@ -1,159 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * report: the daemon's state, told: `connection` notices, the answer to `status`, the one line for
- * the service manager.
- */
+/* report: the answers to `status`, `channels` and `clients`. What is said of the connections stands
+ * in report_link.c. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "hub/impl.h"
 #include "hub/report.h"
-#include "realtime/reasons.h"
-
-static const char *connection_state(struct hub *hub, const struct session_status *st)
-{
-	if (hub->drain != HUB_RUNNING)
-		return "draining";
-	switch (st->state) {
-	case SESSION_IDLE:
-		return "idle";
-	case SESSION_CONNECTING:
-		return "connecting";
-	case SESSION_ONLINE:
-		return st->stalled ? "stalled" : "online";
-	case SESSION_BACKOFF:
-		return reasons_of_fault(st->fault)->state;
-	case SESSION_DRAINING:
-		break; /* closed because nothing needs it */
-	}
-	return "idle";
-}
-
-void report_pack_connection(struct hub *hub, struct rtbp_buf *b)
-{
-	struct session_status st;
-	size_t map = rtbp_pack_map_begin(b);
-	char text[512];
-	uint16_t n = 2;
-
-	session_get_status(hub->links[0].session, &st);
-	rtbp_pack_field_text(b, RTBP_F_STATE, connection_state(hub, &st));
-	rtbp_pack_field_uint(b, RTBP_F_SINCE,
-			     (uint64_t)(hub->down_wall_ms ? hub->down_wall_ms : st.since_wall_ms));
-	if (st.state != SESSION_ONLINE && st.fault != SESSION_FAULT_NONE) {
-		rtbp_pack_field_text(b, RTBP_F_REASON, reasons_of_fault(st.fault)->name);
-		snprintf(text, sizeof(text), "%s; what to do: %s", st.text,
-			 reasons_of_fault(st.fault)->advice);
-		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
-		n = (uint16_t)(n + 2);
-	}
-	if (st.next_try_ms >= 0) {
-		rtbp_pack_field_uint(b, RTBP_F_NEXT_TRY_MS, (uint64_t)st.next_try_ms);
-		n++;
-	}
-	rtbp_pack_map_end(b, map, n);
-}
-
-static void status_line(struct hub *hub, const char *state, const struct session_status *st)
-{
-	char line[384];
-
-	if (st->state == SESSION_ONLINE)
-		snprintf(line, sizeof(line), "%s: %s, %u clients, %u channels", state,
-			 hub->conf.url, hub->n_peers, hub->n_chans);
-	else
-		snprintf(line, sizeof(line), "%s: %s%s%s", state, hub->conf.url,
-			 st->text[0] ? ": " : "", st->text);
-	hub->ops->status(hub->ctx, line);
-}
-
-/*
- * Attempts after a loss go BACKOFF, CONNECTING, BACKOFF, ...: peers hear of the loss once, and once
- * of its end. Only another word for the trouble (say auth_failed) is news in between.
- */
-static bool is_news(const char *told, const char *state)
-{
-	if (strcmp(told, state) == 0)
-		return false;
-	if (strcmp(state, "connecting") == 0)
-		return told[0] == '\0' || strcmp(told, "idle") == 0;
-	return true;
-}
-
-void report_connection(struct hub *hub)
-{
-	struct session_status st;
-	struct blob *notice;
-	struct rtbp_buf *b;
-	struct peer *p;
-	const char *state;
-	size_t begin;
-
-	session_get_status(hub->links[0].session, &st);
-	state = connection_state(hub, &st);
-	status_line(hub, state, &st);
-	if (!is_news(hub->told_state, state))
-		return;
-	snprintf(hub->told_state, sizeof(hub->told_state), "%s", state);
-	b = hub_scratch(hub);
-	begin = rtbp_msg_begin_notice(b, RTBP_N_CONNECTION);
-	report_pack_connection(hub, b);
-	(void)rtbp_msg_end(b, begin);
-	notice = hub_scratch_blob(hub);
-	TAILQ_FOREACH(p, &hub->peers, entry) {
-		if (p->state == PEER_READY)
-			peer_send(p, notice);
-	}
-	blob_unref(notice);
-}
 
 /* ---- the parts of a status ---- */
-
-static void pack_link(const struct report *r, struct link *link)
-{
-	const struct join *cause = link->number ? link_cause(link) : NULL;
-	const char *why = "shared by all";
-	struct session_status st;
-	struct rtbp_buf *b = r->b;
-
-	if (link->number)
-		why = cause ? cause->why : "unused; closed soon";
-	if (cause && !report_knows_user(r, cause->uid)) {
-		why = "needed by another user";
-		cause = NULL;
-	}
-	session_get_status(link->session, &st);
-	rtbp_pack_map(b, cause ? 7 : 6);
-	rtbp_pack_field_uint(b, RTBP_F_LINK, link->number);
-	rtbp_pack_field_text(b, RTBP_F_STATE, connection_state(link->hub, &st));
-	rtbp_pack_field_uint(b, RTBP_F_SINCE, (uint64_t)st.since_wall_ms);
-	rtbp_pack_field_text(b, RTBP_F_WHY, why);
-	rtbp_pack_field_uint(b, RTBP_F_JOINS, link->n_joins);
-	rtbp_pack_field(b, RTBP_F_RTT_MS);
-	if (st.rtt_ms >= 0)
-		rtbp_pack_uint(b, (uint64_t)st.rtt_ms);
-	else
-		rtbp_pack_nil(b);
-	if (cause)
-		rtbp_pack_field_uint(b, RTBP_F_UID, cause->uid);
-}
-
-static void pack_links(const struct report *r)
-{
-	struct hub *hub = r->hub;
-	struct rtbp_buf *b = r->b;
-	uint32_t n = 0;
-
-	for (unsigned i = 0; i < LINKS_MAX; i++)
-		n += hub->links[i].wanted;
-	rtbp_pack_field(b, RTBP_F_LINKS);
-	rtbp_pack_array(b, n);
-	for (unsigned i = 0; i < LINKS_MAX; i++) {
-		if (hub->links[i].wanted)
-			pack_link(r, &hub->links[i]);
-	}
-}
 
 static void pack_clients(const struct report *r)
 {
@@ -207,13 +62,11 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 {
 	/* The shared join; without one, a further tracker's. */
 	const struct join *j = ch->join ? ch->join : TAILQ_FIRST(&ch->spills)->slot.join;
-	uint64_t now = hub_now(ch->hub);
-	bool watched = ch->room.fold != NULL,
-	     is_waiting = j->state == JOIN_WAITING && j->retry_at_ms > now;
-	unsigned n_trackers, n_shown;
+	bool watched = ch->room.fold != NULL;
+	unsigned n_trackers, n_shown, n = watched ? 12 : 10;
+	size_t map = rtbp_pack_map_begin(b);
 
 	count_trackers(ch, &n_trackers, &n_shown);
-	rtbp_pack_map(b, 10 + (watched ? 2 : 0) + (j->code[0] ? 2 : 0) + is_waiting);
 	chan_pack_name(ch, b);
 	rtbp_pack_field_bool(b, RTBP_F_PRIVATE, ch->is_private);
 	rtbp_pack_field_uint(b, RTBP_F_IDENTITY, identity_number(ch->identity));
@@ -229,12 +82,7 @@ static void pack_channel(const struct chan *ch, struct rtbp_buf *b)
 	}
 	rtbp_pack_field_uint(b, RTBP_F_TRACKERS, n_trackers);
 	rtbp_pack_field_uint(b, RTBP_F_SHOWN, n_shown);
-	if (j->code[0]) {
-		rtbp_pack_field_text(b, RTBP_F_CODE, j->code);
-		rtbp_pack_field_text(b, RTBP_F_TEXT, j->text);
-	}
-	if (is_waiting)
-		rtbp_pack_field_uint(b, RTBP_F_RETRY_IN_MS, j->retry_at_ms - now);
+	rtbp_pack_map_end(b, map, (uint16_t)(n + join_pack_reason(j, b)));
 }
 
 /* Not those that are only the name of somebody's database changes. */
@@ -350,13 +198,19 @@ static void pack_http(const struct report *r)
 			     hub->post_retry_at_ms > now ? hub->post_retry_at_ms - now : 0);
 }
 
+/* That of an identity that the asker may act with. */
+static bool shows_token(const struct report *r)
+{
+	return own_has_status(r->hub) && (r->sees_all || r->may_be_own);
+}
+
 static void pack_status(const struct report *r)
 {
 	struct rtbp_buf *b = r->b;
 	struct hub *hub = r->hub;
-	bool had_end = hub->last_end_wall_ms != 0;
+	bool had_end = hub->last_end_wall_ms != 0, has_token = shows_token(r);
 
-	rtbp_pack_map(b, (had_end ? 12 : 11) + REPORT_CHANGES_MEMBERS);
+	rtbp_pack_map(b, 11 + had_end + has_token + REPORT_CHANGES_MEMBERS);
 	rtbp_pack_field(b, RTBP_F_SERVER);
 	rtbp_pack_map(b, 4);
 	rtbp_pack_field_text(b, RTBP_F_NAME, "rtbridged");
@@ -364,12 +218,16 @@ static void pack_status(const struct report *r)
 	rtbp_pack_field_uint(b, RTBP_F_PID, (uint64_t)getpid());
 	rtbp_pack_field_uint(b, RTBP_F_UPTIME_MS, hub_now(hub) - hub->started_ms);
 	rtbp_pack_field(b, RTBP_F_CONNECTION);
-	report_pack_connection(hub, b);
+	report_pack_connection(hub, r, b);
 	rtbp_pack_field_text(b, RTBP_F_URL, hub->conf.url);
 	rtbp_pack_field_text(b, RTBP_F_VSN,
 			     session_vsn(hub->links[0].session) == PHX_VSN_2 ? "2.0.0" : "1.0.0");
 	rtbp_pack_field_bool(b, RTBP_F_ADMIN, r->sees_all);
-	pack_links(r);
+	report_pack_links(r);
+	if (has_token) {
+		rtbp_pack_field(b, RTBP_F_TOKEN);
+		own_status_pack(hub, b);
+	}
 	pack_clients(r);
 	pack_channels(r);
 	pack_identities(r);

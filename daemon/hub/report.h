@@ -32,6 +32,9 @@ bool report_knows_identity(const struct report *r, const struct identity *i);
 bool report_knows_binding(const struct report *r, const struct binding *b);
 bool report_knows_channel(const struct report *r, const struct chan *ch);
 
+/* report_link.c: the member links of `status` */
+void report_pack_links(const struct report *r);
+
 /* report_changes.c: the members feeds, postgres_changes, private_only of `status`. */
 enum { REPORT_CHANGES_MEMBERS = 3 };
 void report_pack_changes(const struct report *r);

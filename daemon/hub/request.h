@@ -12,7 +12,8 @@ enum request_kind {
 	REQUEST_SYNC,
 	REQUEST_TRACK,
 	REQUEST_AUTH,
-	REQUEST_HELD
+	REQUEST_HELD,
+	REQUEST_REFRESH,
 };
 
 struct request {

@@ -80,7 +80,9 @@ static void send_expired(void *ctx)
 	const struct join *j = s->chan->join;
 	const char *why;
 
-	if (s->way == SEND_HTTP)
+	if (s->way == SEND_HTTP && !s->chan->identity && hub->park_own.lasts)
+		why = hub->park_own.text;
+	else if (s->way == SEND_HTTP)
 		why = hub->post_text[0] ? hub->post_text : "other requests were before it";
 	else
 		why = j && j->text[0] ? j->text : "the channel was not joined in time";

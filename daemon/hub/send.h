@@ -124,10 +124,11 @@ struct chan_sends {
 
 /* A request on its way. */
 struct post {
-	uint64_t id;       /* 0: this place is free */
-	struct chan *chan; /* which the sends keep */
-	unsigned n;        /* of its queue's head */
-	struct user *user; /* whose share it takes; NULL: nobody's */
+	uint64_t id;           /* 0: this place is free */
+	struct chan *chan;     /* which the sends keep */
+	unsigned n;            /* of its queue's head */
+	struct user *user;     /* whose share it takes; NULL: nobody's */
+	struct own_token *own; /* that it carries, if it is the daemon's own; held */
 };
 
 /* A broadcast request, unpacked. */

@@ -312,6 +312,8 @@ static bool post_some(struct post *post, struct chan *ch)
 {
 	struct hub *hub = ch->hub;
 	const struct token *token = ch->identity ? identity_token(ch->identity) : NULL;
+	struct own_token *own = ch->identity ? NULL : own_token(hub);
+	const struct secret *bytes = token ? token->bytes : own ? own->bytes : NULL;
 	struct send *s;
 	unsigned n = 0;
 	int r;
@@ -323,10 +325,11 @@ static bool post_some(struct post *post, struct chan *ch)
 	}
 	post->id = hub->next_id++;
 	post->user = queue_of(ch)->next->user;
-	r = post_push(ch, post->id, token ? token->bytes : NULL, &n);
+	r = post_push(ch, post->id, bytes, &n);
 	if (r == 0) {
 		post->chan = ch;
 		post->n = n;
+		post->own = own_ref(own);
 		set_given(post);
 		wait_no_more(ch);
 		return true;
@@ -367,7 +370,7 @@ static struct chan *next_chan(struct hub *hub)
 		n = s && s->user ? s->user->n_posts : 0;
 		if (!s) {
 			wait_no_more(ch); /* it has expired meanwhile */
-		} else if (n < fewest && has_share(hub, s)) {
+		} else if (n < fewest && has_share(hub, s) && !own_is_missing_for_chan(ch)) {
 			best = ch;
 			fewest = n;
 		}
@@ -394,18 +397,21 @@ void posts_run(struct hub *hub)
 /* ---- the answer ---- */
 
 /* A gateway may quote the request in its complaint. */
-static bool has_secret(const struct hub *hub, const struct chan *ch, struct rtbp_str s)
+static bool has_secret(const struct post *post, struct rtbp_str s)
 {
+	const struct chan *ch = post->chan;
 	const struct token *t = ch->identity ? identity_token(ch->identity) : NULL;
-	const struct secret *key = hub->conf.apikey;
+	const struct own_token *own = post->own;
+	const struct secret *key = ch->hub->conf.apikey;
 
 	return memmem(s.p, s.size, secret_bytes(key), secret_size(key)) ||
-	       (t && memmem(s.p, s.size, secret_bytes(t->bytes), secret_size(t->bytes)));
+	       (t && memmem(s.p, s.size, secret_bytes(t->bytes), secret_size(t->bytes))) ||
+	       (own && memmem(s.p, s.size, secret_bytes(own->bytes), secret_size(own->bytes)));
 }
 
 /* The server's words, {"message": TEXT} or {"error": TEXT}; "" for any other body: nobody knows
  * what is in it. */
-static void words_of(const struct chan *ch, const struct hub_answer *a, char *text, size_t size)
+static void words_of(const struct post *post, const struct hub_answer *a, char *text, size_t size)
 {
 	CLEANUP(secret_wipe_buf) struct rtbp_buf mp = RTBP_BUF_INIT;
 	struct rtbp_str s = { NULL, 0 };
@@ -418,7 +424,7 @@ static void words_of(const struct chan *ch, const struct hub_answer *a, char *te
 	v = (struct rtbp_val){ mp.data, mp.size };
 	if (!rtbp_get_str(rtbp_find(v, "message", 7), &s))
 		(void)rtbp_get_str(rtbp_find(v, "error", 5), &s);
-	if (s.size && rtbp_utf8_valid(s.p, s.size) && !has_secret(ch->hub, ch, s))
+	if (s.size && rtbp_utf8_valid(s.p, s.size) && !has_secret(post, s))
 		hub_copy_text(s, text, size);
 }
 
@@ -455,7 +461,7 @@ static const char *outcome_of(const struct hub_answer *a)
 	}
 }
 
-static void say_result(const struct chan *ch, const struct hub_answer *a, char *text, size_t size,
+static void say_result(const struct post *post, const struct hub_answer *a, char *text, size_t size,
 		       struct send_result *ret)
 {
 	char words[121];
@@ -466,7 +472,7 @@ static void say_result(const struct chan *ch, const struct hub_answer *a, char *
 	if (strcmp(ret->outcome, "sent") == 0)
 		return;
 	ret->text = text;
-	words_of(ch, a, words, sizeof(words));
+	words_of(post, a, words, sizeof(words));
 	if (!words[0] && a->status == 422)
 		snprintf(words, sizeof(words), "%s",
 			 says(a, "Payload size exceeds")
@@ -531,13 +537,15 @@ static void note_success(struct hub *hub)
 	hub->post_text[0] = '\0';
 }
 
-static void conclude(struct chan *ch, unsigned n, const struct hub_answer *a)
+static void conclude(const struct post *post, const struct hub_answer *a)
 {
+	struct chan *ch = post->chan;
+	unsigned n = post->n;
 	struct send_result result;
 	struct send *s;
 	char text[256];
 
-	say_result(ch, a, text, sizeof(text), &result);
+	say_result(post, a, text, sizeof(text), &result);
 	if (strcmp(result.outcome, "sent") != 0)
 		log_info("%s: %u by HTTP: %s (%s)", ch->topic_text, n, result.outcome, text);
 	for (; n; n--) {
@@ -553,6 +561,13 @@ static bool is_about_batch(const struct hub_answer *a, unsigned n)
 {
 	return n > 1 && (a->status == 413 || a->status == 422 ||
 			 (a->status == 429 && says(a, "batch size")));
+}
+
+/* The server did nothing for want of a better token of the daemon's own, in its own words: those of
+ * a gateway are about the API key. Nothing of it was done. */
+static bool is_about_own_token(const struct post *post, const struct hub_answer *a)
+{
+	return post->own && a->status == 401 && says(a, "\"Unauthorized\"");
 }
 
 void hub_on_answered(struct hub *hub, uint64_t id, const struct hub_answer *a)
@@ -577,11 +592,16 @@ void hub_on_answered(struct hub *hub, uint64_t id, const struct hub_answer *a)
 		if (is_about_batch(a, done.n)) {
 			take_back(ch, done.n);
 			ch->sends.n_singly = done.n;
+		} else if (is_about_own_token(&done, a)) {
+			take_back(ch, done.n);
+			own_was_refused(hub, done.own->serial, "token_invalid",
+					"HTTP status 401: Unauthorized");
 		} else {
 			ch->sends.n_singly -= ch->sends.n_singly > 0;
-			conclude(ch, done.n, a);
+			conclude(&done, a);
 		}
 	}
+	own_unref(done.own);
 	ch->held = false;
 	posts_add(ch);
 	chan_update(ch);

@@ -179,15 +179,8 @@ void sub_notice(struct sub *s)
 		wants_pack(s, false, b);
 		n++;
 	}
-	if (j && j->code[0]) {
-		rtbp_pack_field_text(b, RTBP_F_CODE, j->code);
-		rtbp_pack_field_text(b, RTBP_F_TEXT, j->text);
-		n = (uint16_t)(n + 2);
-	}
-	if (j && j->state == JOIN_WAITING && j->retry_at_ms > hub_now(hub)) {
-		rtbp_pack_field_uint(b, RTBP_F_RETRY_IN_MS, j->retry_at_ms - hub_now(hub));
-		n++;
-	}
+	if (j)
+		n = (uint16_t)(n + join_pack_reason(j, b));
 	rtbp_pack_map_end(b, map, n);
 	(void)rtbp_msg_end(b, begin);
 	peer_send_scratch(s->peer);
@@ -364,7 +357,8 @@ static void sub_timeout(void *ctx)
 		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, RTBP_E_JOIN_FAILED, text,
 				  (int64_t)(j->retry_at_ms - hub_now(j->hub)));
 	else
-		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, RTBP_E_TIMEOUT, text, -1);
+		peer_answer_error(s->peer, &r, RTBP_M_SUBSCRIBE, RTBP_E_TIMEOUT, text,
+				  j && own_is_missing_for(j) ? own_next_ms(j->hub) : -1);
 	sub_free(s);
 }
 

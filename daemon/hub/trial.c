@@ -120,6 +120,7 @@ static void join_failed(struct trial *t, const char *text)
 	struct join *real = t->real;
 
 	real->token_number = t->join->token_number; /* whose refusal it is, if it is a token's */
+	real->own_serial = t->join->own_serial;
 	over(t);
 	join_refused(real, text, true);
 }

@@ -8,6 +8,10 @@
 #include "base/mix.h"
 #include "hub/impl.h"
 
+/* What the topic of a verdict about a token begins with. Topics of clients have no control
+ * characters. */
+enum { OF_TOKEN = '\x01' };
+
 int verdict_key_compare(struct verdict *a, struct verdict *b)
 {
 	const struct verdict_key *x = &a->key, *y = &b->key;
@@ -136,7 +140,18 @@ void verdicts_forget_identity(struct verdicts *v, uint64_t identity)
 
 	for (e = TAILQ_FIRST(&v->ages); e; e = next) {
 		next = TAILQ_NEXT(e, by_age);
-		if (e->key.identity == identity)
+		if (e->key.identity == identity && e->topic[0] != OF_TOKEN)
+			drop(v, e);
+	}
+}
+
+void verdicts_forget_topics(struct verdicts *v)
+{
+	struct verdict *e, *next;
+
+	for (e = TAILQ_FIRST(&v->ages); e; e = next) {
+		next = TAILQ_NEXT(e, by_age);
+		if (e->topic[0] != OF_TOKEN)
 			drop(v, e);
 	}
 }
@@ -146,8 +161,7 @@ struct verdict_key verdict_key_of_token(const struct hub *hub, struct rtbp_str b
 {
 	uint64_t a = mix_bytes(hub->row_seed, bytes.p, bytes.size);
 
-	/* Topics of clients have no control characters. */
-	snprintf(room, 48, "\x01%016" PRIx64 "%016" PRIx64, a,
+	snprintf(room, 48, "%c%016" PRIx64 "%016" PRIx64, OF_TOKEN, a,
 		 mix_bytes(~hub->row_seed, bytes.p, bytes.size));
 	return (struct verdict_key){ .uid = uid, .topic = { room, strlen(room) } };
 }

@@ -11,6 +11,7 @@ VALUES = set("""
     acked sent denied unknown too_big rate_limited busy expired not_joined throttled queued http none replayed truncated
     replaced ok pending overflow
     idle connecting online stalled backoff auth_failed config_error draining
+    waiting good late bad file command refresh
     auto ws bin sync.upstream * links merge refuse rtbridge: presence.key
     error INSERT UPDATE DELETE
     accepted unproven cleared pending probation join_budget forbidden bad_token token_replaced token_cleared token_expired
@@ -59,7 +60,8 @@ def check(table, document, reasons):
     # no room for a binding, a change could not be read.
     said = words(chapter[8]) - {"text", "reason", "code", "cause", "ids", "connection", "presence", "postgres_changes",
                                 "too_many", "undecodable", "probation", "join_budget", "token_replaced",
-                                "token_cleared", "moved", "retry_in_ms"}
+                                "token_cleared", "moved", "retry_in_ms", "token_missing", "joining",
+                                "rejoining"}
     for name in sorted(reason_words(reasons) - said):
         yield f"PROTOCOL.md lacks the reason {name}"
     for name in sorted(said - reason_words(reasons)):

@@ -533,6 +533,7 @@ void hub_check(struct hub *hub)
 	check_identities(hub);
 	RB_FOREACH(j, join_id_tree, &hub->joins) {
 		check_join(hub, j);
+		hub_check_wish(hub, j);
 		n_joins++;
 	}
 	for (unsigned i = 0; i < LINKS_MAX; i++) {

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "proto/rtbp_json.h"
 
+#include "hub_own.h"
 #include "hub_text.h"
 
 struct rig rig;
@@ -99,6 +100,9 @@ static const struct hub_ops hub_ops = {
 	.wake = fake_wake,
 	.drained = fake_drained,
 	.status = fake_status,
+	.token_refused = owner_token_refused,
+	.key_refused = owner_key_refused,
+	.token_wanted = owner_token_wanted,
 };
 
 /* ---- time ---- */
@@ -163,18 +167,6 @@ void turn(void)
 	ck_abort_msg("the hub wakes itself for ever");
 }
 
-static uint64_t fake_now(void *ctx)
-{
-	(void)ctx;
-	return rig.now;
-}
-
-static int64_t fake_wall(void *ctx)
-{
-	(void)ctx;
-	return (int64_t)rig.now + 1700000000000 + rig.wall_step_ms;
-}
-
 void advance(uint64_t ms)
 {
 	uint64_t until = rig.now + ms, deadline;
@@ -197,7 +189,7 @@ void rig_start(void (*change)(struct hub_conf *conf))
 {
 	rig = (struct rig){ .now = 1000000, .uid = 1000 };
 	log_set_level(LOG_LEVEL_ERROR);
-	rig.clock = (struct clock){ fake_now, fake_wall, NULL, NULL };
+	rig.clock = rig_clock;
 	hub_conf_init(&rig.conf);
 	rig.conf.session.seed = 1;
 	rig.conf.max_links = 1;

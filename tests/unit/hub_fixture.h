@@ -88,6 +88,7 @@ struct rig {
 	uid_t uid;            /* of the peers that attach from now on; 1000 is the daemon's own */
 	int64_t wall_step_ms; /* the wall clock was set */
 	struct fake_peer peers[FAKE_PEERS];
+	uint64_t slept_ms; /* what clock_boot() is ahead */
 };
 
 extern struct rig rig;
@@ -104,6 +105,10 @@ void rig_start(void (*change)(struct hub_conf *conf));
 void turn(void);
 /* Moves the clock, stopping at each deadline. */
 void advance(uint64_t ms);
+
+extern const struct clock rig_clock;
+/* The machine sleeps: clock_boot() and the wall clock go on, timers do not. */
+void fall_asleep(uint64_t ms);
 
 /* ---- the server ---- */
 void server_open(void);
@@ -165,3 +170,5 @@ int suite_run(Suite *s);
 
 /* hub_check.c: counts and lists agree. */
 void hub_check(struct hub *hub);
+/* hub_wish.c: and no wish is forgotten. */
+void hub_check_wish(struct hub *hub, struct join *j);

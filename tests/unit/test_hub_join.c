@@ -55,7 +55,7 @@ START_TEST(transient_refusal)
 		     "{'reason':'RealtimeRestarting: in a moment'}");
 	expect_nothing(a);
 	expect(b, "[2,'channel',{'chan':1,'topic':'t','private':false,'state':'joining',"
-		  "'code':'restarting','text':'RealtimeRestarting: in a moment',"
+		  "'code':'restarting','text':'RealtimeRestarting: in a moment; what to do: *',"
 		  "'retry_in_ms':*}]");
 	advance(999);
 	expect_no_frame();
@@ -121,7 +121,7 @@ START_TEST(closed_by_the_server)
 	expect_nothing(a);
 	server_text("['1','1','realtime:t','phx_close',{}]");
 	expect(a, "[2,'channel',{'chan':1,'topic':'t','private':false,'state':'rejoining',"
-		  "'code':'message_rate','text':'Too many messages per second',"
+		  "'code':'message_rate','text':'Too many messages per second; what to do: *',"
 		  "'retry_in_ms':*}]");
 	advance(59999);
 	expect_no_frame();
@@ -138,7 +138,8 @@ START_TEST(closed_by_the_server)
 	expect(a, "[2,'broadcast',*");
 	/* Nor does its reason explain the next one. */
 	server_text("['%" PRIu64 "','%" PRIu64 "','realtime:t','phx_close',{}]", second, second);
-	expect(a, "[2,'channel',{*'code':'unknown','text':'the server closed the channel',*");
+	expect(a, "[2,'channel',{*'code':'unknown','text':'the server closed the channel; what to "
+		  "do: *',*");
 }
 END_TEST
 
