@@ -283,3 +283,13 @@ int64_t rtb_sync(struct rtb_client *c, bool upstream, rtb_reply_fn fn, void *use
 {
 	return ask(c, RTBP_M_SYNC, upstream, fn, user);
 }
+
+int64_t rtb_reconnect(struct rtb_client *c, rtb_reply_fn fn, void *user)
+{
+	return ask(c, RTBP_M_RECONNECT, false, fn, user);
+}
+
+int64_t rtb_refresh_token(struct rtb_client *c, rtb_reply_fn fn, void *user)
+{
+	return ask(c, RTBP_M_REFRESH_TOKEN, false, fn, user);
+}

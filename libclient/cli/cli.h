@@ -93,6 +93,8 @@ struct cli {
 int cli_status(struct cli *cli);
 int cli_channels(struct cli *cli);
 int cli_clients(struct cli *cli);
+int cli_reconnect(struct cli *cli);
+int cli_refresh_token(struct cli *cli);
 int cli_sub(struct cli *cli);
 int cli_pub(struct cli *cli);
 int cli_outcome(struct cli *cli);
@@ -312,6 +314,20 @@ void cli_table_cell(struct cli_table *t, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 /* Prints and empties it. */
 void cli_table_print(struct cli_table *t, FILE *f);
+
+/* state.c: how a connection and the daemon's token are, in words */
+
+/* The connection works, or nothing needs it. */
+bool cli_is_well(const char *state);
+struct mp;
+/* "  lost: broken; what to do: ...; next try in 1.5 s" as a line; nothing when there is nothing to
+ * say. */
+void cli_print_trouble(struct mp map);
+/* "token good (refresh, authenticated) until ..., in 54m; next try in ..." as a line, with what is
+ * wrong. @lead: what stands before. */
+void cli_print_token(struct mp token, const char *lead);
+/* Since when, from the member `since`; "-": not said. Returns @buf. */
+const char *cli_age_of(struct mp map, char *buf, size_t size);
 
 /* mp.c: reading MessagePack. A value that is not there has p NULL; all getters accept that. */
 

@@ -6,6 +6,7 @@ const char cli_help[] =
 	"usage: rtbridge [-s SOCKET] [--json] COMMAND\n"
 	"  status                        how the daemon and its connection are (default)\n"
 	"  channels, clients             these parts of it alone\n"
+	"  reconnect, refresh-token      a new connection; a new token of the daemon's own: now\n"
 	"  sub [TOPIC...]                print messages; JSON Lines unless on a terminal\n"
 	"    --pg SCHEMA.TABLE           and changes of the database: INSERT, UPDATE, DELETE\n"
 	"    --presence                  and who is there\n"

@@ -122,6 +122,8 @@ static const struct verb verbs[] = {
 	{ "status", NULL, VERB_STATUS, cli_status },
 	{ "channels", NULL, VERB_STATUS, cli_channels },
 	{ "clients", NULL, VERB_STATUS, cli_clients },
+	{ "reconnect", NULL, VERB_STATUS, cli_reconnect },
+	{ "refresh-token", NULL, VERB_STATUS, cli_refresh_token },
 	{ "sub", NULL, VERB_SUB, cli_sub },
 	{ "pub", NULL, VERB_PUB, cli_pub },
 	{ "outcome", NULL, VERB_OUTCOME, cli_outcome },

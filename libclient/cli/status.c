@@ -3,7 +3,6 @@
  * and `rtbridge clients`: those parts of it alone. */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli.h"
 
@@ -11,54 +10,16 @@ enum { STATUS_WAIT_MS = 10000 };
 
 static char part_channels[] = "channels", part_clients[] = "clients";
 
-static int64_t unix_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-static bool is_well(const char *state)
-{
-	return strcmp(state, "online") == 0 || strcmp(state, "idle") == 0;
-}
-
-static const char *age_of(struct mp map, char *buf, size_t size)
-{
-	int64_t since = mp_int(mp_find(map, "since"), -1);
-
-	if (since < 0)
-		return "-";
-	cli_format_age(unix_ms() - since, buf, size);
-	return buf;
-}
-
-static void print_reason(struct mp map, const char *lead)
-{
-	char reason[64], text[512];
-
-	mp_text(mp_find(map, "reason"), reason, sizeof(reason));
-	mp_text(mp_find(map, "text"), text, sizeof(text));
-	printf("  %s", lead);
-	cli_put_plain(stdout, reason[0] ? reason : "no reason given");
-	if (text[0]) {
-		printf(": ");
-		cli_put_plain(stdout, text);
-	}
-}
-
 /* The first line is for scripts, too: state, since when, where to, name=value. */
 static void print_head(struct mp v, const char *state)
 {
 	struct mp conn = mp_find(v, "connection"), link = mp_first(mp_find(v, "links"));
-	int64_t rtt = mp_int(mp_find(link, "rtt_ms"), -1);
-	int64_t next = mp_int(mp_find(conn, "next_try_ms"), -1);
+	int64_t rtt = mp_int(mp_find(link, "rtt_ms"), -1), next;
 	struct mp last = mp_find(v, "last_disconnect"), http = mp_find(v, "http");
 	char age[32], url[512], trouble[512];
 
 	cli_put_plain(stdout, state);
-	printf(" %s ", age_of(conn, age, sizeof(age)));
+	printf(" %s ", cli_age_of(conn, age, sizeof(age)));
 	mp_text(mp_find(v, "url"), url, sizeof(url));
 	cli_put_plain(stdout, url[0] ? url : "-");
 	printf(" channels=%zu clients=%zu", mp_count(mp_find(v, "channels")),
@@ -68,13 +29,9 @@ static void print_head(struct mp v, const char *state)
 	if (rtt >= 0)
 		printf(" rtt=%lldms", (long long)rtt);
 	putchar('\n');
-	/* Before the first attempt has ended there is nothing to explain. */
-	if (!is_well(state) && (mp_find(conn, "reason").p || next >= 0)) {
-		print_reason(conn, "");
-		if (next >= 0)
-			printf("; next try in %.1f s", (double)next / 1000);
-		putchar('\n');
-	}
+	cli_print_trouble(conn);
+	if (mp_find(v, "token").p)
+		cli_print_token(mp_find(v, "token"), "  token ");
 	mp_text(mp_find(http, "text"), trouble, sizeof(trouble));
 	if (trouble[0]) {
 		next = mp_int(mp_find(http, "next_try_ms"), 0);
@@ -82,10 +39,11 @@ static void print_head(struct mp v, const char *state)
 		cli_put_plain(stdout, trouble);
 		printf("; next try in %.1f s\n", (double)next / 1000);
 	}
-	if (last.p && is_well(state)) {
-		printf("  last disconnect %s ago", age_of(last, age, sizeof(age)));
-		print_reason(last, "");
-		putchar('\n');
+	if (last.p && cli_is_well(state)) {
+		printf("  last disconnect %s ago", cli_age_of(last, age, sizeof(age)));
+		cli_print_trouble(last);
+		if (!mp_find(last, "reason").p)
+			putchar('\n');
 	}
 }
 
@@ -152,6 +110,17 @@ static void head_cells(struct cli_table *t, const char *const *names)
 		cli_table_cell(t, "%s", names[t->n_columns]);
 }
 
+/* Of the further ones; what is wrong with the shared one stands at the top. */
+static void print_links_trouble(struct mp links)
+{
+	for (struct mp l = mp_first(links); l.p; l = mp_next(l)) {
+		if (mp_int(mp_find(l, "link"), 0) == 0 || !mp_find(l, "text").p)
+			continue;
+		printf("  link %lld:", (long long)mp_int(mp_find(l, "link"), 0));
+		cli_print_trouble(l);
+	}
+}
+
 static void print_links(struct mp links)
 {
 	static const char *const names[] = { "LINK", "STATE", "SINCE", "JOINS",
@@ -166,13 +135,14 @@ static void print_links(struct mp links)
 	for (struct mp l = mp_first(links); l.p; l = mp_next(l)) {
 		cell_int(&t, l, "link");
 		cell_text(&t, l, "state");
-		cli_table_cell(&t, "%s", age_of(l, age, sizeof(age)));
+		cli_table_cell(&t, "%s", cli_age_of(l, age, sizeof(age)));
 		cell_int(&t, l, "joins");
 		cell_int(&t, l, "rtt_ms");
 		cell_int(&t, l, "uid");
 		cell_text(&t, l, "why");
 	}
 	cli_table_print(&t, stdout);
+	print_links_trouble(links);
 }
 
 /* A column for what most need not know of: 0 is the daemon's own. */
@@ -422,7 +392,7 @@ static void on_status(struct rtb_client *c, int error, const char *error_text, c
 		print_channels(mp_find(v, cli->verb));
 	else
 		print_clients(mp_find(v, cli->verb));
-	cli_finish(cli, code != CLI_OK ? code : is_well(state) ? CLI_OK : CLI_OFFLINE);
+	cli_finish(cli, code != CLI_OK ? code : cli_is_well(state) ? CLI_OK : CLI_OFFLINE);
 }
 
 /* `part` NULL: all. */

@@ -52,6 +52,8 @@ class Usage(Case):
             ["pub", "t", "e", "1", "2"],
             ["pub", "-l", "t", "e", "1"],
             ["status", "more"],
+            ["reconnect", "now"],
+            ["refresh-token", "--private"],
             ["status", "-C", "3"],
             ["pub", "t", "e", "-e", "x"],
             ["sub", "t", "-l"],
@@ -631,6 +633,57 @@ STATUS = {
 }  # fmt: skip
 
 
+class Ask(Case):
+    """What those with the right admin may ask for."""
+
+    def ask(self, method, answer, *args):
+        def on(connection, id, params):
+            if isinstance(answer, Error):
+                raise answer
+            return answer
+
+        self.daemon.on[method] = on
+        return self.run_cli(*args).end()
+
+    def test_reconnect(self):
+        state = {"state": "connecting", "since": 1700000000000, "reason": "closed", "text": "client 3 asked for it"}
+        code, lines, errors = self.ask("reconnect", state, "reconnect")
+        self.assertEqual((code, lines, errors), (0, ["connecting", "  closed: client 3 asked for it"], ""))
+        code, lines, errors = self.ask("reconnect", state, "reconnect", "--json")
+        self.assertEqual((code, errors), (0, ""))
+        self.assertEqual(json.loads(lines[0]), {"type": "connection", "connection": state})
+
+    def test_refresh_token(self):
+        token = {"source": "refresh", "state": "good", "since": int(time.time() * 1000), "role": "authenticated"}
+        code, lines, errors = self.ask("refresh_token", token, "refresh-token")
+        self.assertEqual((code, lines, errors), (0, ["good 0s (refresh, authenticated)"], ""))
+        code, lines, _ = self.ask("refresh_token", token, "refresh-token", "--json")
+        self.assertEqual((code, json.loads(lines[0])), (0, {"type": "token", "token": token}))
+        token.update(state="denied", code="login_needed", text="log in again")
+        code, lines, _ = self.ask("refresh_token", token, "refresh-token")
+        self.assertEqual((code, lines), (1, ["denied 0s (refresh, authenticated): login_needed: log in again"]))
+
+    def test_refused(self):
+        for number, name, want in (
+            (301, "forbidden", 5),
+            (205, "unsupported", 6),
+            (204, "unknown_method", 6),
+            (100, "busy", 6),
+            (101, "timeout", 27),
+        ):
+            for verb, method in ("reconnect", "reconnect"), ("refresh-token", "refresh_token"):
+                with self.subTest(verb=verb, name=name):
+                    code, lines, errors = self.ask(method, Error(number, name, "these words"), verb)
+                    self.assertEqual((code, lines), (want, []))
+                    self.assertIn("these words", errors)
+
+    def test_no_answer(self):
+        self.daemon.on["refresh_token"] = lambda c, id, p: None
+        code, _, errors = self.run_cli("refresh-token", "-W", "0.1").end()
+        self.assertEqual(code, 27)
+        self.assertIn("no answer from the daemon within 0.1 s", errors)
+
+
 class Status(Case):
     def status(self, *args, **changes):
         self.daemon.on["status"] = lambda c, id, p: {**STATUS, **changes}
@@ -682,6 +735,40 @@ class Status(Case):
         self.assertTrue(lines[0].startswith("backoff "))
         self.assertEqual(lines[1], "  dns: no such host; next try in 3.2 s")
         self.assertEqual(self.status(connection={"state": "idle"}, clients=[], links=[], channels=[])[0], 0)
+
+    def test_what_is_going_on(self):
+        for conn, line in (
+            ({"state": "connecting", "text": "the connection is being opened"}, "  the connection is being opened"),
+            ({"state": "idle", "text": "closed, because nothing is joined"}, "  closed, because nothing is joined"),
+            ({"state": "stalled", "text": "with the join of t (uid 1000) before it"},
+             "  with the join of t (uid 1000) before it"),
+            ({"state": "backoff", "next_try_ms": 900}, "  next try in 0.9 s"),
+        ):
+            with self.subTest(conn=conn):
+                code, lines, _ = self.status(connection=conn, links=[])
+                self.assertEqual(code, 0 if conn["state"] == "idle" else 4)
+                self.assertEqual(lines[1], line)
+        code, lines, _ = self.status(connection={"state": "online"}, channels=[], links=[])
+        self.assertEqual((code, lines[1]), (0, ""))
+
+    def test_a_further_link_that_is_down(self):
+        link = {"link": 1, "state": "backoff", "joins": 2, "why": "x", "reason": "lost", "text": "br\x1boken", "next_try_ms": 1500}
+        code, lines, _ = self.status(links=[{"link": 0, "state": "online", "joins": 0, "why": "shared"}, link])
+        self.assertEqual(code, 0)
+        self.assertIn("  link 1:  lost: br?oken; next try in 1.5 s", lines)
+
+    def test_the_daemons_own_token(self):
+        now = int(time.time())
+        token = {"source": "command", "state": "good", "since": (now - 180) * 1000, "role": "service_role",
+                 "expires": now + 3600, "next_try_ms": 3000000}  # fmt: skip
+        _, lines, _ = self.status(token=token)
+        self.assertRegex(lines[1], r"^  token good 3m\d\ds \(command, service_role\), until [-0-9: ]+, in (59m\d\ds|1h00m)$")
+        _, lines, _ = self.status(token={**token, "state": "late", "expires": now + 240, "next_try_ms": 12000,
+                                         "code": "command_failed", "text": "it ended\x1b with 1"})  # fmt: skip
+        self.assertRegex(lines[1], r"^  token late .*: command_failed: it ended\? with 1; next try in 12\.0 s$")
+        _, lines, _ = self.status(token={"source": "file", "state": "waiting", "since": now * 1000, "next_try_ms": 0})
+        self.assertRegex(lines[1], r"^  token waiting 0s \(file\): next try in 0\.0 s$")
+        self.assertNotIn("token", "\n".join(self.status()[1]))
 
     def test_http_that_is_not_reached(self):
         code, lines, _ = self.status(http={"requests": 0, "text": "Connection\x1b refused", "next_try_ms": 4000})

@@ -378,6 +378,15 @@ START_TEST(questions)
 	rtbp_msg_put_error(&f.out, id, RTBP_E_BUSY, "not now", -1);
 	fake_flush(&f, c);
 	UNTIL(c, strstr(log.heard, "-2001:not now"));
+	ck_assert_int_eq(rtb_reconnect(c, on_reply, &log), 6);
+	id = fake_expect(&f, c, RTBP_M_RECONNECT).id;
+	say_result(&f, id, "{\"state\":\"connecting\"}");
+	ck_assert_int_eq(rtb_refresh_token(c, on_reply, &log), 7);
+	id = fake_expect(&f, c, RTBP_M_REFRESH_TOKEN).id;
+	rtbp_msg_put_error(&f.out, id, RTBP_E_FORBIDDEN, "not you", -1);
+	fake_flush(&f, c);
+	UNTIL(c,
+	      strstr(log.heard, "0:{\"state\":\"connecting\"} -") && strstr(log.heard, ":not you"));
 	end(&f, c);
 }
 END_TEST

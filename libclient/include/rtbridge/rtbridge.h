@@ -762,7 +762,7 @@ RTB_API int64_t rtb_outcome(struct rtb_client *c, const char *id, rtb_result_fn 
 
 /* ---- asking the daemon ---- */
 
-/* The answer to rtb_status() and rtb_sync(): error 0 and a MessagePack value, or a negative error
+/* The answer to rtb_status() and the others below: error 0 and a MessagePack value, or a negative error
  * (RTB_E_FORBIDDEN, RTB_E_TIMEOUT, RTB_E_BUSY when it may succeed later, RTB_E_REFUSED, ...) and
  * its text. */
 typedef void (*rtb_reply_fn)(struct rtb_client *c, int error, const char *error_text,
@@ -777,6 +777,17 @@ RTB_API int64_t rtb_status(struct rtb_client *c, rtb_reply_fn fn, void *user) RT
  * after the server answered a heartbeat. Return: as rtb_status(). */
 RTB_API int64_t rtb_sync(struct rtb_client *c, bool upstream, rtb_reply_fn fn,
 			 void *user) RTB_MUST_CHECK;
+
+/* Both need the right `admin` of the daemon's access rules (else RTB_E_FORBIDDEN). Return: as
+ * rtb_status(). An older daemon does not know them: RTB_E_REFUSED. */
+
+/* All connections of the daemon to the server are opened anew, at once, and what it had given up is
+ * tried again. Answered with the state of the connection the moment after. */
+RTB_API int64_t rtb_reconnect(struct rtb_client *c, rtb_reply_fn fn, void *user) RTB_MUST_CHECK;
+/* The daemon gets another token of its own now. Answered when that has ended, with how it stands:
+ * the map's `state` is "good" when one has come; RTB_E_TIMEOUT after 60 s. RTB_E_REFUSED: it has no
+ * token of its own. */
+RTB_API int64_t rtb_refresh_token(struct rtb_client *c, rtb_reply_fn fn, void *user) RTB_MUST_CHECK;
 
 /* ---- for programs without a loop ---- */
 
