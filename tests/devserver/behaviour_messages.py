@@ -6,6 +6,7 @@ usage: behaviour_messages.py PATH-OF-RTBRIDGE-DEVSERVER [NAME-OF-TEST...]
 """
 
 import secrets
+import select
 import sys
 import time
 import unittest
@@ -132,13 +133,23 @@ class Stored(WithDatabase):
 class Outage(WithDatabase):
     def test_a_join_waits_for_the_database(self):
         self.send(1)
+        b, c = self.client(), self.client()
+        self.assertEqual(b.join("realtime:open", {"broadcast": {"ack": True}})["status"], "ok")
+        self.addCleanup(POSTGRES.start)  # nothing if it runs
         POSTGRES.stop()
+        self.server.wait_status(lambda st: st["database"] is False, "the database is missed")
         a = self.client()
         a.push(T, "phx_join", {"config": self.config()}, ref="1", join_ref="1")
-        b = self.member()  # is not held up
+        c.push("realtime:open", "phx_join", {"config": {}}, ref="1", join_ref="1")  # public ones wait as well
+        beat = c.push("phoenix", "heartbeat", {}, join_ref=None)
+        # Who wants nothing of the database is not held up.
+        self.assertEqual(b.expect("phx_reply", ref=b.broadcast("realtime:open", "e", {}))[4]["status"], "ok")
         self.assertEqual(b.heartbeat(), [])
+        for ws in (a, c):
+            self.assertFalse(select.select([ws.sock], [], [], 0)[0])
         POSTGRES.start()
         self.assertEqual(a.expect("phx_reply")[4]["status"], "ok")
+        self.assertEqual([c.recv_message()[1:4:2], c.recv_message()[1:4:2]], [["1", "phx_reply"], [beat, "phx_reply"]])
         self.assertEqual(self.heard(a, 1)[0].payload["n"], 1)
         markers = Markers(self.server, self.sql)  # the stream is there again
         self.addCleanup(markers.close)

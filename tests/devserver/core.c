@@ -139,6 +139,7 @@ struct ds_socket *ds_core_open(struct ds_core *c, void *conn, struct ds_str vsn,
 	s->heard_ms = c->mono_ms;
 	TAILQ_INIT(&s->channels);
 	TAILQ_INIT(&s->held);
+	TAILQ_INIT(&s->waiting);
 	TAILQ_INSERT_TAIL(&c->sockets, s, link);
 	if (!tsearch(s, &c->by_id, by_id))
 		abort();
@@ -166,6 +167,7 @@ void ds_core_gone(struct ds_core *c, struct ds_socket *s)
 		TAILQ_REMOVE(&s->held, h, link);
 		held_free(h);
 	}
+	ds_outage_gone(s);
 	ds_limit_gone(c, s);
 	tdelete(s, &c->by_id, by_id);
 	TAILQ_REMOVE(&c->sockets, s, link);
@@ -359,7 +361,7 @@ static void work(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_
 	if (!ds_msg_decode(s->vsn, binary, frame, &m))
 		return;
 	if ((no_delay || !delay_join(c, s, &m, binary, frame)) &&
-	    !ask_first(c, s, &m, binary, frame)) {
+	    !ds_outage_holds(c, s, &m, binary, frame) && !ask_first(c, s, &m, binary, frame)) {
 		on_message(c, s, &m);
 		s->rows.len = 0;
 		s->rows_here = false;
@@ -367,16 +369,20 @@ static void work(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_
 	ds_msg_done(&m);
 }
 
-void ds_core_frame(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_str frame)
+void ds_socket_work(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_str frame)
 {
-	s->n_received++;
-	c->n_received++;
-	if (s->closing || c->muted)
-		return;
 	if (s->stuck)
 		hold_or_drop(c, s, DS_HELD_IN, binary, frame);
 	else
 		work(c, s, binary, frame, false);
+}
+
+void ds_core_frame(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_str frame)
+{
+	s->n_received++;
+	c->n_received++;
+	if (!s->closing && !c->muted)
+		ds_socket_work(c, s, binary, frame);
 }
 
 void ds_core_ping(struct ds_core *c, struct ds_socket *s, struct ds_str payload)
@@ -445,6 +451,11 @@ static void unstick(struct ds_core *c, struct ds_socket *s)
 	}
 	if (!bye)
 		s->draining = false;
+}
+
+void ds_socket_resume(struct ds_core *c, struct ds_socket *s)
+{
+	unstick(c, s);
 }
 
 void ds_socket_stall(struct ds_core *c, struct ds_socket *s, bool on)

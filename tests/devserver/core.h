@@ -264,6 +264,12 @@ void ds_core_db_message(struct ds_core *c, const struct ds_db_message *row);
  *             p NULL: the database could not
  */
 void ds_core_pg_replayed(struct ds_core *c, uint64_t socket_id, struct ds_str rows);
+/**
+ * ds_core_database() - is the database there? It is, until this says otherwise
+ *
+ * What waits for it while it is away is done when it is back.
+ */
+void ds_core_database(struct ds_core *c, bool here);
 /** ds_core_pg_lost() - the database has forgotten all subscriptions: requests them again */
 void ds_core_pg_lost(struct ds_core *c);
 

@@ -119,6 +119,7 @@ struct ds_channel {
 	bool self;
 	bool ack;
 	bool private;
+	bool waits; /* for the database: what comes for it waits as well */
 	char *name; /* the topic without its head */
 	char *token;
 	struct ds_claims claims; /* of the token */
@@ -162,11 +163,13 @@ struct ds_socket {
 	unsigned n_channels;
 	bool closing;
 	bool stuck;
-	bool stalled;  /* stuck until a test says otherwise */
-	bool no_beats; /* heartbeats are not answered */
-	bool draining; /* what was held is being worked off ... */
-	bool queueing; /* ... and what a channel says now comes behind it */
-	bool counted;  /* as one of the users */
+	bool stalled;                /* stuck until a test says otherwise */
+	bool no_beats;               /* heartbeats are not answered */
+	bool awaits_db;              /* stuck until the database is back */
+	struct ds_held_list waiting; /* for the database, of channels that wait for it */
+	bool draining;               /* what was held is being worked off ... */
+	bool queueing;               /* ... and what a channel says now comes behind it */
+	bool counted;                /* as one of the users */
 	struct ds_held_list held;
 	size_t held_bytes;
 	int64_t heard_ms;
@@ -190,6 +193,7 @@ struct ds_core {
 	struct ds_rules rules;
 	struct ds_ghost_list ghosts;
 	bool muted;
+	bool db_away;
 	struct ds_policies *policies; /* NULL: everybody may do everything */
 	unsigned n_users;
 	struct ds_rate joins, events, presences, requests;
@@ -220,6 +224,10 @@ void ds_socket_stick(struct ds_core *c, struct ds_socket *s, int64_t ms);
 void ds_socket_stall(struct ds_core *c, struct ds_socket *s, bool on);
 struct ds_held *ds_socket_hold(struct ds_socket *s, enum ds_held_kind kind, struct ds_str frame,
 			       bool first);
+/* One frame of the client, now. May end channels. */
+void ds_socket_work(struct ds_core *c, struct ds_socket *s, bool binary, struct ds_str frame);
+/* What it stood still for is over. May end the socket. */
+void ds_socket_resume(struct ds_core *c, struct ds_socket *s);
 uint64_t ds_random(struct ds_core *c);
 /* Answers @m; the rules may swallow or delay it. */
 void ds_reply(struct ds_core *c, struct ds_socket *s, struct ds_str join_ref,
@@ -318,6 +326,13 @@ void ds_channel_crash(struct ds_core *c, struct ds_channel *ch);
 /* An orderly end for a reason: system error, phx_close. */
 void ds_channel_shut(struct ds_core *c, struct ds_channel *ch, const char *message);
 void ds_channel_message(struct ds_core *c, struct ds_channel *ch, const struct ds_msg *m);
+
+/* outage.c */
+/* Has this message to wait for the database? Then it is kept. */
+bool ds_outage_holds(struct ds_core *c, struct ds_socket *s, const struct ds_msg *m, bool binary,
+		     struct ds_str frame);
+/* Frees what still waits. */
+void ds_outage_gone(struct ds_socket *s);
 
 /* upgrade.c: whose request is it? */
 enum ds_tenant { DS_TENANT_OK, DS_TENANT_UNKNOWN, DS_TENANT_SUSPENDED };

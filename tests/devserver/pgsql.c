@@ -198,7 +198,7 @@ bool ds_pgsql_wants_write(const struct ds_pgsql *p, enum ds_pgsql_link link)
 }
 
 /* What was being done is done again when the database is back. */
-static void lose(struct ds_pgsql *p, enum ds_pgsql_link link, int64_t mono_ms)
+static void lose(struct ds_pgsql *p, struct ds_core *core, enum ds_pgsql_link link, int64_t mono_ms)
 {
 	fprintf(stderr, "rtbridge-devserver: --postgres: lost, trying again: %s\n",
 		pgsql_said(p->conn[link]));
@@ -209,6 +209,7 @@ static void lose(struct ds_pgsql *p, enum ds_pgsql_link link, int64_t mono_ms)
 		TAILQ_INSERT_HEAD(&p->jobs, p->job, link);
 	p->job = NULL;
 	p->running = IDLE;
+	ds_core_database(core, false);
 }
 
 static bool flush(struct ds_pgsql *p, enum ds_pgsql_link link)
@@ -500,7 +501,7 @@ void ds_pgsql_ready(struct ds_pgsql *p, enum ds_pgsql_link link, struct ds_core 
 	if (ok)
 		ok = link == DS_PGSQL_STREAM ? read_stream(p, mono_ms) : read_results(p, core);
 	if (!ok)
-		lose(p, link, mono_ms);
+		lose(p, core, link, mono_ms);
 }
 
 static void retry(struct ds_pgsql *p, struct ds_core *core, int64_t mono_ms)
@@ -518,6 +519,7 @@ static void retry(struct ds_pgsql *p, struct ds_core *core, int64_t mono_ms)
 	p->lost = false;
 	p->received_lsn = 0;
 	ds_core_pg_lost(core);
+	ds_core_database(core, true);
 }
 
 /* A reader that has too much to read already holds the rows back, for a while. */
@@ -567,7 +569,7 @@ void ds_pgsql_turn(struct ds_pgsql *p, struct ds_core *core, int64_t mono_ms, si
 		return;
 	}
 	if (mono_ms >= p->status_ms && !send_status(p, mono_ms)) {
-		lose(p, DS_PGSQL_STREAM, mono_ms);
+		lose(p, core, DS_PGSQL_STREAM, mono_ms);
 		return;
 	}
 	if (p->running != IDLE)
@@ -577,7 +579,7 @@ void ds_pgsql_turn(struct ds_pgsql *p, struct ds_core *core, int64_t mono_ms, si
 	else if (ch && ch->due_ms <= mono_ms && !must_wait(p, mono_ms, unsent_bytes))
 		ok = pass_on(p, core, mono_ms);
 	if (!ok)
-		lose(p, DS_PGSQL_QUERY, mono_ms);
+		lose(p, core, DS_PGSQL_QUERY, mono_ms);
 }
 
 int64_t ds_pgsql_deadline(const struct ds_pgsql *p)

@@ -24,6 +24,7 @@ from rtbtest.markers import NAME as MARKER_TABLE, Markers  # noqa: E402
 from rtbtest.postgres import Postgres  # noqa: E402
 from rtbtest.wait import DEADLINE, Deadline  # noqa: E402
 import replay  # noqa: E402
+import replay_auth  # noqa: E402
 from replay_compare import Mismatch, same_message  # noqa: E402
 from replay_frames import parse_json  # noqa: E402
 from replay_sql import SqlNames, canonical  # noqa: E402
@@ -120,11 +121,27 @@ class SqlScenario(replay.Scenario):
         while sum(map(is_news, link.got)) < sum(map(is_news, link.want)):
             link.got.append(link.read(end.left(f"{self.name}: {link.want[-1]}")))
 
+    def pg_ctl(self, order):
+        """The database goes, or comes back. Until then nothing is said to sockets with something that waits for it."""
+        if order == "stop":
+            self.check()
+            self.postgres.stop()
+            self.server.wait_status(lambda st: st["database"] is False, "the database is missed")
+            return
+        self.markers.ws.heartbeat()
+        for conn, link in self.links.items():
+            if replay_auth.readable(link):
+                raise Mismatch(f"{conn}: said something while the database was away: {link.read()}")
+        self.postgres.start()
+        self.server.wait_status(lambda st: st["database"], "the database is back")
+
     def run(self):
         for step in self.steps:
             if step["dir"] == "info":
                 if step["what"] == "connect":
                     self.connect(step, None)
+                elif step["what"] == "pg_ctl":
+                    self.pg_ctl(step["cmd"])
                 elif step["what"] == "sql":
                     self.check()
                     self.execute(step["sql"])
@@ -234,6 +251,7 @@ def main():
                            strict_refs=args.strict, seed=rng.randint(1, 10 ** 9), postgres=conninfo) as server:
                 server.now = int(time.time())
                 scenario = SqlScenario(recording, server, rng, args.strict, lambda text: postgres.sql(text, name))
+                scenario.postgres = postgres
                 if alter:
                     alter(scenario.steps)
                 try:

@@ -131,7 +131,10 @@ void ds_core_status(struct ds_core *c, struct ds_buf *b)
 	number(b, "presence_calls", c->n_presence_calls);
 	number(b, "presence_closed", c->n_presence_closed);
 	ds_limit_status(c, b);
-	ds_buf_fmt(b, "\"muted\":%s,\"sockets\":[", c->muted ? "true" : "false");
+	ds_buf_fmt(b, "\"muted\":%s,\"database\":%s,\"sockets\":[", c->muted ? "true" : "false",
+		   !c->ops.pg_subscribe ? "null"
+		   : c->db_away         ? "false"
+					: "true");
 	TAILQ_FOREACH(s, &c->sockets, link) {
 		ds_buf_text(b, comma);
 		add_socket(b, s);

@@ -259,9 +259,50 @@ START_TEST(test_a_late_close)
 }
 END_TEST
 
+/* Joins wait for a database that is away, with all that is behind them; so do channels that have to ask it. */
+START_TEST(test_a_database_that_is_away)
+{
+	struct ds_conf conf = test_conf();
+	struct ds_socket *s, *other;
+
+	begin(&conf);
+	s = open_socket(1000000);
+	other = open_socket(1000000);
+	say(s, "[\"1\",\"1\",\"realtime:p\",\"phx_join\",{\"config\":{\"private\":true,"
+	       "\"broadcast\":{\"ack\":true}}}]");
+	say(s, "[\"2\",\"2\",\"realtime:o\",\"phx_join\",{\"config\":{\"broadcast\":{\"ack\":true}}"
+	       "}]");
+	forget();
+	ds_core_database(core, false);
+	say(s, "[\"1\",\"3\",\"realtime:p\",\"broadcast\",{\"event\":\"e\"}]");
+	say(s, "[\"1\",\"4\",\"realtime:p\",\"phx_leave\",{}]");
+	expect("");
+	say(s, "[\"2\",\"5\",\"realtime:o\",\"broadcast\",{\"event\":\"e\"}]");
+	expect("[\"2\",\"5\",\"realtime:o\",\"phx_reply\",{\"status\":\"ok\",\"response\":{}}]\n");
+	say(s, "[\"6\",\"6\",\"realtime:q\",\"phx_join\",{\"config\":{}}]");
+	say(s, "[null,\"7\",\"phoenix\",\"heartbeat\",{}]");
+	say(other, "[\"8\",\"8\",\"realtime:q\",\"phx_join\",{}]");
+	pass(60000);
+	expect("");
+	ds_core_gone(core, other);
+	ds_core_database(core, true);
+	expect("[\"6\",\"6\",\"realtime:q\",\"phx_reply\",{\"status\":\"ok\",\"response\":{"
+	       "\"postgres_changes\":[]}}]\n"
+	       "[null,\"7\",\"phoenix\",\"phx_reply\",{\"status\":\"ok\",\"response\":{}}]\n"
+	       "[\"1\",\"3\",\"realtime:p\",\"phx_reply\",{\"status\":\"ok\",\"response\":{}}]\n"
+	       "[\"1\",\"4\",\"realtime:p\",\"phx_reply\",{\"status\":\"ok\",\"response\":{}}]\n"
+	       "[\"1\",\"1\",\"realtime:p\",\"phx_close\",{}]\n");
+	/* What is asked already is known, and what still waits at the end is freed. */
+	ds_core_database(core, false);
+	say(s, "[\"9\",\"9\",\"realtime:p\",\"phx_join\",{}]");
+	expect("");
+	end();
+}
+END_TEST
+
 int main(void)
 {
-	Suite *suite = suite_create("devserver: the token endpoint, and sockets that stand still");
+	Suite *suite = suite_create("devserver: the token endpoint, and what stands still");
 	TCase *tc = tcase_create("core");
 	SRunner *runner = srunner_create(suite);
 	int failed;
@@ -275,6 +316,7 @@ int main(void)
 	tcase_add_test(tc, test_how_many_are_remembered);
 	tcase_add_test(tc, test_a_stalled_socket);
 	tcase_add_test(tc, test_a_late_close);
+	tcase_add_test(tc, test_a_database_that_is_away);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
