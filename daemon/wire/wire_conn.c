@@ -82,7 +82,10 @@ static void on_attempt_timeout(lws_sorted_usec_list_t *sul)
 	if (c->dial.state != DIAL_IDLE)
 		wire_link_end(&c->l, WIRE_CONNECT, "%s", wire_dial_late(&c->dial));
 	else if (!c->l.request_sent)
-		wire_link_end(&c->l, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms", ms);
+		wire_link_end(&c->l, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms%s", ms,
+			      c->wsi && wire_tls_heard_nothing(lws_get_ssl(c->wsi))
+				      ? WIRE_TLS_NOT_A_BYTE
+				      : "");
 	else
 		wire_link_end(&c->l, WIRE_HANDSHAKE, "no answer to the WebSocket upgrade in %u ms",
 			      ms);
@@ -434,11 +437,14 @@ void wire_conn_on_tls_handshake(struct wire_conn *c, void *ssl)
 		c->l.pinned = wire_tls_pin_name(ssl, c->l.attempt->host);
 }
 
-void wire_conn_on_tls_alert(struct wire_conn *c, const char *text)
+void wire_conn_on_tls_alert(struct wire_conn *c, bool over, const char *text)
 {
 	/* The verification's own words say more than the alert that follows them. */
 	if (!c->l.tls_text[0])
 		snprintf(c->l.tls_text, sizeof(c->l.tls_text), "%s", text);
+	/* A server that says goodbye instead of shaking hands is waited for by libwebsockets. */
+	if (over && c->l.state == LINK_TRYING && !c->l.request_sent)
+		wire_conn_kill(c);
 }
 
 /* Return: non-zero refuses the certificate. */

@@ -58,7 +58,7 @@ void wire_conn_resume(struct wire_conn *c);
 
 /* The TLS handshake starts: nothing of the server has been looked at yet. */
 void wire_conn_on_tls_handshake(struct wire_conn *c, void *ssl);
-void wire_conn_on_tls_alert(struct wire_conn *c, const char *text);
+void wire_conn_on_tls_alert(struct wire_conn *c, bool over, const char *text);
 
 /* The callback of all connections (user, in, len as libwebsockets gives them for `reason`). */
 int wire_conn_on_callback(struct wire_conn *c, struct lws *wsi, enum lws_callback_reasons reason,

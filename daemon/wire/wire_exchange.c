@@ -111,7 +111,8 @@ static void on_deadline(lws_sorted_usec_list_t *sul)
 	if (x->state == EXCHANGE_DIALLING)
 		exchange_end(x, WIRE_CONNECT, "%s", wire_dial_late(&x->dial));
 	else if (x->state == EXCHANGE_TLS)
-		exchange_end(x, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms", ms);
+		exchange_end(x, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms%s", ms,
+			     wire_tls_heard_nothing(x->sock.tls) ? WIRE_TLS_NOT_A_BYTE : "");
 	else if (x->state == EXCHANGE_TALKING)
 		exchange_end(x, WIRE_HANDSHAKE, "no answer in %u ms", ms);
 	if (x->state != EXCHANGE_IDLE)

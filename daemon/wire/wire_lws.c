@@ -118,12 +118,12 @@ static void on_tls_handshake(void *ctx, void *ssl, int fd)
 		wire_conn_on_tls_handshake(c, ssl);
 }
 
-static void on_tls_alert(void *ctx, int fd, const char *text)
+static void on_tls_alert(void *ctx, int fd, bool over, const char *text)
 {
 	struct wire_conn *c = wire_conn_by_fd(ctx, fd);
 
 	if (c)
-		wire_conn_on_tls_alert(c, text);
+		wire_conn_on_tls_alert(c, over, text);
 }
 
 static int on_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,

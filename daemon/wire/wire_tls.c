@@ -100,7 +100,7 @@ static void on_info(const SSL *ssl, int where, int ret)
 		if (own)
 			text_set(own, text);
 		else if (hook)
-			hook->alert(hook->ctx, SSL_get_fd(ssl), text);
+			hook->alert(hook->ctx, SSL_get_fd(ssl), (where & SSL_CB_READ) != 0, text);
 	} else if (hook && !own && (where & SSL_CB_HANDSHAKE_START)) {
 		/* Const only because most info callbacks do not change anything. */
 		hook->handshake(hook->ctx, (void *)(uintptr_t)ssl, SSL_get_fd(ssl));
@@ -112,6 +112,11 @@ void wire_tls_setup(void *ssl_ctx, const struct wire_tls_hook *hook)
 	SSL_CTX_set_min_proto_version(ssl_ctx, TLS1_2_VERSION);
 	SSL_CTX_set_app_data(ssl_ctx, (void *)(uintptr_t)hook);
 	SSL_CTX_set_info_callback(ssl_ctx, on_info);
+}
+
+bool wire_tls_heard_nothing(void *ssl)
+{
+	return ssl && BIO_number_read(SSL_get_rbio(ssl)) == 0;
 }
 
 bool wire_tls_peer_ended(void *ssl)

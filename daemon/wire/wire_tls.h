@@ -9,11 +9,14 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/* Plain HTTP waits for the end of a line that never comes: it cannot be told from a slow server. */
+#define WIRE_TLS_NOT_A_BYTE " (not a byte came: is this a TLS port?)"
+
 struct wire_tls_hook {
 	/* A handshake starts on socket `fd`. */
 	void (*handshake)(void *ctx, void *ssl, int fd);
-	/* A TLS alert came or went; `text` says which. */
-	void (*alert)(void *ctx, int fd, const char *text);
+	/* A TLS alert came or went; `text` says which. `over`: the peer ends the session. */
+	void (*alert)(void *ctx, int fd, bool over, const char *text);
 	void *ctx;
 };
 
@@ -31,6 +34,9 @@ bool wire_tls_pin_name(void *ssl, const char *host);
 /* Why verification stopped, with subject and dates of the certificate, and with this machine's date if
  * that is what is wrong; `store_ctx` is the X509_STORE_CTX of the verification callback. */
 void wire_tls_verify_text(void *store_ctx, char *text, size_t size);
+
+/* Not one byte has come from the peer. */
+bool wire_tls_heard_nothing(void *ssl);
 
 /* The peer has ended the TLS session in order (close_notify). */
 bool wire_tls_peer_ended(void *ssl);

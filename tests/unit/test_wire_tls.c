@@ -18,10 +18,10 @@ static char ca_file[PATH_MAX];
 
 static void start_server(void)
 {
-	static const char *const names[] = { "good",    "unknown", "wrong-name",
-					     "expired", "future",  "old" };
+	static const char *const names[] = { "good",   "unknown", "wrong-name", "expired",
+					     "future", "old",     "self-signed" };
 	const char *const make[] = { "sh", RTB_WIRE_TESTS "/make_certs.sh", folder, NULL };
-	const char *argv[4 + 6] = { RTB_PYTHON, RTB_WIRE_TESTS "/tls_server.py", folder };
+	const char *argv[4 + 7] = { RTB_PYTHON, RTB_WIRE_TESTS "/tls_server.py", folder };
 	int status;
 	pid_t pid;
 
@@ -31,7 +31,7 @@ static void start_server(void)
 			 0);
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_int_eq(status, 0);
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 7; i++)
 		argv[3 + i] = names[i];
 	server_start(&server, argv);
 }
@@ -94,8 +94,14 @@ static const struct {
 	{ "wrong-name", "127.0.0.1", "IP address mismatch" },
 	{ "expired", "localhost", "certificate has expired" },
 	{ "expired", "localhost", "valid 2020-01-01 to 2020-02-01" },
-	{ "future", "localhost", "certificate is not yet valid" },
+	{ "future", "localhost", "TLS: certificate is not yet valid" },
+	{ "self-signed", "localhost", "self-signed certificate" },
 	{ "old", "localhost", "TLS" },
+	/* No TLS at all, and the connection stays. */
+	{ "banner", "localhost", "is this a TLS port?" },
+	{ "http", "localhost", "is this a TLS port?" },
+	{ "refusal", "localhost", "the server sent a TLS alert: handshake failure" },
+	{ "notify", "localhost", "the server sent a TLS alert: close notify" },
 };
 
 START_TEST(test_refused)
@@ -117,6 +123,68 @@ START_TEST(test_refused)
 	tls_open(&rig, "localhost", "good");
 	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_BY_US);
 	rig_stop(&rig);
+}
+END_TEST
+
+/* Whose certificate, and of when. */
+START_TEST(test_certificate_is_named)
+{
+	static const char *const names[] = { "unknown", "wrong-name", "expired", "future",
+					     "self-signed" };
+	const char *text;
+	char subject[64];
+	struct rig rig;
+
+	snprintf(subject, sizeof(subject), "(certificate /CN=%s, valid 20", names[_i]);
+	rig_init(&rig);
+	rig.conf.ca_file = ca_file;
+	rig_start(&rig);
+	tls_open(&rig, "localhost", names[_i]);
+	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_TLS);
+	text = rig.recs[0].end.text;
+	ck_assert_msg(strstr(text, subject) != NULL && text[strlen(text) - 1] == ')', "%s", text);
+	ck_assert_msg(strstr(text, "clock") == NULL, "%s", text);
+	rig_stop(&rig);
+}
+END_TEST
+
+/* ---- a machine whose clock stands at 1970 (linked with --wrap) ---- */
+
+static bool clock_is_wrong;
+
+time_t __real_time(time_t *ret);
+time_t __wrap_time(time_t *ret);
+time_t __wrap_time(time_t *ret)
+{
+	time_t now = clock_is_wrong ? 86400 : __real_time(NULL);
+
+	if (ret)
+		*ret = now;
+	return now;
+}
+
+START_TEST(test_wrong_clock)
+{
+	struct rig rig;
+
+	clock_is_wrong = true;
+	rig_init(&rig);
+	rig.conf.ca_file = ca_file;
+	rig_start(&rig);
+	tls_open(&rig, "localhost", "future");
+	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_TLS);
+	ck_assert_msg(
+		strstr(rig.recs[0].end.text,
+		       "this machine's clock is wrong, it says 1970-01-02: certificate is not "
+		       "yet valid (certificate /CN=future, valid 2090-01-01 to 2091-01-01)") !=
+			NULL,
+		"%s", rig.recs[0].end.text);
+	/* What has expired has expired whatever it says. */
+	tls_open(&rig, "localhost", "expired");
+	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_TLS);
+	ck_assert_ptr_null(strstr(rig.recs[0].end.text, "clock"));
+	rig_stop(&rig);
+	clock_is_wrong = false;
 }
 END_TEST
 
@@ -174,9 +242,13 @@ START_TEST(test_tls_stalls)
 	rig.conf.ca_file = ca_file;
 	rig.conf.attempt_ms = 300;
 	rig_start(&rig);
-	tls_open(&rig, "localhost", "mute");
+	tls_open(&rig, "localhost", _i == 0 ? "mute" : "half");
 	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_HANDSHAKE);
-	ck_assert_msg(strstr(rig.recs[0].end.text, "TLS") != NULL, "%s", rig.recs[0].end.text);
+	ck_assert_msg(strstr(rig.recs[0].end.text, "the TLS handshake did not end in 300 ms") !=
+			      NULL,
+		      "%s", rig.recs[0].end.text);
+	ck_assert_msg((strstr(rig.recs[0].end.text, "is this a TLS port?") != NULL) == (_i == 0),
+		      "%s", rig.recs[0].end.text);
 	rig_stop(&rig);
 }
 END_TEST
@@ -286,24 +358,6 @@ START_TEST(test_dns_remembers)
 }
 END_TEST
 
-/* The first address refuses or swallows the packets, the second one works. */
-START_TEST(test_next_address)
-{
-	struct rig rig;
-
-	answer_with(_i == 0 ? "::1" : "192.0.2.1", "127.0.0.1");
-	rig_init(&rig);
-	rig.conf.allow_insecure = true;
-	rig.conf.connect_ms = 300;
-	rig_start(&rig);
-	rig.on_opened = close_it;
-	rig_open(&rig, 0, false, "two.example", server_port(&server, "plain"), "/echo");
-	ck_assert_msg(rig_until_closed(&rig, 0)->why == WIRE_BY_US, "%s", rig.recs[0].end.text);
-	ck_assert_int_eq(rig.recs[0].n_opened, 1);
-	rig_stop(&rig);
-}
-END_TEST
-
 /* A port whose accept queue is full does not answer: each address has its time, then the whole
  * attempt. */
 START_TEST(test_attempt_limit)
@@ -350,12 +404,13 @@ int main(void)
 	tcase_add_test(t, test_good_ipv6);
 	tcase_add_test(t, test_system_store_does_not_know_it);
 	tcase_add_test(t, test_tls_to_a_plain_port);
-	tcase_add_test(t, test_tls_stalls);
+	tcase_add_loop_test(t, test_tls_stalls, 0, 2);
+	tcase_add_loop_test(t, test_certificate_is_named, 0, 5);
+	tcase_add_test(t, test_wrong_clock);
 	tcase_add_loop_test(t, test_insecure_is_refused, 0, 4);
 	tcase_add_test(t, test_dns_fails);
 	tcase_add_test(t, test_dns_hangs);
 	tcase_add_test(t, test_dns_remembers);
-	tcase_add_loop_test(t, test_next_address, 0, 2);
 	tcase_add_loop_test(t, test_attempt_limit, 0, 2);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);

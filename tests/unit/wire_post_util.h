@@ -15,11 +15,11 @@ static char ca_file[PATH_MAX];
 static inline void http_server_start(void)
 {
 	const char *const make[] = { "sh", RTB_WIRE_TESTS "/make_certs.sh", folder, NULL };
-	const char *const argv[] = { RTB_PYTHON, RTB_WIRE_TESTS "/http_server.py",
-				     folder,     "good",
-				     "unknown",  "wrong-name",
-				     "expired",  "future",
-				     NULL };
+	const char *const argv[] = { RTB_PYTHON,    RTB_WIRE_TESTS "/http_server.py",
+				     folder,        "good",
+				     "unknown",     "wrong-name",
+				     "expired",     "future",
+				     "self-signed", NULL };
 	int status;
 	pid_t pid;
 

@@ -46,4 +46,6 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
 	-keyout self-signed.key -out self-signed.pem -subj "/CN=self-signed" \
 	-addext "subjectAltName=$local" -addext "basicConstraints=critical,CA:FALSE" 2>/dev/null
 new_cert expired ca "$local" -startdate 20200101000000Z -enddate 20200201000000Z
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=self-signed \
+	-keyout self-signed.key -out self-signed.pem -addext "subjectAltName=$local" 2>/dev/null
 new_cert future ca "$local" -startdate 20900101000000Z -enddate 20910101000000Z

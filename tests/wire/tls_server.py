@@ -6,8 +6,8 @@
 
 NAME.pem and NAME.key are in FOLDER (make_certs.sh); "old" is the good certificate with TLS 1.1 at
 most. /sink answers each message with its length, other paths with the message. Prints "PORT NAME N" for each, for "plain" (no TLS), for "good6" (the good one on ::1, if
-there is an IPv6 loopback) and for "mute" (accepts, says nothing), then "READY"; serves until
-standard input ends.
+there is an IPv6 loopback), for "mute" (accepts, says nothing) and for servers that answer a TLS greeting with
+something else (ODD), then "READY"; serves until standard input ends.
 """
 import asyncio
 import os
@@ -17,6 +17,28 @@ import sys
 import warnings
 
 import websockets
+
+
+ODD = {
+    "banner": b"220 mail.example ESMTP\r\n",
+    "http": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    "notify": b"\x15\x03\x03\x00\x02\x01\x00",  # "close notify"
+    "refusal": b"\x15\x03\x03\x00\x02\x02\x28",  # "handshake failure"
+    "half": b"\x16\x03\x03\x40\x00" + b"\x02" * 7,  # of a record
+}
+
+
+def odd_server(answer):
+    async def serve_one(reader, writer):
+        try:
+            if await reader.read(65536):
+                writer.write(answer)
+                while await reader.read(65536):
+                    pass
+        except ConnectionError:
+            pass
+        writer.close()
+    return serve_one
 
 
 async def echo(ws):
@@ -54,6 +76,9 @@ async def main():
         servers.append(await serve("good6", tls_context(folder, "good"), "::1"))
     except OSError:
         pass
+    for name, answer in ODD.items():
+        servers.append(await asyncio.start_server(odd_server(answer), "127.0.0.1", 0))
+        print("PORT %s %d" % (name, servers[-1].sockets[0].getsockname()[1]), flush=True)
     mute = socket.create_server(("127.0.0.1", 0))
     print("PORT mute %d" % mute.getsockname()[1], flush=True)
     print("READY", flush=True)
