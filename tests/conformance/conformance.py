@@ -17,9 +17,12 @@ from rtbtest.wait import DEADLINE, Deadline
 class Js:
     """A js_client.mjs process; its lines are read by a thread."""
 
-    def __init__(self, url, key, vsn):
-        script = os.path.join(os.path.dirname(__file__), "js_client.mjs")
-        self.process = subprocess.Popen([os.environ["RTB_NODE"], script, url, key, vsn], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    script = "js_client.mjs"
+
+    def __init__(self, *args):
+        """args: the program's."""
+        script = os.path.join(os.path.dirname(__file__), self.script)
+        self.process = subprocess.Popen([os.environ["RTB_NODE"], script, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.lines, self.kept = queue.Queue(), []
         threading.Thread(target=self.read, daemon=True).start()
 
