@@ -69,8 +69,22 @@ static const struct end_case {
 	{ "/status-403", WIRE_HTTP, 0, 403, "tenant suspended", NULL },
 	{ "/status-404", WIRE_HTTP, 0, 404, "tenant not found", NULL },
 	{ "/status-429", WIRE_HTTP, 0, 429, "too many connections", NULL },
+	{ "/status-302", WIRE_HTTP, 0, 302, "found", NULL },
+	{ "/status-303", WIRE_HTTP, 0, 303, "see other", NULL },
+	{ "/status-307", WIRE_HTTP, 0, 307, "elsewhere", NULL },
+	{ "/status-308", WIRE_HTTP, 0, 308, "elsewhere", NULL },
+	{ "/status-400", WIRE_HTTP, 0, 400, "bad request", NULL },
 	{ "/status-500", WIRE_HTTP, 0, 500, "xxxxxxxx", NULL },
+	{ "/status-502", WIRE_HTTP, 0, 502, "Bad gateway", NULL },
+	{ "/status-502-cut", WIRE_HTTP, 0, 502, "Bad gateway", NULL },
 	{ "/status-503", WIRE_HTTP, 0, 503, "503", NULL },
+	{ "/status-503-retry", WIRE_HTTP, 0, 503, "503", NULL },
+	{ "/status-504", WIRE_HTTP, 0, 504, "time-out", NULL },
+	{ "/status-504-endless", WIRE_HTTP, 0, 504, "504", NULL },
+	{ "/status-520", WIRE_HTTP, 0, 520, "unknown error", NULL },
+	{ "/long-garbage", WIRE_HANDSHAKE, 0, 0, "", NULL },
+	{ "/odd-status", WIRE_HANDSHAKE, 0, 0, "", NULL },
+	{ "/no-upgrade", WIRE_HANDSHAKE, 0, 0, "", NULL },
 
 	{ "/glued", WIRE_BY_PEER, 1000, 0, "", "glued" },
 	/* No server may. libwebsockets reads it all the same, with the mask one byte off if the
@@ -142,12 +156,40 @@ START_TEST(test_ends)
 	ck_assert_msg(end->why == t->why, "%s: %s, %s", t->path, why_name(end->why), end->text);
 	ck_assert_msg(end->close_code == t->close_code, "%s: %u", t->path, end->close_code);
 	ck_assert_msg(end->http_status == t->http_status, "%s: %u", t->path, end->http_status);
-	ck_assert_uint_eq(end->retry_after_s, t->http_status == 429 ? 7 : 0);
+	ck_assert_uint_eq(end->retry_after_s,
+			  t->http_status == 429 || strstr(t->path, "retry") ? 7 : 0);
 	ck_assert_msg(strstr(end->text, t->text) != NULL, "%s: %s", t->path, end->text);
 	ck_assert_msg(strncmp(end->text, "127.0.0.1 port ", 15) == 0, "%s", end->text);
 	if (t->messages)
 		ck_assert_str_eq(rig.recs[3].text, t->messages);
 	expect_works(&rig);
+	rig_stop(&rig);
+}
+END_TEST
+
+/* A redirect would be sent the key. */
+START_TEST(test_redirects_are_not_followed)
+{
+	static const unsigned codes[] = { 301, 302, 303, 307, 308 };
+	char path[32];
+	struct rig rig;
+
+	rig_init(&rig);
+	rig_start(&rig);
+	for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++) {
+		snprintf(path, sizeof(path), "/status-%u", codes[i]);
+		raw_open(&rig, 0, path);
+		ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_HTTP);
+	}
+	raw_open(&rig, 0, "/seen-followed");
+	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_BY_PEER);
+	ck_assert_str_eq(rig.recs[0].text, "0");
+	/* It would have been seen. */
+	raw_open(&rig, 0, "/followed");
+	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_HTTP);
+	raw_open(&rig, 0, "/seen-followed");
+	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_BY_PEER);
+	ck_assert_str_eq(rig.recs[0].text, "1");
 	rig_stop(&rig);
 }
 END_TEST
@@ -478,6 +520,7 @@ int main(void)
 	tcase_add_unchecked_fixture(t, start_server, stop_server);
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, test_ends, 0, (int)(sizeof(end_cases) / sizeof(*end_cases)));
+	tcase_add_test(t, test_redirects_are_not_followed);
 	tcase_add_test(t, test_patient_upgrades);
 	tcase_add_test(t, test_empty_messages_count);
 	tcase_add_test(t, test_too_big_says_1009);

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "base/secret.h"
 #include "wire_util.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -240,7 +241,7 @@ static int listen_here(uint16_t *ret_port)
 }
 
 /* Takes the one connection, reads up to `end`. */
-static int read_request(int fd, struct vault *v, const char *end)
+static int read_words(int fd, struct vault *v, const char *end)
 {
 	int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 	size_t got = 0;
@@ -252,7 +253,14 @@ static int read_request(int fd, struct vault *v, const char *end)
 		ck_assert_int_gt(n, 0);
 		got += (size_t)n;
 	}
-	ck_assert_ptr_nonnull(memmem(v->request, got, v->key, strlen(v->key)));
+	return peer;
+}
+
+static int read_request(int fd, struct vault *v, const char *end)
+{
+	int peer = read_words(fd, v, end);
+
+	ck_assert_ptr_nonnull(memmem(v->request, sizeof(v->request), v->key, strlen(v->key)));
 	return peer;
 }
 
@@ -301,6 +309,40 @@ START_TEST(test_core_in_the_handshake)
 }
 END_TEST
 
+/* The password as a proxy is sent it, and as it came. */
+START_TEST(test_core_proxy)
+{
+	struct vault *v = vault_new();
+	struct rig *rig = &v->rig;
+	struct secret *auth;
+	uint16_t port;
+	int fd = listen_here(&port), peer;
+
+	vault_fill(v);
+	snprintf(v->auth, sizeof(v->auth), "user:%s", v->token);
+	auth = secret_new(v->auth, strlen(v->auth));
+	rig_init(rig);
+	rig->conf.proxy_host = "127.0.0.1";
+	rig->conf.proxy_port = port;
+	rig->conf.proxy_auth = auth;
+	rig_start(rig);
+	rig_open(rig, 0, true, "localhost", 443, v->path);
+	peer = read_words(fd, v, "\r\n\r\n");
+	/* From here on the token is what is behind "Basic ". */
+	ck_assert_int_eq(sscanf(strstr(v->request, "Basic "), "Basic %40[A-Za-z0-9+/]", v->token),
+			 1);
+	ck_assert_uint_eq(strlen(v->token), 40);
+	expect_clean_core(v);
+	close(peer);
+	ck_assert_int_eq(rig_until_closed(rig, 0)->why, WIRE_CONNECT);
+	expect_clean_core(v);
+	rig_stop(rig);
+	secret_free(auth);
+	close(fd);
+	munmap(v, sizeof(*v));
+}
+END_TEST
+
 int main(void)
 {
 	const char *const probe[] = { "gcore", NULL };
@@ -321,6 +363,7 @@ int main(void)
 	tcase_add_test(t, test_core_in_the_handshake);
 	tcase_add_loop_test(t, test_core_post, 0, 2);
 	tcase_add_test(t, test_core_post_in_flight);
+	tcase_add_test(t, test_core_proxy);
 	suite_add_tcase(suite, t);
 	return run_suite(suite);
 }

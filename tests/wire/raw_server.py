@@ -6,6 +6,7 @@ Prints "PORT raw N" and serves until standard input ends. It shares no code with
 """
 import base64
 import hashlib
+import itertools
 import os
 import select
 import socket
@@ -15,6 +16,7 @@ import threading
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 seen_close = {"code": 0}
+followed = {"n": 0}
 
 
 def frame(opcode, payload=b"", fin=True, rsv=0, masked=False):
@@ -104,25 +106,39 @@ def reset(sock):
 STATUS = {
     200: b"<html>please log in</html>",
     301: b"moved",
+    302: b"found",
+    303: b"see other",
+    307: b"elsewhere",
+    308: b"elsewhere for ever",
+    400: b"bad request",
     401: b'{"error":"API key is missing"}',
     403: b'{"error":"tenant suspended"}',
     404: b'{"error":"tenant not found"}',
     429: b'{"error":"too many connections"}',
     500: b"x" * 3000,
+    502: b"<html>" + b"<p>Bad gateway</p>" * 5000,
     503: b"",
+    504: b"<html>Gateway time-out</html>",
+    520: b"<html>Web server is returning an unknown error</html>",
 }
 
 
 def answer_status(peer, status, how):
     body = STATUS[status]
     head = b"HTTP/1.1 %d Whatever\r\n" % status
-    if status == 301:
-        head += b"Location: http://127.0.0.1:1/elsewhere\r\n"
-    if status == 429:
+    if 300 < status < 400:
+        port = peer.sock.getsockname()[1]
+        head += b"Location: http://127.0.0.1:%d/followed?%d\r\n" % (port, status)
+    if status == 429 or how == "retry":
         head += b"Retry-After: 7\r\n"
     if how == "chunked":
         head += b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body)
         peer.sock.sendall(head + body + b"\r\n0\r\n\r\n")
+    elif how == "endless":
+        flood(peer, itertools.chain([head + b"\r\n"], itertools.repeat(b"<p>no</p>" * 1000)))
+    elif how == "cut":
+        peer.sock.sendall(head + b"Content-Length: 100000\r\n\r\n" + body)
+        return
     else:
         peer.sock.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
     peer.drain()
@@ -143,6 +159,17 @@ def before_upgrade(peer, name, fields):
     elif name == "garbage":
         sock.sendall(b"220 mail.example ESMTP\r\n\r\n\r\n")
         peer.drain()
+    elif name == "long-garbage":
+        flood(peer, itertools.repeat(b"garbage" * 1000, 10))
+    elif name == "odd-status":
+        sock.sendall(b"HTTP/1.1 banana Switching\r\nUpgrade: websocket\r\n\r\n")
+        peer.drain()
+    elif name == "no-upgrade":
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n")
+        peer.drain()
+    elif name == "followed":
+        followed["n"] += 1
+        answer_status(peer, 400, "")
     elif name == "half-answer":
         sock.sendall(accept_answer(fields)[:60])
     elif name == "wrong-accept":
@@ -270,6 +297,9 @@ def after_upgrade(peer, name):
         # Never reads: not even a close frame.
         select.select([sys.stdin], [], [])
     elif name == "no-close-answer":
+        peer.drain()
+    elif name == "seen-followed":
+        sock.sendall(frame(1, b"%d" % followed["n"]) + close_frame(1000))
         peer.drain()
     elif name == "seen-close":
         sock.sendall(frame(1, b"%d" % seen_close["code"]) + close_frame(1000))
