@@ -143,10 +143,13 @@ static const char *const members[] = { "join_ref", "ref", "topic", "event", "pay
 /* Of the serializer 1.0.0, whose frames are maps: as the other one would say it. */
 static json_t *map_to_array(json_t *map)
 {
+	bool has_join_ref = json_object_get(map, members[0]) != NULL;
 	json_t *array = json_array();
 
-	MUST(json_object_size(map) == 5);
-	for (size_t i = 0; i < 5; i++)
+	MUST(json_object_size(map) == 4u + has_join_ref);
+	if (!has_join_ref) /* a heartbeat */
+		MUST(json_array_append_new(array, json_null()) == 0);
+	for (size_t i = !has_join_ref; i < 5; i++)
 		MUST(json_array_append(array, json_object_get(map, members[i])) == 0);
 	json_decref(map);
 	return array;

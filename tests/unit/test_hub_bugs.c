@@ -13,21 +13,46 @@
 
 static struct fake_peer *a, *b;
 
-static void setup(void)
+static void begin(void (*change)(struct hub_conf *conf))
 {
-	rig_setup_online();
+	rig_start(change);
+	server_open();
 	a = peer_ready();
 	b = peer_ready();
+}
+
+static void setup(void)
+{
+	begin(NULL);
+}
+
+/* A broadcast in a form that both serializers have. */
+static void server_says(const char *topic, const char *event, const char *payload)
+{
+	server_text("[null,null,'realtime:%s','broadcast',{'type':'broadcast','event':'%s',"
+		    "'payload':%s}]",
+		    topic, event, payload);
+}
+
+static void with_version_1(struct hub_conf *conf)
+{
+	conf->session.vsn = PHX_VSN_1;
 }
 
 static void hears(struct fake_peer *p, const char *topic, const char *payload)
 {
 	char pattern[200];
 
-	server_broadcast(topic, "e", payload);
+	server_says(topic, "e", payload);
 	snprintf(pattern, sizeof(pattern),
 		 "[2,'broadcast',{*'topic':'%s','event':'e','payload':%s}]", topic, payload);
 	expect(p, pattern);
+}
+
+/* On this the end of a channel is told from another one's by its ref alone. */
+static void setup_1(void)
+{
+	begin(with_version_1);
 }
 
 /* The connection is lost and back. */
@@ -414,20 +439,26 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("hub_bugs");
-	TCase *t = tcase_create("online"), *own = tcase_create("own");
+	TCase *t = tcase_create("online"), *own = tcase_create("own"), *v1 = tcase_create("1.0.0");
 
 	tcase_set_timeout(t, 60);
 	tcase_set_timeout(own, 60);
 	tcase_add_checked_fixture(t, setup, rig_teardown);
+	tcase_set_timeout(v1, 60);
+	tcase_add_checked_fixture(v1, setup_1, rig_teardown);
 	tcase_add_loop_test(t, left_and_joined_at_once, 0, N_WORDS * MOMENTS);
+	tcase_add_loop_test(v1, left_and_joined_at_once, 0, N_WORDS * MOMENTS);
 	tcase_add_test(t, no_leave_on_the_way_back);
 	tcase_add_test(own, subscriptions_after_resets);
 	tcase_add_test(own, bindings_after_resets);
 	tcase_add_test(own, a_queue_is_sent_once);
 	tcase_add_test(t, a_topic_for_two);
 	tcase_add_loop_test(t, the_close_of_what_was_replaced, 0, 2);
+	tcase_add_loop_test(v1, the_close_of_what_was_replaced, 0, 2);
 	tcase_add_loop_test(t, shown_again_after_a_rejoin, 0, N_WAYS);
+	tcase_add_loop_test(v1, shown_again_after_a_rejoin, 0, N_WAYS);
 	suite_add_tcase(s, t);
+	suite_add_tcase(s, v1);
 	suite_add_tcase(s, own);
 	return suite_run(s);
 }

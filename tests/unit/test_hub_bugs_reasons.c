@@ -96,9 +96,30 @@ enum { N_ENDS = sizeof(ends) / sizeof(*ends), N_REFUSALS = sizeof(refusals) / si
 
 static struct fake_peer *a;
 
+/* A broadcast in a form that both serializers have. */
+static void server_says(const char *topic, const char *event, const char *payload)
+{
+	server_text("[null,null,'realtime:%s','broadcast',{'type':'broadcast','event':'%s',"
+		    "'payload':%s}]",
+		    topic, event, payload);
+}
+
+static void with_version_1(struct hub_conf *conf)
+{
+	conf->session.vsn = PHX_VSN_1;
+}
+
 static void setup(void)
 {
 	rig_setup_online();
+	a = peer_ready();
+}
+
+/* On this the end of a channel is told from another one's by its ref alone. */
+static void setup_1(void)
+{
+	rig_start(with_version_1);
+	server_open();
 	a = peer_ready();
 }
 
@@ -159,7 +180,7 @@ static void comes_back(const struct says *says)
 	server_join("t");
 	expect(a, "[2,'gap',{'chan':1,*");
 	expect(a, "[2,'channel',{'chan':1,*'state':'ready'}]");
-	server_broadcast("t", "e", "1");
+	server_says("t", "e", "1");
 	expect(a, "[2,'broadcast',*");
 }
 
@@ -201,7 +222,7 @@ START_TEST(words_and_ends_apart)
 	server_text("['1','1','realtime:u','phx_close',{}]");
 	server_text("['1','1','phoenix','phx_close',{}]");
 	peer_skip(a, "");
-	server_broadcast("t", "e", "1");
+	server_says("t", "e", "1");
 	expect(a, "[2,'broadcast',*");
 	advance(5000);
 	server_text("['1','1','realtime:t','phx_close',{}]");
@@ -225,7 +246,7 @@ START_TEST(ended_twice)
 	server_text("['1','1','realtime:t','phx_error',{}]");
 	server_text("['1','1','realtime:t','phx_reply',{'status':'error','response':{'reason':"
 		    "'Unauthorized: x'}}]");
-	server_broadcast("t", "e", "2");
+	server_says("t", "e", "2");
 	expect(a, "[2,'broadcast',*");
 	expect_nothing(a);
 	advance(HOUR);
@@ -267,7 +288,7 @@ START_TEST(refused_at_the_first_join)
 	ck_assert_uint_ge(delay, (uint64_t)says->least_ms);
 	server_join("t");
 	peer_skip(a, "");
-	server_broadcast("t", "e", "1");
+	server_says("t", "e", "1");
 	expect(a, "[2,'broadcast',*");
 }
 END_TEST
@@ -291,7 +312,7 @@ START_TEST(no_answer_at_the_rejoin)
 	server_close(&first, NULL);
 	comes_back(&silence);
 	server_close(&first, NULL);
-	server_broadcast("t", "e", "2");
+	server_says("t", "e", "2");
 	expect(a, "[2,'broadcast',*");
 }
 END_TEST
@@ -398,20 +419,27 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("hub_bugs_reasons");
-	TCase *t = tcase_create("reasons");
+	TCase *t = tcase_create("reasons"), *v1 = tcase_create("1.0.0");
 
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, rig_teardown);
+	tcase_set_timeout(v1, 60);
+	tcase_add_checked_fixture(v1, setup_1, rig_teardown);
 	tcase_add_loop_test(t, ended_with_words, 0, N_ENDS);
+	tcase_add_loop_test(v1, ended_with_words, 0, N_ENDS);
 	tcase_add_loop_test(t, ended_without_a_word, 0, 6);
 	tcase_add_test(t, words_and_ends_apart);
+	tcase_add_test(v1, words_and_ends_apart);
 	tcase_add_test(t, ended_twice);
+	tcase_add_test(v1, ended_twice);
 	tcase_add_loop_test(t, refused_at_the_rejoin, 0, N_REFUSALS);
 	tcase_add_loop_test(t, refused_at_the_first_join, 0, N_REFUSALS);
 	tcase_add_test(t, no_answer_at_the_rejoin);
+	tcase_add_test(v1, no_answer_at_the_rejoin);
 	tcase_add_test(t, another_token_is_tried_at_once);
 	tcase_add_test(t, refused_for_now_again_and_again);
 	tcase_add_test(t, ten_thousand_refusals);
 	suite_add_tcase(s, t);
+	suite_add_tcase(s, v1);
 	return suite_run(s);
 }
