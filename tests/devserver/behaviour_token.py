@@ -7,6 +7,7 @@ usage: behaviour_token.py PATH-OF-RTBRIDGE-DEVSERVER [NAME-OF-TEST...]
 
 import json
 import os
+import random
 import re
 import socket
 import sys
@@ -221,6 +222,48 @@ class Rotation(WithServer):
         for members in ({"life": 5}, {"life_s": 0}):
             status, _, _ = self.server.request("POST", "/_devserver/session", json.dumps(members))
             self.assertEqual(status, 400)
+
+
+class Model:
+    """What a session makes of its tokens, told again."""
+
+    def __init__(self, first, always_soon):
+        self.rows, self.always_soon = [[first, None, False]], always_soon  # token, parent, revoked
+
+    def refresh(self, token, issued):
+        """What has to come of it: the new token (issued: the server's word for one that is new), or None."""
+        row = next(r for r in self.rows if r[0] == token)
+        active = next((r for r in reversed(self.rows) if not r[2]), None)
+        if row[2] and active and active[1] == token:
+            return active[0]
+        if row[2] and not self.always_soon:
+            for r in self.rows:
+                r[2] = True
+            return None
+        row[2] = True
+        self.rows.append([issued, token, False])
+        return issued
+
+
+class AtRandom(unittest.TestCase):
+    def test_any_token_at_any_time(self):
+        seed = random.SystemRandom().randrange(10 ** 9)
+        for interval in (0, 10 ** 9):
+            with self.subTest(seed=seed, interval=interval), DevServer(BIN, reuse_interval_ms=interval) as server:
+                rng = random.Random(seed)
+                for _ in range(20):
+                    session = server.session()
+                    model, known = Model(session.refresh_token, interval > 0), [session.refresh_token]
+                    for _ in range(rng.randint(1, 12)):
+                        token = known[-1 - min(int(rng.expovariate(1)), len(known) - 1)]
+                        status, _, answer = server.refresh(token)
+                        issued = answer.get("refresh_token")
+                        fresh = issued if issued not in known else None
+                        self.assertEqual(issued, model.refresh(token, fresh))
+                        self.assertEqual(status, 200 if issued else 400)
+                        known += [issued] if fresh else []
+                    active = [r[0] for r in model.rows if not r[2]]
+                    self.assertEqual(next(s["active"] for s in server.sessions() if s["id"] == session.id), active)
 
 
 class Rate(WithServer):

@@ -26,8 +26,12 @@ server.requests(path="/auth/v1/"), too, also those that were not carried out. to
 
 Access tokens are signed with the server's secret and good for joins. A refresh token works once; the one before the current
 one is answered with the current one; a used one after the reuse interval (option reuse_interval_ms [10000]; 0: at once)
-ends the session. Sessions are those of one process: after a restart there are none. Options of the server:
-token_life [3600 s], reuse_interval_ms, max_refreshes (then 429).
+ends the session. Options of the server: token_life [3600 s], reuse_interval_ms, max_refreshes (then 429).
+
+Sessions are those of one process: after a restart there are none. As on the real thing the auth server can be another one than
+that of the sockets, which may then come and go:
+
+    auth = DevServer(bin); server = DevServer(bin, secret=auth.secret)     # and auth.auth_url for the daemon
 """
 
 import json
