@@ -303,6 +303,11 @@ class Faults(WithServer):
         self.assertEqual(len(self.server.requests(path="/auth/v1/")), 7)
         self.server.token_fault("slow", bytes=100, ms=1)
         self.good(session.refresh_token)
+        for members in ({}, {"bytes": 7}, {"bytes": 100000}, {"bytes": 50, "ms": 1}):
+            self.server.token_fault("chunked", **members)
+            status, headers, answer = self.server.refresh(session.active())
+            self.assertEqual((status, headers["transfer-encoding"], answer["token_type"]), (200, "chunked", "bearer"))
+            self.assertNotIn("content-length", headers)
 
     def test_other_requests_are_spared(self):
         self.server.token_fault("answer", status=500)

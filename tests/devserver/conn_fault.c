@@ -23,6 +23,42 @@ static void begin(struct ds_conn *cn, int64_t ms)
 	ds_conn_wake(cn);
 }
 
+void ds_conn_chunked(struct ds_conn *cn, const struct ds_answer *a)
+{
+	struct ds_str rest = ds_buf_view(&a->body);
+	struct ds_buf *b = &cn->later;
+
+	ds_buf_fmt(b, "HTTP/1.1 %d OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n",
+		   a->status);
+	if (a->type)
+		ds_buf_fmt(b, "content-type: %s\r\n", a->type);
+	ds_buf_str(b, ds_buf_view(&a->headers));
+	ds_buf_text(b, "\r\n");
+	while (rest.n) {
+		struct ds_str piece = { rest.p, rest.n < cn->web.piece_bytes
+							? rest.n
+							: cn->web.piece_bytes };
+
+		ds_buf_fmt(b, "%zx\r\n", piece.n);
+		ds_buf_str(b, piece);
+		ds_buf_text(b, "\r\n");
+		rest.p += piece.n;
+		rest.n -= piece.n;
+	}
+	ds_buf_text(b, "0\r\n\r\n");
+	cn->piece_bytes = 0;
+	if (cn->web.ms > 0) {
+		/* In halves, wherever that is. */
+		cn->piece_bytes = (b->len + 1) / 2;
+	}
+	cn->delay_ms = cn->web.ms;
+	cn->state = DS_CONN_DELAYED;
+	if (cn->web.ms > 0)
+		ds_conn_wake(cn);
+	else
+		ds_conn_delay_over(cn);
+}
+
 void ds_conn_endless(struct ds_conn *cn, const struct ds_answer *a)
 {
 	ds_buf_fmt(&cn->out, "HTTP/1.1 %d OK\r\nconnection: close\r\ncontent-type: %s\r\n",

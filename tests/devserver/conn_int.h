@@ -23,6 +23,8 @@ void ds_conn_rest(struct ds_conn *cn, const struct ds_request *r);
 bool ds_conn_web_instead(struct ds_conn *cn, const struct ds_request *r);
 
 /* conn_fault.c */
+/* The answer as gateways pass it on: chunks, each after a while. */
+void ds_conn_chunked(struct ds_conn *cn, const struct ds_answer *a);
 /* The head and the body of @a, and then more of a body, for ever. */
 void ds_conn_endless(struct ds_conn *cn, const struct ds_answer *a);
 /* One piece more of what never ends. */

@@ -102,6 +102,9 @@ static void respond(struct ds_conn *cn, const struct ds_request *r, struct ds_an
 	case DS_WEB_HANG:
 		cn->state = DS_CONN_HUNG;
 		break;
+	case DS_WEB_CHUNKED:
+		ds_conn_chunked(cn, a);
+		break;
 	case DS_WEB_ENDLESS:
 		ds_conn_endless(cn, a);
 		break;
@@ -111,7 +114,7 @@ static void respond(struct ds_conn *cn, const struct ds_request *r, struct ds_an
 static bool is_answered(enum ds_web_how how)
 {
 	return how == DS_WEB_NONE || how == DS_WEB_ANSWER || how == DS_WEB_DELAY ||
-	       how == DS_WEB_SLOW || how == DS_WEB_ENDLESS;
+	       how == DS_WEB_SLOW || how == DS_WEB_CHUNKED || how == DS_WEB_ENDLESS;
 }
 
 static void carry_out(struct ds_conn *cn, const struct ds_request *r, struct ds_str body)

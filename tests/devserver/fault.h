@@ -39,6 +39,7 @@ enum ds_web_how {
 	DS_WEB_CLOSE,   /* the connection is reset before the body is read */
 	DS_WEB_DROP,    /* it ends after the request, without an answer */
 	DS_WEB_HANG,    /* nothing ever comes */
+	DS_WEB_CHUNKED, /* it comes in chunks, without a length */
 	DS_WEB_ENDLESS  /* a head, and a body that never ends */
 };
 

@@ -19,11 +19,11 @@ static const struct {
 	enum ds_web_how how;
 	bool works; /* carries the request out, unless the order says otherwise */
 } hows[] = {
-	{ "answer", DS_WEB_ANSWER, false },   { "garbage", DS_WEB_GARBAGE, false },
-	{ "delay", DS_WEB_DELAY, true },      { "slow", DS_WEB_SLOW, true },
-	{ "half", DS_WEB_HALF, true },        { "close", DS_WEB_CLOSE, false },
-	{ "drop", DS_WEB_DROP, true },        { "hang", DS_WEB_HANG, true },
-	{ "endless", DS_WEB_ENDLESS, false },
+	{ "answer", DS_WEB_ANSWER, false },  { "garbage", DS_WEB_GARBAGE, false },
+	{ "delay", DS_WEB_DELAY, true },     { "slow", DS_WEB_SLOW, true },
+	{ "half", DS_WEB_HALF, true },       { "close", DS_WEB_CLOSE, false },
+	{ "drop", DS_WEB_DROP, true },       { "hang", DS_WEB_HANG, true },
+	{ "chunked", DS_WEB_CHUNKED, true }, { "endless", DS_WEB_ENDLESS, false },
 };
 
 #define N_HOWS (sizeof(hows) / sizeof(hows[0]))
@@ -58,8 +58,8 @@ bool ds_op_http(struct ds_order *o)
 	if (i == N_HOWS)
 		return ds_order_fail(
 			o,
-			"http needs answer, garbage, delay, slow, half, close, drop, hang or "
-			"endless",
+			"http needs answer, garbage, delay, slow, half, close, drop, hang, "
+			"chunked or endless",
 			"how");
 	if (status != 0 && (status < 200 || status > 599))
 		return ds_order_fail(o, "http needs a status of 200 to 599", "status");

@@ -13,6 +13,7 @@
     server.token_fault("drop")                              # rotated, but the answer is cut before its first byte
     server.token_fault("half")                              # rotated, and cut in the middle of the answer
     server.token_fault("slow", ms=20, bytes=1)              # piece by piece
+    server.token_fault("chunked", bytes=7)                  # a good answer in chunks of 7 bytes
     server.token_fault("hang", work=False)                  # never answered, nothing done
     server.token_fault("answer", status=503, retry_after=2, count=3)
     server.token_fault("answer", status=200, type="text/html", body="<html>hello</html>")

@@ -100,9 +100,9 @@ class Web:
     def http_fault(self, how, **members):
         """What becomes of the next requests to the HTTP API (count [1], path: a shell pattern of those meant).
 
-        how: answer, garbage, delay, slow, half, close, drop, hang, endless. status, body, type, retry_after, headers (an
-        object): the answer instead of the true one. work: whether the request is carried out. ms, bytes: of delay, slow and
-        endless. close: the connection ends behind the answer, which does not say so.
+        how: answer, garbage, delay, slow, half, close, drop, hang, chunked, endless. status, body, type, retry_after, headers
+        (an object): the answer instead of the true one. work: whether the request is carried out. ms, bytes: of delay, slow,
+        chunked and endless. close: the connection ends behind the answer, which does not say so.
         """
         self.fault(op="http", how=how, **members)
 
