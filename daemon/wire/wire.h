@@ -45,17 +45,21 @@ enum {
 enum wire_why {
 	WIRE_BY_US,   /* wire_close() was called */
 	WIRE_BY_PEER, /* a close frame came: close_code (1005 when it was empty; libwebsockets 4.1.6
-			 turns 1004 to 1006 and 1012 to 2999 into 1002 before anybody sees them) */
+			 writes 1002 over less than 1000, 1004 to 1006 and 1012 to 2999, in the only
+			 buffer that it shows, before it shows it) */
 	WIRE_LOST,    /* TCP or TLS ended without a close frame */
-	WIRE_DNS,     /* the name did not resolve, or not in time */
-	WIRE_CONNECT, /* refused, unreachable, timed out (all addresses) */
+	WIRE_DNS,     /* the name, or the proxy's, did not resolve, or not in time */
+	WIRE_CONNECT, /* refused, unreachable, timed out (all addresses); or the proxy refused, did
+			 not answer, or not in HTTP: the text begins with "the proxy" then, behind
+			 where it was to go */
 	WIRE_TLS,     /* handshake or certificate: text has OpenSSL's reason */
 	WIRE_HTTP,    /* an answer other than 101: http_status, retry_after_s, text has the start
 			 of what came of the body together with the header */
 	WIRE_HANDSHAKE, /* connected, but no (valid) upgrade answer within the limit */
 	WIRE_TOO_BIG,   /* a message over max_message_bytes (we close with 1009) */
 	WIRE_PROTOCOL,  /* the peer broke the WebSocket protocol */
-	WIRE_INSECURE,  /* ws:// or http:// to an address that is not loopback, and not allowed */
+	WIRE_INSECURE,  /* ws:// or http:// to an address that is not loopback, or through a proxy
+			   that is not, and not allowed */
 };
 
 struct wire_end {
@@ -167,8 +171,9 @@ void wire_dispatch(struct wire *w);
  * wire_open() - start a connection attempt on a link that has none
  * @epoch: larger than any epoch used on that link before
  *
- * A name is looked up first; its addresses are tried one after the other. When the lookup fails,
- * the addresses of the last good lookup of that name serve for an hour.
+ * A name is looked up first; its addresses (six at most) are tried one after the other: what worked
+ * in the last ten minutes first, what did not last. When the lookup fails, the addresses of the last
+ * good lookup of that name serve for an hour.
  *
  * Return: 0; -ENOMEM; -EBUSY when the link still has a connection; -EINVAL when the target cannot
  * be put into a request (host over 110 bytes, path without a slash or over 2000 bytes, blanks or
