@@ -151,5 +151,9 @@ void hub_set_acl(struct hub *hub, const struct acl *acl)
 		sends_reject(p, is_gone, NULL, RTBP_E_FORBIDDEN, changed);
 		peer_end(p, RTBP_E_DENIED, changed, true);
 	}
+	/* Who has the daemon read its rules anew may have changed others elsewhere, too. */
+	verdicts_forget_topics(&hub->refused);
+	joins_lift(hub, NULL, true);
+	joins_run(hub);
 	hub_wake(hub);
 }

@@ -320,6 +320,7 @@ static void settle_believed(struct hub *hub)
 {
 	struct token *t, *next;
 	struct identity *i;
+	bool is_further;
 
 	for (t = TAILQ_FIRST(&hub->tokens); t; t = next) {
 		next = TAILQ_NEXT(t, entry);
@@ -330,9 +331,14 @@ static void settle_believed(struct hub *hub)
 			continue;
 		if (!i && !(i = identity_new(hub)))
 			continue; /* no memory: with the next news of a token */
+		is_further = !TAILQ_EMPTY(&i->tokens);
 		set_identity(t, i);
 		t->state = TOKEN_ACCEPTED;
 		identity_push(i);
+		if (is_further) {
+			verdicts_forget_identity(&hub->refused, i->number);
+			joins_lift(hub, i, false);
+		}
 		token_news(t);
 	}
 }

@@ -222,11 +222,11 @@ void reconnect_request(struct peer *p, uint32_t id, bool wants_answer)
 		 p->cred.uid);
 	log_notice("connecting anew: %s", text);
 	lift_all(hub);
-	(void)link_shared(hub);
 	for (unsigned i = 0; i < LINKS_MAX; i++) {
 		if (hub->links[i].wanted)
 			session_reconnect(hub->links[i].session, SESSION_FAULT_CLOSED, text);
 	}
+	(void)link_shared(hub); /* it may have been idle */
 	joins_run(hub);
 	if (!wants_answer)
 		return;

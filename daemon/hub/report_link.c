@@ -223,7 +223,7 @@ static void say_delay(int64_t ms, char *ret, size_t size)
 
 static void say_down(struct hub *hub, const struct session_status *st, char *ret, size_t size)
 {
-	char delay[32] = "", time[40] = "";
+	char attempt[40] = "", delay[32] = "", time[40] = "";
 
 	ret[0] = '\0';
 	if (st->fault == SESSION_FAULT_NONE || st->state == SESSION_IDLE)
@@ -232,9 +232,12 @@ static void say_down(struct hub *hub, const struct session_status *st, char *ret
 		say_delay(st->next_try_ms, delay, sizeof(delay));
 	if (hub->down_wall_ms)
 		say_time(hub, hub->down_wall_ms, time, sizeof(time));
-	snprintf(ret, size, ": %s: %s; attempt %" PRIu64 "%s%s%s%s",
-		 reasons_of_fault(st->fault)->name, st->text, st->epoch - hub->online_epoch,
-		 delay[0] ? ", next in " : "", delay, time[0] ? "; down since " : "", time);
+	if (st->epoch > hub->online_epoch)
+		snprintf(attempt, sizeof(attempt), "; attempt %" PRIu64,
+			 st->epoch - hub->online_epoch);
+	snprintf(ret, size, ": %s: %s%s%s%s%s%s", reasons_of_fault(st->fault)->name, st->text,
+		 attempt, delay[0] ? (attempt[0] ? ", next in " : "; next attempt in ") : "", delay,
+		 time[0] ? "; down since " : "", time);
 }
 
 void report_line(struct hub *hub)
