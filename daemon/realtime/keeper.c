@@ -136,11 +136,8 @@ static void tell(struct keeper *k)
 
 static void on_failure(struct keeper *k, const char *code, const char *text, uint32_t retry_after_s)
 {
-	uint64_t delay;
+	uint64_t delay = backoff_next(&k->backoff, SESSION_FAULT_NONE, retry_after_s);
 
-	if (retry_after_s > KEEPER_RETRY_AFTER_MAX_S)
-		retry_after_s = KEEPER_RETRY_AFTER_MAX_S;
-	delay = backoff_next(&k->backoff, SESSION_FAULT_NONE, retry_after_s);
 	k->failures++;
 	k->is_failing = true;
 	k->is_denied = false;
@@ -250,13 +247,11 @@ static uint64_t lead_of(struct keeper *k, uint64_t now)
 
 static void drop_token(struct keeper *k, bool was_refused)
 {
-	secret_free(k->spent);
-	k->spent = k->token;
+	k->spent = k->token; /* there is none while there is a token */
 	k->spent_was_refused = was_refused;
 	k->token = NULL;
 	k->is_failing = true;
 	jwt_done(&k->jwt);
-	say(&k->trouble, NULL, NULL);
 	k->ops->adopt(k->ctx, NULL, NULL, ++k->serial, 0);
 }
 
@@ -496,8 +491,7 @@ void keeper_on_fetched(struct keeper *k, uint64_t nr, const struct keeper_news *
 
 void keeper_set_trouble(struct keeper *k, const char *code, const char *text)
 {
-	if (k->token)
-		say(&k->trouble, code, text);
+	say(&k->trouble, code, text);
 	tell(k);
 }
 

@@ -23,18 +23,19 @@
  * 30 s, and after KEEPER_SERIES of them in a row a rest of KEEPER_REST_MS. A source that has the same
  * token still is asked again after KEEPER_REST_MS, or at the token's end if that comes first.
  *
- * The life of a token runs on a clock that goes on while the machine sleeps, and whose clock says how
- * much of it is left is decided so that one that is good is never refused, and one that is not is
- * rarely kept (the wall clock of a machine may be wrong by minutes, or stand at 1970):
- *   - the source said it (lives_ms): that, but not more than exp - iat, from the moment when the
+ * The life of a token runs on a clock that goes on while the machine sleeps. How much of it is left
+ * when it comes is asked of those who can know, so that a good token is never refused because the
+ * wall clock is wrong (by minutes, or at 1970), and one that has ended is rarely taken for good. The
+ * first that applies:
+ *   - the source said it (lives_ms): so much, but not more than exp - iat, from the moment when the
  *     fetch began. The wall clock has no say.
- *   - `iat` is in the future by the wall clock, which is thus late: exp - iat.
- *   - else what the wall clock says is left. It counts also for a token that is said to be of the
- *     last minutes: a file's may have been there for them, and a wall clock that is early by less
- *     than the token's life costs no more than an earlier renewal.
- *   - nothing is left by the wall clock, but `iat` is not older than KEEPER_FRESH_MS: exp - iat. If
- *     the clock was right after all, the server will say so.
- * A token without `iat`, of a source that says nothing, ends when the wall clock says so.
+ *   - `iat` is in the future by the wall clock, which is behind, then: exp - iat.
+ *   - exp - now by the wall clock, if that is more than nothing. Of a token made minutes ago (`iat`),
+ *     too: a file may have held it for so long, and if it is the wall clock that is ahead, its
+ *     renewal comes earlier by that, no more.
+ *   - nothing is left by the wall clock, but `iat` is no older than KEEPER_FRESH_MS: exp - iat. If the
+ *     clock is right after all, the server will say so.
+ *   - it has ended.
  *
  * What the server has refused is fetched anew once, at once. If the same bytes come again, or the
  * next ones are refused as well, it is KEEPER_SLOW_MIN_MS doubling to KEEPER_SLOW_MAX_MS. A token
@@ -59,7 +60,6 @@ enum {
 	KEEPER_SLOW_MIN_MS = 60000,
 	KEEPER_SLOW_MAX_MS = 15 * 60000,
 	KEEPER_FRESH_MS = 10 * 60000,
-	KEEPER_RETRY_AFTER_MAX_S = 3600,
 };
 
 enum keeper_state {
@@ -96,9 +96,9 @@ struct keeper_news {
 	} got;
 	const char *token;
 	size_t size;
-	uint64_t
-		lives_ms; /* from when it was asked for, as the source said; 0: as the token says */
-	uint32_t retry_after_s; /* FAILED: not before; 0: not said */
+	/* From the beginning of the fetch, as the source said; 0: as the token says. */
+	uint64_t lives_ms;
+	uint32_t retry_after_s; /* FAILED: not before (an hour at most, backoff.h); 0: not said */
 	/* A word and a sentence, for KEEPER_FAILED and _REFUSED, and for a KEEPER_TOKEN with a
 	 * trouble that stays (what it was renewed with cannot be stored): shown until the next news or
 	 * keeper_set_trouble(). Copied; made one clean line. */
@@ -149,5 +149,5 @@ uint64_t keeper_deadline(const struct keeper *k);
 void keeper_tick(struct keeper *k);
 
 void keeper_get_status(const struct keeper *k, struct keeper_status *ret);
-const char *
-keeper_state_name(enum keeper_state state); /* "waiting", "good", "late", "bad", "denied" */
+/* "waiting", "good", "late", "bad", "denied". */
+const char *keeper_state_name(enum keeper_state state);

@@ -81,7 +81,6 @@ static int post(struct refresh *r)
 	struct rtbp_buf body = RTBP_BUF_INIT;
 	int e;
 
-	r->is_posting = false; /* what comes for an older one is dropped */
 	e = gotrue_body(r->token, &body);
 	if (e == 0)
 		e = r->ops->post(r->ctx, ++r->post_nr, body.data, body.size);
@@ -96,7 +95,7 @@ int refresh_fetch(struct refresh *r, uint64_t nr)
 
 	r->is_fetching = true;
 	r->fetch_nr = nr;
-	r->fails = r->is_posting = false;
+	r->fails = r->is_posting = false; /* what comes for an older post is dropped */
 	if (!r->token) {
 		fail(r, "no_token",
 		     "there is no refresh token yet: log in, and give the daemon one");

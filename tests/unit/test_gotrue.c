@@ -262,6 +262,11 @@ static const struct {
 	{ 403, 0, "<html>Forbidden</html>", "unexpected", 60 },
 	{ 403, 0, "{\"code\":403,\"error_code\":\"hook_error\",\"msg\":\"v7xq0kz3mwpt\"}",
 	  "unexpected", 60 },
+	{ 401, 0, "{\"code\":401,\"error_code\":\"never_heard_of\",\"msg\":\"no\"}", "unexpected",
+	  60 },
+	/* With a code the words do not count. */
+	{ 400, 0, "{\"code\":400,\"error_code\":\"hook\",\"msg\":\"Already Used, User Banned\"}",
+	  "unexpected", 60 },
 	{ 404, 0, "{\"message\":\"no Route matched with those values\"}", "unexpected", 60 },
 	{ 404, 300, "Not Found", "unexpected", 300 },
 	{ 404, 5, "Not Found", "unexpected", 60 },

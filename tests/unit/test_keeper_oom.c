@@ -14,6 +14,9 @@
 static unsigned fail_at;
 static bool all, has_failed;
 
+static int n_secrets; /* that are mapped */
+static bool has_left; /* one was given back with something in it */
+
 static bool granted(void)
 {
 	if (!fail_at || --fail_at)
@@ -28,11 +31,13 @@ void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t size);
 void *__real_reallocarray(void *p, size_t n, size_t size);
 void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+int __real_munmap(void *at, size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t size);
 void *__wrap_reallocarray(void *p, size_t n, size_t size);
 void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+int __wrap_munmap(void *at, size_t size);
 
 void *__wrap_malloc(size_t size)
 {
@@ -57,7 +62,20 @@ void *__wrap_reallocarray(void *p, size_t n, size_t size)
 /* Secrets have pages of their own. */
 void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset)
 {
-	return granted() ? __real_mmap(at, size, prot, flags, fd, offset) : MAP_FAILED;
+	if (!granted())
+		return MAP_FAILED;
+	n_secrets++;
+	return __real_mmap(at, size, prot, flags, fd, offset);
+}
+
+int __wrap_munmap(void *at, size_t size)
+{
+	const char *bytes = at;
+
+	for (size_t i = 0; i < size; i++)
+		has_left = has_left || bytes[i];
+	n_secrets--;
+	return __real_munmap(at, size);
 }
 
 /* ---- a session ---- */
@@ -67,7 +85,7 @@ static char body[512], disk[64];
 static uint64_t post_nr;
 static unsigned n_posts, n_adopted, n_drops, n_stores;
 static unsigned head; /* of the server's chain: r0, r1, ... */
-static bool is_behind;
+static bool is_behind, is_misunderstood;
 
 static int oom_fetch(void *ctx, uint64_t n, bool is_renewal)
 {
@@ -109,6 +127,8 @@ static int oom_store(void *ctx, const struct secret *token)
 static void oom_give(void *ctx, uint64_t n, const struct keeper_news *news)
 {
 	(void)ctx;
+	if (news->code && strcmp(news->code, "no_memory") != 0)
+		is_misunderstood = true;
 	keeper_on_fetched(k, n, news);
 }
 
@@ -135,10 +155,13 @@ static void answer_post(void)
 		head++;
 	make_token(true_ms() / 1000, true_ms() / 1000 + 3600, n_posts, token);
 	a.size = (size_t)snprintf(text, sizeof(text),
-				  "{\"access_token\":\"%s\",\"expires_in\":3600,\"refresh_token\":"
-				  "\"r%u\",\"user\":{\"a\":1,\"b\":[{\"c\":2}],\"d\":3,\"e\":4,"
-				  "\"f\":5,\"g\":6,\"h\":7,\"i\":8,\"j\":9}}",
+				  "{\"access_token\":\"%s\",\"expires_in\":3600,"
+				  "\"refresh_token\":\"r%u\",\"user\":{\"0\":[{\"a\":1}]",
 				  token, head);
+	/* More keys than are compared without memory. */
+	for (n = 1; n < 100; n++)
+		a.size += (size_t)sprintf(text + a.size, ",\"%u\":1", n);
+	a.size += (size_t)sprintf(text + a.size, "}}");
 	refresh_on_answer(r, post_nr, &a);
 }
 
@@ -195,7 +218,7 @@ static void reset(void)
 	conf = (struct keeper_conf){ .lead_ms = LEAD, .seed = 7 };
 	post_nr = 0;
 	n_posts = n_adopted = n_drops = n_stores = head = 0;
-	is_behind = has_failed = false;
+	is_behind = has_failed = is_misunderstood = has_left = false;
 	strcpy(disk, "r0");
 }
 
@@ -212,13 +235,15 @@ START_TEST(test_one)
 		if (made) {
 			ck_assert_msg(n_adopted == 3, "allocation %u: %u tokens", n, n_adopted);
 			ck_assert_uint_eq(n_drops, 0);
-			ck_assert(!is_behind);
+			ck_assert(!is_behind && !is_misunderstood);
 			ck_assert_uint_le(n_posts, 4);
 			ck_assert_int_eq(disk[0], 'r');
 			ck_assert_uint_eq((unsigned)atoi(disk + 1), head);
 		}
 		r = refresh_free(r);
 		k = keeper_free(k);
+		ck_assert_int_eq(n_secrets, 0);
+		ck_assert(!has_left);
 		if (!has_failed)
 			break;
 		ck_assert_uint_lt(n, 1000);
@@ -261,6 +286,33 @@ START_TEST(test_all)
 			break;
 		ck_assert_uint_lt(n, 1000);
 	}
+}
+END_TEST
+
+/* Whatever becomes of tokens, they are wiped and given back. */
+START_TEST(test_secrets)
+{
+	reset();
+	k = keeper_new(&conf, &fake_clock, &fake_ops, NULL);
+	quiet = true;
+	nr = serial = 0;
+	keeper_start(k);
+	got(HOUR, 0);
+	keeper_refused(k, serial, "x", "y");
+	got(HOUR, 1);
+	ck_assert_int_eq(n_secrets, 1);
+	boot = ends_at;
+	keeper_tick(k);
+	ck_assert_int_eq(n_secrets, 1); /* to know it again */
+	keeper_ask(k, true);
+	got(HOUR, 2);
+	keeper_ask(k, true);
+	got(HOUR, 3);
+	ck_assert_int_eq(n_secrets, 1);
+	keeper_refused(k, serial, "x", "y");
+	keeper_free(k);
+	ck_assert_int_eq(n_secrets, 0);
+	ck_assert(!has_left);
 }
 END_TEST
 
@@ -311,6 +363,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_one);
 	tcase_add_test(tc, test_all);
+	tcase_add_test(tc, test_secrets);
 	tcase_add_test(tc, test_set_token);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);

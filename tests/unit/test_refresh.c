@@ -423,7 +423,15 @@ START_TEST(test_another_seed_cannot_be_posted)
 	check_log("failed1(cannot_fetch) ");
 	post_result = 0;
 	fetch(2);
-	check_log(POST(3, "seed1"));
+	post_result = -ENOMEM;
+	set_token("seed2", true);
+	post_result = 0;
+	set_token("seed3", true); /* before the keeper has heard of it: it need not */
+	check_log(POST(3, "seed1") POST(4, "seed2") POST(5, "seed3"));
+	refresh_tick(r);
+	check_log("");
+	answer(200, TOKENS("a", "r"));
+	check_log("store:r token2:a:60000 ");
 }
 END_TEST
 
@@ -441,6 +449,7 @@ START_TEST(test_another_seed_after_trouble)
 	fetch(2);
 	check_log(POST(2, "seed1"));
 	set_token("seed2", false);
+	answer(200, TOKENS("a2", "r2")); /* of seed1 */
 	refresh_tick(r);
 	check_log("store:seed2 failed2(cannot_store) ");
 }
