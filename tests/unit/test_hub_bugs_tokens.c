@@ -4,6 +4,7 @@
  * back, and with a dead one, for ever. Each story names the public report that it comes from.
  */
 #include "hub_fixture.h"
+#include "hub_own.h"
 #include "hub_tokens.h"
 
 #include <inttypes.h>
@@ -110,6 +111,42 @@ START_TEST(a_rejoin_carries_what_was_pushed)
 		advance(31000);
 	}
 	ck_assert_uint_eq(frames_with(first), n_first);
+}
+END_TEST
+
+/* The same with the daemon's own, for all channels: after a renewal nothing carries the old one. */
+START_TEST(a_rejoin_carries_the_renewed_one)
+{
+	enum { HOUR = 3600000, CHANNELS = 8 };
+	struct fake_peer *p;
+	unsigned n_old;
+
+	own_start(NULL);
+	p = peer_ready();
+	own_give(1, HOUR);
+	for (unsigned i = 0; i < CHANNELS; i++) {
+		char params[60];
+
+		snprintf(params, sizeof(params), "{'topic':'t%u'}", i);
+		peer_ask(p, 10 + i, "subscribe", params);
+	}
+	server_serve();
+	for (uint64_t serial = 2; serial < 12; serial++) {
+		own_give(serial, HOUR);
+		if (serial % 2) /* else it is lost before all of them are told */
+			advance(2000);
+		for (size_t i = rig.frames.next; i < rig.frames.n; i++)
+			rig.frames.at[i].taken = true;
+		n_old = frames_with(own_name(serial - 1));
+		lose_and_open();
+		for (unsigned i = 0; i < CHANNELS; i++)
+			server_reply(expect_join("t*", own_name(serial)), true, "{}");
+		expect_no_frame();
+		ck_assert_uint_eq(frames_with(own_name(serial - 1)), n_old);
+		advance(31000);
+		server_serve();
+	}
+	own_end();
 }
 END_TEST
 
@@ -222,10 +259,38 @@ START_TEST(a_dead_token_of_the_daemon)
 }
 END_TEST
 
+/* ... and one that comes from somewhere: no join at all before there is another. */
+START_TEST(a_dead_token_that_is_renewed)
+{
+	enum { HOUR = 3600000 };
+	struct fake_peer *p;
+
+	own_start(NULL);
+	p = peer_ready();
+	own_give(1, 1000ull * HOUR);
+	peer_ask(p, 1, "subscribe", "{'topic':'t'}");
+	server_serve();
+	own_closed(&rig.frames.at[0], OWN_EXPIRED);
+	for (unsigned i = 0; i < 24; i++) {
+		advance(HOUR);
+		expect_no_frame();
+		lose_and_open();
+		expect_no_frame();
+	}
+	ck_assert_uint_eq(owner.n_refused, 1);
+	own_give(2, HOUR);
+	server_reply(expect_join("t", own_name(2)), true, "{}");
+	peer_skip(p, "");
+	server_broadcast("t", "e", "1");
+	expect(p, "[2,'broadcast',*");
+	own_end();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("hub_bugs_tokens");
-	TCase *t = tcase_create("tokens");
+	TCase *t = tcase_create("tokens"), *own = tcase_create("own");
 
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, rig_teardown);
@@ -233,6 +298,10 @@ int main(void)
 	tcase_add_test(t, nothing_with_a_cleared_token);
 	tcase_add_test(t, a_dead_token_of_a_client);
 	tcase_add_test(t, a_dead_token_of_the_daemon);
+	tcase_set_timeout(own, 60);
+	tcase_add_test(own, a_rejoin_carries_the_renewed_one);
+	tcase_add_test(own, a_dead_token_that_is_renewed);
 	suite_add_tcase(s, t);
+	suite_add_tcase(s, own);
 	return suite_run(s);
 }
