@@ -181,7 +181,8 @@ enum {
 	X(PAYLOAD_BYTES, "payload_bytes")         \
 	X(HTTP, "http")                           \
 	X(REQUESTS, "requests")                   \
-	X(SOURCE, "source")
+	X(SOURCE, "source")                       \
+	X(MALFORMED, "malformed")
 
 /*
  * Errors, X(ID, code, name, sentence). The hundreds say what a retry is worth: 1xx the same request

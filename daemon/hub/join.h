@@ -222,6 +222,9 @@ void join_retry(struct join *j);
 void joins_lift(struct hub *hub, const struct identity *of, bool all);
 /* When it is tried again by itself, from now; -1: that is not known, or it does not wait. */
 int64_t join_next_ms(const struct join *j);
+/* Packs the members `code` and `text`, with what to do if that is wished for and known. Return: how
+ * many: none without a code. */
+unsigned reason_pack(const char *code, const char *text, bool advise, struct rtbp_buf *b);
 /* Packs the members `code`, `text` (with what to do) and `retry_in_ms`, as far as there is something
  * to say. Return: how many. */
 unsigned join_pack_reason(const struct join *j, struct rtbp_buf *b);

@@ -65,22 +65,26 @@ int64_t join_next_ms(const struct join *j)
 	return j->retry_at_ms > now ? (int64_t)(j->retry_at_ms - now) : -1;
 }
 
+unsigned reason_pack(const char *code, const char *text, bool advise, struct rtbp_buf *b)
+{
+	const struct reason *reason = advise ? reason_of_code(code) : NULL;
+	char whole[1200];
+
+	if (!code[0])
+		return 0;
+	snprintf(whole, sizeof(whole), "%s%s%s", text, reason ? "; what to do: " : "",
+		 reason ? reason->advice : "");
+	rtbp_pack_field_text(b, RTBP_F_CODE, code);
+	rtbp_pack_field_text(b, RTBP_F_TEXT, whole);
+	return 2;
+}
+
 unsigned join_pack_reason(const struct join *j, struct rtbp_buf *b)
 {
-	const struct reason *reason = reason_of_code(j->code);
 	int64_t next_ms = join_next_ms(j);
-	char text[sizeof(j->text) + 200];
-	unsigned n = 0;
+	/* Words about the daemon's own token say themselves what to do. */
+	unsigned n = reason_pack(j->code, j->text, !own_is_missing_for(j), b);
 
-	if (j->code[0]) {
-		/* Words about the daemon's own token say it themselves. */
-		snprintf(text, sizeof(text), "%s%s%s", j->text,
-			 reason && !own_is_missing_for(j) ? "; what to do: " : "",
-			 reason && !own_is_missing_for(j) ? reason->advice : "");
-		rtbp_pack_field_text(b, RTBP_F_CODE, j->code);
-		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
-		n = 2;
-	}
 	if (next_ms >= 0) {
 		rtbp_pack_field_uint(b, RTBP_F_RETRY_IN_MS, (uint64_t)next_ms);
 		n++;
@@ -118,12 +122,14 @@ void join_backoff(struct join *j, const char *text, const struct park *park)
 		join_queue(j);
 	} else if (reason->retry_ms == REASON_NEVER) {
 		if (!j->is_trial) /* what was tried says it */
-			log_warning("%s: refused: %s; %s", j->wire_topic, text, reason->advice);
+			log_warning("%s: refused: %s; what to do: %s", j->wire_topic, text,
+				    reason->advice);
 		join_reject(j);
 	} else {
 		j->retry_at_ms = park ? park->until_ms : hub_now(hub) + next_pause(j, reason);
 		if (!park && !j->is_trial)
-			log_notice("%s: %s; next try in %" PRIu64 " ms", j->wire_topic, text,
+			log_notice("%s: %s; what to do: %s; next try in %" PRIu64 " ms",
+				   j->wire_topic, text, reason->advice,
 				   j->retry_at_ms - hub_now(hub));
 		join_queue(j);
 	}

@@ -104,8 +104,9 @@ struct park *park_on_refusal(struct join *j, const struct reason *reason, const 
 	p->refuses = reason->retry_ms == REASON_NEVER;
 	snprintf(p->code, sizeof(p->code), "%s", reason->code);
 	snprintf(p->text, sizeof(p->text), "%s", text);
-	log_warning("%s: %s; what concerns it waits %" PRIu64 " ms, then one join tests again; %s",
-		    j->wire_topic, text, p->until_ms - now, reason->advice);
+	log_warning("%s (uid %u): %s; what concerns it waits %" PRIu64
+		    " ms, then one join tests again; what to do: %s",
+		    j->wire_topic, j->uid, text, p->until_ms - now, reason->advice);
 	return p;
 }
 

@@ -165,12 +165,19 @@ static void pack_identities(const struct report *r)
 
 static void pack_counters(struct hub *hub, struct rtbp_buf *b)
 {
+	uint64_t reconnects = 0, malformed = 0;
 	struct session_status st;
 
-	session_get_status(hub->links[0].session, &st);
+	for (unsigned i = LINKS_MAX; i-- > 0;) {
+		if (!hub->links[i].session)
+			continue;
+		session_get_status(hub->links[i].session, &st);
+		malformed += st.malformed;
+		reconnects = st.reconnects; /* of the shared one */
+	}
 	rtbp_pack_field(b, RTBP_F_COUNTERS);
-	rtbp_pack_map(b, 8);
-	rtbp_pack_field_uint(b, RTBP_F_RECONNECTS, st.reconnects);
+	rtbp_pack_map(b, 9);
+	rtbp_pack_field_uint(b, RTBP_F_RECONNECTS, reconnects);
 	rtbp_pack_field_uint(b, RTBP_F_MESSAGES_IN, hub->counters.messages_in);
 	rtbp_pack_field_uint(b, RTBP_F_MESSAGES_OUT, hub->counters.messages_out);
 	rtbp_pack_field_uint(b, RTBP_F_BYTES_IN, hub->counters.bytes_in);
@@ -178,6 +185,7 @@ static void pack_counters(struct hub *hub, struct rtbp_buf *b)
 	rtbp_pack_field_uint(b, RTBP_F_DELIVERIES, hub->counters.deliveries);
 	rtbp_pack_field_uint(b, RTBP_F_UNDECODED, hub->counters.undecoded);
 	rtbp_pack_field_uint(b, RTBP_F_SLOW_CONSUMERS, hub->counters.slow_consumers);
+	rtbp_pack_field_uint(b, RTBP_F_MALFORMED, malformed);
 }
 
 static void pack_http(const struct report *r)

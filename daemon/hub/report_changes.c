@@ -46,10 +46,7 @@ static void pack_feed(const struct report *r, const struct feed *f)
 	rtbp_pack_field_bool(b, RTBP_F_READY, f->state == FEED_READY);
 	if (shows_chan)
 		rtbp_pack_field_uint(b, RTBP_F_CHAN, f->chan->number);
-	if (code[0]) {
-		rtbp_pack_field_text(b, RTBP_F_CODE, code);
-		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
-	}
+	(void)reason_pack(code, text, true, b);
 }
 
 /* `room`: for the bindings themselves; they may be long, and a frame has an end. */
@@ -72,10 +69,7 @@ static void pack_binding(const struct binding *bi, size_t *room, struct rtbp_buf
 		rtbp_pack_field_uint(b, RTBP_F_FEED, bi->feed->number);
 	rtbp_pack_field_uint(b, RTBP_F_CLIENTS, bi->n_wants);
 	rtbp_pack_field_uint(b, RTBP_F_ROWS, bi->n_rows);
-	if (code[0]) {
-		rtbp_pack_field_text(b, RTBP_F_CODE, code);
-		rtbp_pack_field_text(b, RTBP_F_TEXT, text);
-	}
+	(void)reason_pack(code, text, true, b);
 }
 
 void report_pack_changes(const struct report *r)

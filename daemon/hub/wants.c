@@ -337,10 +337,7 @@ void wants_pack(const struct sub *s, bool is_answer, struct rtbp_buf *b)
 		rtbp_pack_map(b, code[0] ? 4 : 2);
 		rtbp_pack_field_uint(b, RTBP_F_ID, s->wants[i].id);
 		rtbp_pack_field_text(b, RTBP_F_STATE, state);
-		if (code[0]) {
-			rtbp_pack_field_text(b, RTBP_F_CODE, code);
-			rtbp_pack_field_text(b, RTBP_F_TEXT, text);
-		}
+		(void)reason_pack(code, text, true, b);
 	}
 }
 

@@ -60,7 +60,7 @@ def check(table, document, reasons):
     # no room for a binding, a change could not be read.
     said = words(chapter[8]) - {"text", "reason", "code", "cause", "ids", "connection", "presence", "postgres_changes",
                                 "too_many", "undecodable", "probation", "join_budget", "token_replaced",
-                                "token_cleared", "moved", "retry_in_ms", "token_missing", "joining",
+                                "token_cleared", "moved", "retry_in_ms", "token_missing", "joining", "replication_ready",
                                 "rejoining"}
     for name in sorted(reason_words(reasons) - said):
         yield f"PROTOCOL.md lacks the reason {name}"

@@ -70,7 +70,7 @@ START_TEST(channel_closed)
 	expect(b, "[1,1,null,*");
 	server_ends(&join);
 	expect(a, "[2,'channel',{" HEAD "'state':'rejoining',*'pending','code':'unknown','text':"
-		  "'the server closed the channel'}]}]");
+		  "'the server closed the channel; what to do: *'}]}]");
 	expect(b, "[2,'channel',{*");
 	server_numbered(&join, "11", 1);
 	expect_nothing(a);
@@ -110,7 +110,7 @@ START_TEST(trouble_that_passes)
 	from = clock_wall(&rig.clock);
 	server_system(&join, false, TROUBLE);
 	expect(a, "[2,'channel',{" HEAD "'state':'joined','postgres_changes':[{'id':1,'state':"
-		  "'pending','code':'" TROUBLE_CODE "','text':'{:error, *timeouts*}'}]}]");
+		  "'pending','code':'" TROUBLE_CODE "','text':'{:error, *timeouts*}; what to do: *'}]}]");
 	server_numbered(&join, "11", 1);
 	expect_nothing(a);
 	server_system(&join, false, TROUBLE);
@@ -431,7 +431,7 @@ START_TEST(join_refused_for_good)
 	join = expect_feed(ON("t"));
 	server_reply(&join, false, "{'reason':'Unauthorized: no'}");
 	expect(a, "[1,1,null,{" HEAD "'state':'ready','postgres_changes':[{'id':1,'state':'error',"
-		  "'code':'unauthorized','text':'Unauthorized: no'}]}]");
+		  "'code':'unauthorized','text':'Unauthorized: no; what to do: *'}]}]");
 	advance(10000);
 	expect_no_frame();
 	peer_ask(b, 1, "subscribe", ASK(T("t")));

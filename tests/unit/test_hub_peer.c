@@ -219,7 +219,7 @@ START_TEST(status)
 		"counters':{'"
 		"reconnects':1,'messages_in':0,'messages_out':0,"
 		"'bytes_in':*,'bytes_out':*,'deliveries':0,'undecoded':0,"
-		"'slow_consumers':0},'last_disconnect':{'since':*,'reason':'restart',"
+		"'slow_consumers':0,'malformed':*},'last_disconnect':{'since':*,'reason':'restart',"
 		"'text':'going away'}}]");
 	ck_assert_ptr_null(strstr(text, "the-key"));
 	ck_assert(b->finished); /* no hello */

@@ -87,7 +87,7 @@ STATUS = {
     ],
     "private_only": False,
     "counters": {"reconnects": 1, "messages_in": 256, "messages_out": 255, "bytes_in": 65536, "bytes_out": 65535,
-                 "deliveries": 4294967296, "undecoded": 0, "slow_consumers": 127},
+                 "deliveries": 4294967296, "undecoded": 0, "slow_consumers": 127, "malformed": 0},
     "http": {"requests": 2, "text": "Connection refused", "next_try_ms": 4000},
     "last_disconnect": {"since": 1700000000001, "reason": "lost", "text": "Connection reset by peer"},
 }
