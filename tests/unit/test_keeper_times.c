@@ -26,7 +26,7 @@ START_TEST(test_lead)
 
 	quiet = true;
 	keeper_start(k);
-	for (unsigned n = 0; n < 2000; n++) {
+	for (unsigned n = 0; n < 600; n++) {
 		got(life, n);
 		ck_assert_int_eq(status().state, KEEPER_GOOD);
 		age = run_next();
