@@ -39,10 +39,10 @@ def http(status, body=b"", reason="Whatever", **headers):
 
 
 def accept_head(head, key=None, **headers):
-    """The right answer to an upgrade, unless `key` is another one's."""
+    """The right answer to an upgrade, unless `key` is another one's. Other requests have no key."""
     if key is None:
-        [key] = [line.split(b":", 1)[1].strip().decode() for line in head.split(b"\r\n")
-                 if line.lower().startswith(b"sec-websocket-key:")]
+        keys = [line.split(b":", 1)[1] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:")]
+        key = keys[0].strip().decode() if keys else ""
     accept = base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
     lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -79,13 +79,14 @@ def upgraded(*frames):
 # ---- who talks, who hears ----
 
 class Far:
-    """A client past the daemon and past the proxy, which comes back by itself: a witness, or a sender.
+    """A client past the daemon and past the proxy, which comes back by itself: a sender, or a witness of some topics.
 
-    connect(): a new Outside; it fails while the server is away. It needs an identity of its own in the server's log.
+    connect(): a new Outside that has joined what it shall hear; it fails while the server is away. Its identity has to be
+    one of its own in the server's log.
     """
 
-    def __init__(self, field, connect, topics, witness=None):
-        self.field, self.connect, self.topics, self.witness = field, connect, topics, witness
+    def __init__(self, field, connect, witness_of=()):
+        self.field, self.connect, self.witness_of = field, connect, witness_of
         self.client, self.heard_ms, self.next_try = None, wall_ms(), 0.0
         self.come()
 
@@ -93,16 +94,12 @@ class Far:
         if time.monotonic() < self.next_try:
             return
         try:
-            client = self.connect()
-            for topic in self.topics:
-                client.join(topic)
+            self.client = self.connect()
         except (OSError, AssertionError, Closed, Refused):
             self.next_try = time.monotonic() + 0.05
             return
-        self.client = client
-        if self.witness:
-            for topic in self.topics:
-                self.field.checker.witness(topic).gone(self.heard_ms, wall_ms())
+        for topic in self.witness_of:
+            self.field.checker.witness(topic).gone(self.heard_ms, wall_ms())
         self.heard_ms = wall_ms()
 
     def lost(self):
@@ -137,11 +134,16 @@ class Far:
                 if got[0] == 8:
                     raise Closed(1005)
                 self.heard_ms = wall_ms()
-                one = self.client._broadcast(*got)
-                if one and self.witness:
-                    self.field.hears(one[0], one[2])
+                one = self.message(*got)
+                if one and one[0] in self.witness_of:
+                    self.field.hears(*one)
         except (Closed, OSError):
             self.lost()
+
+    def message(self, opcode, data):
+        """(topic, payload) of a frame, or None."""
+        one = self.client._broadcast(opcode, data)
+        return one and (one[0], one[2])
 
     def beat(self):
         """So that the server keeps it."""
@@ -204,8 +206,11 @@ class Field:
     def ear(self, peer, name, topic, own=None, elsewhere=False, **params):
         """A subscription, heard from its answer on."""
         answer = peer.subscribe(topic, **dict({"timeout_ms": 60000}, **params))
-        listener = self.checker.listener(name, topic, wall_ms(), own=own, elsewhere=elsewhere)
-        self.peers.setdefault(peer, {})[answer["chan"]] = listener
+        return self.hear(peer, answer["chan"], name, topic, own=own, elsewhere=elsewhere)
+
+    def hear(self, peer, chan, name, topic, **kwargs):
+        """A subscription was answered."""
+        listener = self.peers.setdefault(peer, {})[chan] = self.checker.listener(name, topic, wall_ms(), **kwargs)
         return listener
 
     def mouth(self, name, topic, peer=None, far=None, **params):
@@ -215,8 +220,8 @@ class Field:
         self.mouths.append(mouth)
         return mouth
 
-    def far(self, connect, *topics, witness=False):
-        far = Far(self, connect, topics, witness)
+    def far(self, connect, *witness_of):
+        far = Far(self, connect, witness_of)
         self.fars.append(far)
         return far
 
@@ -230,7 +235,7 @@ class Field:
             listener.ended(wall_ms())
 
     def pump(self, seconds=0.0):
-        """Reads what there is, at the latest what comes in this time."""
+        """Reads what there is, at the latest what comes in this time. A peer that the daemon closes is a failure."""
         socks = [p.sock for p in self.peers] + [f.client.sock for f in self.fars if f.client]
         ready = set(select.select(socks, [], [], seconds)[0])
         for peer in list(self.peers):
@@ -256,6 +261,7 @@ class Field:
                 ear.broadcast(n["payload"], now, n.get("undecodable", False))
             elif ear is not None and method in ("gap", "channel"):
                 getattr(ear, method)(n, now)
+                self.on_notice(peer, method, n)
             else:
                 self.on_notice(peer, method, n)
 
@@ -317,8 +323,8 @@ class FaultStory(Story):
         self.ann, self.bob, self.cid = (self.peer(daemon, name=name) for name in ("ann", "bob", "cid"))
         self.ears = [self.field.ear(peer, name, self.topic) for peer, name in ((self.bob, "bob"), (self.cid, "cid"))]
         self.field.mouth("ann", self.topic, self.ann)
-        self.field.mouth("far", self.topic, far=self.field.far(self.connect_far, self.topic))
-        self.field.far(self.connect_far, self.topic, witness=True)
+        self.field.mouth("far", self.topic, far=self.field.far(self.connect_far))
+        self.field.far(self.connect_far, self.topic)
         for far in self.field.fars:
             self.addCleanup(far.close)
         self.log_from = self.server_log_size()
@@ -326,7 +332,9 @@ class FaultStory(Story):
         self.markers()
 
     def connect_far(self):
-        return Outside(self.server.url, self.server.token(role="anon", sub="past the daemon"))
+        client = Outside(self.server.url, self.server.token(role="anon", sub="past the daemon"))
+        client.join(self.topic)
+        return client
 
     def server_log_size(self):
         entries = self.server.log()
