@@ -55,7 +55,8 @@ enum wire_why {
 	WIRE_TLS,     /* handshake or certificate: text has OpenSSL's reason */
 	WIRE_HTTP,    /* an answer other than 101: http_status, retry_after_s, text has the start
 			 of what came of the body together with the header */
-	WIRE_HANDSHAKE, /* connected, but no (valid) upgrade answer within the limit */
+	WIRE_HANDSHAKE, /* connected, but no (valid) upgrade answer within the limit; or the
+			   connection ended before, be it in the TLS handshake */
 	WIRE_TOO_BIG,   /* a message over max_message_bytes (we close with 1009) */
 	WIRE_PROTOCOL,  /* the peer broke the WebSocket protocol */
 	WIRE_INSECURE,  /* ws:// or http:// to an address that is not loopback, or through a proxy
@@ -102,7 +103,8 @@ struct wire_post {
  *
  *   WIRE_DNS, WIRE_CONNECT, WIRE_TLS, WIRE_INSECURE   never was_sent
  *   WIRE_HANDSHAKE   no answer in timeout_ms (not was_sent: TLS did not come about in that time)
- *   WIRE_LOST        the connection ended before an answer (not was_sent: it had just come about)
+ *   WIRE_LOST        the connection ended before an answer (not was_sent: it had just come about, or
+ *                    TLS had not)
  *   WIRE_HTTP        what came is not HTTP
  *
  * An answer may come before all of the request is sent: what is not a 2xx stops the sending.

@@ -162,6 +162,8 @@ static void wire_conn_upgrade(struct wire_conn *c)
 		close(door);
 	}
 	c->connecting = false;
+	if (!wsi || c->gone)
+		c->hung_up = wire_sock_fd_ended(c->dial.sock.fd);
 	wire_dial_stop(&c->dial);
 	if (!wsi || c->gone) {
 		c->wsi = NULL;
@@ -191,13 +193,15 @@ static void end_unopened(struct wire_conn *c, const char *why)
 
 	if (!c->handed)
 		wire_link_end(l, WIRE_CONNECT, "the connection cannot be handed on");
-	else if (l->attempt->tls && !l->request_sent)
-		/* Without an alert: libwebsockets has emptied OpenSSL's error queue already. */
-		wire_link_end(l, WIRE_TLS, "TLS: %s",
-			      l->tls_text[0] ? l->tls_text
-					     : "no valid handshake (is this a TLS port?)");
-	else
+	else if (!l->attempt->tls || l->request_sent)
 		wire_link_end(l, WIRE_HANDSHAKE, "%s", why);
+	else if (l->tls_text[0])
+		wire_link_end(l, WIRE_TLS, "TLS: %s", l->tls_text);
+	else if (c->hung_up)
+		wire_link_end(l, WIRE_HANDSHAKE, WIRE_TLS_ENDED);
+	else
+		/* libwebsockets has emptied OpenSSL's error queue already. */
+		wire_link_end(l, WIRE_TLS, "TLS: no valid handshake (is this a TLS port?)");
 }
 
 /* The wsi is destroyed, or never came to be: also of what fails before lws_client_connect_via_info()
@@ -222,7 +226,7 @@ void wire_conn_open(struct wire_conn *c, struct mbox_item *item)
 {
 	wire_link_begin(&c->l, item);
 	timer(c, &c->sul_attempt, on_attempt_timeout, wire_attempt_left_ms(c->l.attempt));
-	c->handed = false;
+	c->handed = c->hung_up = false;
 	wire_dial_start(&c->dial, c->l.attempt);
 }
 
@@ -315,6 +319,7 @@ static void on_connect_error(struct wire_conn *c, struct lws *wsi, const char *i
 		wire_link_end(l, WIRE_HTTP, "HTTP status %u instead of a WebSocket%s%s", status,
 			      body[0] ? ": " : "", body);
 	} else {
+		c->hung_up = wire_sock_fd_ended(lws_get_socket_fd(wsi));
 		snprintf(text, sizeof(text), "no valid answer to the WebSocket upgrade: %s", why);
 		end_unopened(c, text);
 	}
@@ -422,12 +427,7 @@ static void on_peer_close(struct wire_conn *c, const unsigned char *in, size_t l
  * libwebsockets that did, because of a broken frame. */
 static void on_closed(struct wire_conn *c, struct lws *wsi)
 {
-	lws_sockfd_type fd = lws_get_socket_fd(wsi);
-	char byte;
-	ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-	bool peer_there = n > 0 || (n < 0 && errno == EAGAIN);
-
-	if (peer_there && !wire_tls_peer_ended(lws_get_ssl(wsi)))
+	if (!wire_sock_fd_ended(lws_get_socket_fd(wsi)) && !wire_tls_peer_ended(lws_get_ssl(wsi)))
 		wire_link_end(&c->l, WIRE_PROTOCOL, "the server broke the WebSocket protocol");
 }
 

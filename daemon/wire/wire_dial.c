@@ -254,8 +254,5 @@ void wire_dial_take(struct wire_dial *dial, struct wire_sock *ret_sock, struct w
 
 int wire_dial_take_as(struct wire_dial *dial, int fd)
 {
-	int r = dup3(dial->sock.fd, fd, O_CLOEXEC) < 0 ? -errno : 0;
-
-	wire_dial_stop(dial);
-	return r;
+	return dup3(dial->sock.fd, fd, O_CLOEXEC) < 0 ? -errno : 0;
 }

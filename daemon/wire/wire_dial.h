@@ -51,7 +51,8 @@ const char *wire_dial_late(struct wire_dial *dial);
 
 /* After done(true), within it: the connection is the caller's. */
 void wire_dial_take(struct wire_dial *dial, struct wire_sock *ret_sock, struct wire_watch *to);
-/* The same, under the number of a descriptor that is open already. Return: 0; a negative errno. */
+/* A copy of it, under the number of a descriptor that is open already; wire_dial_stop() leaves that
+ * one alone. Return: 0; a negative errno. */
 int wire_dial_take_as(struct wire_dial *dial, int fd);
 
 /* How long address number `addr` of n has: what is left for it, for none of the others is waited

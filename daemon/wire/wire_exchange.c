@@ -161,9 +161,12 @@ static void step_tls(struct wire_exchange *x)
 	if (r == 0) {
 		x->state = EXCHANGE_TALKING;
 	} else if (r != -EAGAIN) {
-		exchange_end(x, WIRE_TLS, "TLS: %s",
-			     x->sock.tls_text.text[0] ? x->sock.tls_text.text
-						      : "no valid handshake (is this a TLS port?)");
+		if (x->sock.tls_text.text[0])
+			exchange_end(x, WIRE_TLS, "TLS: %s", x->sock.tls_text.text);
+		else if (wire_sock_fd_ended(x->sock.fd))
+			exchange_end(x, WIRE_LOST, WIRE_TLS_ENDED);
+		else
+			exchange_end(x, WIRE_TLS, "TLS: no valid handshake (is this a TLS port?)");
 		exchange_finish(x);
 	} else if (x->sock.wants_write) {
 		wire_watch_writable(&x->watch);
@@ -248,7 +251,7 @@ static void on_ready(struct wire_watch *watch, bool hung_up)
 	if (!hung_up)
 		return;
 	if (x->state == EXCHANGE_TLS)
-		exchange_end(x, WIRE_TLS, "TLS: the server ended the connection");
+		exchange_end(x, WIRE_LOST, WIRE_TLS_ENDED);
 	if (x->state == EXCHANGE_TLS || x->state == EXCHANGE_TALKING)
 		answer_over(x, false);
 }

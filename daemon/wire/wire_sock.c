@@ -48,7 +48,7 @@ int wire_sock_connect(struct wire_sock *s, const char *addr, uint16_t port, uint
 {
 	struct sockaddr_storage to;
 	socklen_t len = sockaddr_of(addr, port, &to);
-	int on = 1, e;
+	int on = 1, unsent = WIRE_SOCK_UNSENT, e;
 
 	*s = (struct wire_sock){ .fd = -1 };
 	if (len == 0)
@@ -57,6 +57,8 @@ int wire_sock_connect(struct wire_sock *s, const char *addr, uint16_t port, uint
 	if (s->fd < 0)
 		return -errno;
 	(void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	/* The kernel would take megabytes, and a heartbeat stands behind all of them. */
+	(void)setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	limit_silence(s->fd, tcp_ms);
 	if (connect(s->fd, (struct sockaddr *)&to, len) == 0 || errno == EINPROGRESS)
 		return 0;
@@ -122,6 +124,14 @@ ssize_t wire_sock_write(struct wire_sock *s, const void *data, size_t size)
 	s->wants_write = true;
 	n = send(s->fd, data, size, MSG_NOSIGNAL);
 	return n < 0 ? -errno : n;
+}
+
+bool wire_sock_fd_ended(int fd)
+{
+	char byte;
+	ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return n == 0 || (n < 0 && errno != EAGAIN);
 }
 
 void wire_sock_done(struct wire_sock *s, int *ret_fd)

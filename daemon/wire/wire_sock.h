@@ -9,6 +9,8 @@
 
 #include "wire/wire_tls.h"
 
+enum { WIRE_SOCK_UNSENT = 32 * 1024 }; /* bytes that the kernel may hold back for later */
+
 struct wire_sock {
 	int fd; /* -1: none */
 	void *tls;
@@ -34,6 +36,9 @@ ssize_t wire_sock_read(struct wire_sock *s, void *data, size_t size);
 /* Without TLS only: the bytes stay there to be read. */
 ssize_t wire_sock_peek(struct wire_sock *s, void *data, size_t size);
 ssize_t wire_sock_write(struct wire_sock *s, const void *data, size_t size);
+
+/* The peer has ended the connection, and all that it sent before has been read. */
+bool wire_sock_fd_ended(int fd);
 
 /* Ends TLS. The descriptor is left to `ret_fd`, or closed if that is NULL. */
 void wire_sock_done(struct wire_sock *s, int *ret_fd);

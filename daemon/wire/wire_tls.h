@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 /* Plain HTTP waits for the end of a line that never comes: it cannot be told from a slow server. */
+#define WIRE_TLS_ENDED      "the connection ended in the TLS handshake (is this a TLS port?)"
 #define WIRE_TLS_NOT_A_BYTE " (not a byte came: is this a TLS port?)"
 
 struct wire_tls_hook {

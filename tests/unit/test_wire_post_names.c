@@ -347,7 +347,7 @@ START_TEST(test_tls_hang_up)
 	if (_i > 1)
 		setsockopt(peer, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	close(peer);
-	expect_unsent(&rig, 0, WIRE_TLS, "TLS");
+	expect_unsent(&rig, 0, WIRE_LOST, "the connection ended in the TLS handshake");
 	rig_stop(&rig);
 	close(fd);
 }

@@ -96,7 +96,7 @@ static const struct {
 	{ "expired", "localhost", "valid 2020-01-01 to 2020-02-01" },
 	{ "future", "localhost", "TLS: certificate is not yet valid" },
 	{ "self-signed", "localhost", "self-signed certificate" },
-	{ "old", "localhost", "TLS" },
+	{ "old", "localhost", "the server sent a TLS alert: protocol version" },
 	/* No TLS at all, and the connection stays. */
 	{ "banner", "localhost", "is this a TLS port?" },
 	{ "http", "localhost", "is this a TLS port?" },
@@ -253,6 +253,23 @@ START_TEST(test_tls_stalls)
 }
 END_TEST
 
+/* A network's fault, and not one of certificates. */
+START_TEST(test_tls_hang_up)
+{
+	static const char *const names[] = { "gone", "cut" };
+	struct rig rig;
+
+	rig_init(&rig);
+	rig.conf.ca_file = ca_file;
+	rig_start(&rig);
+	tls_open(&rig, "localhost", names[_i]);
+	ck_assert_msg(rig_until_closed(&rig, 0)->why == WIRE_HANDSHAKE, "%s", rig.recs[0].end.text);
+	ck_assert_msg(strstr(rig.recs[0].end.text, "ended in the TLS handshake") != NULL, "%s",
+		      rig.recs[0].end.text);
+	rig_stop(&rig);
+}
+END_TEST
+
 /* ---- names and addresses ---- */
 
 static struct resolver_answer fake_answer;
@@ -405,6 +422,7 @@ int main(void)
 	tcase_add_test(t, test_system_store_does_not_know_it);
 	tcase_add_test(t, test_tls_to_a_plain_port);
 	tcase_add_loop_test(t, test_tls_stalls, 0, 2);
+	tcase_add_loop_test(t, test_tls_hang_up, 0, 2);
 	tcase_add_loop_test(t, test_certificate_is_named, 0, 5);
 	tcase_add_test(t, test_wrong_clock);
 	tcase_add_loop_test(t, test_insecure_is_refused, 0, 4);

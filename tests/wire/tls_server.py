@@ -14,6 +14,7 @@ import os
 import socket
 import ssl
 import sys
+import threading
 import warnings
 
 import websockets
@@ -24,6 +25,8 @@ ODD = {
     "http": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
     "notify": b"\x15\x03\x03\x00\x02\x01\x00",  # "close notify"
     "refusal": b"\x15\x03\x03\x00\x02\x02\x28",  # "handshake failure"
+    "gone": None,
+    "cut": b"\x16\x03\x03\x40\x00" + b"\x02" * 9,  # of a record, and the end
     "half": b"\x16\x03\x03\x40\x00" + b"\x02" * 7,  # of a record
 }
 
@@ -32,8 +35,8 @@ def odd_server(answer):
     async def serve_one(reader, writer):
         try:
             if await reader.read(65536):
-                writer.write(answer)
-                while await reader.read(65536):
+                writer.write(answer or b"")
+                while answer not in (None, ODD["cut"]) and await reader.read(65536):
                     pass
         except ConnectionError:
             pass
@@ -61,6 +64,21 @@ def tls_context(folder, name):
     return context
 
 
+def serve_old(context):
+    """In a thread: asyncio does not send the alert of a handshake that failed."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    print("PORT old %d" % listener.getsockname()[1], flush=True)
+
+    def accept_all():
+        while True:
+            sock, _ = listener.accept()
+            try:
+                context.wrap_socket(sock, server_side=True).close()
+            except OSError:
+                sock.close()
+    threading.Thread(target=accept_all, daemon=True).start()
+
+
 async def serve(name, context, host="127.0.0.1"):
     server = await websockets.serve(echo, host, 0, ssl=context, max_size=None)
     print("PORT %s %d" % (name, server.sockets[0].getsockname()[1]), flush=True)
@@ -71,7 +89,10 @@ async def main():
     folder = sys.argv[1]
     servers = [await serve("plain", None)]
     for name in sys.argv[2:]:
-        servers.append(await serve(name, tls_context(folder, name)))
+        if name == "old":
+            serve_old(tls_context(folder, name))
+        else:
+            servers.append(await serve(name, tls_context(folder, name)))
     try:
         servers.append(await serve("good6", tls_context(folder, "good"), "::1"))
     except OSError:
