@@ -356,7 +356,7 @@ static void merge(struct link *link)
 /* A few channels before the link is full; then all that can be is merged, for calm afterwards. */
 static bool is_short(const struct link *link)
 {
-	unsigned max = link->hub->conf.max_channels, margin = max / 10 > 2 ? max / 10 : 2;
+	unsigned max = link_max(link), margin = max / 10 > 2 ? max / 10 : 2;
 
 	return link->n_joins + margin >= max;
 }

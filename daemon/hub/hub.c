@@ -270,6 +270,7 @@ void hub_turn_end(struct hub *hub)
 	reap(hub);
 	auth_run(hub);
 	own_run(hub);
+	places_run(hub);
 	joins_refuse(hub);
 	probation_run(hub);
 	tokens_trim(hub);

@@ -208,6 +208,7 @@ struct hub {
 	unsigned n_chans;
 	struct join_id_tree joins;
 	bool has_refusals; /* joins that would be refused for sure */
+	bool seeks_places; /* joins that the server takes no more on their link */
 	uint64_t n_turns;  /* joins sent */
 	struct identity_list identities;
 	uint64_t next_identity;

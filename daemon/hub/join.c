@@ -122,6 +122,7 @@ void join_kill(struct join *j)
 	TAILQ_INSERT_TAIL(&hub->reap_joins, j, reap_entry);
 	hub_wake(hub);
 	j->ops->dead(j);
+	place_left(j->link);
 	link_update(j->link);
 }
 

@@ -79,7 +79,9 @@ struct link {
 	unsigned unproven_unanswered; /* of those, the ones that may well fail: one at a time */
 	bool is_probation;            /* for trials only (probation.h) */
 	struct park park;             /* the server has no room for this connection */
-	bool merging;                 /* its feeds are being merged, as far as they can be */
+	unsigned max_here; /* channels that the server takes on this connection, if it has
+				       * refused one over that; 0: it has not */
+	bool merging;      /* its feeds are being merged, as far as they can be */
 	struct timer idle_timer;
 	int64_t received_wall_ms; /* the last frame */
 };
@@ -158,6 +160,7 @@ struct join {
 	uint64_t told_at_ms;    /* when it was told another one, if that was about the end of the
 				 * one before; 0: it was not */
 	bool token_due;         /* a better one waits for its turn (push.c) */
+	bool needs_place;       /* the server takes no more on this link (move.c) */
 	bool has_news;          /* why it waits is another reason than was told */
 	bool is_trial;          /* it is itself a trial */
 	bool sent_unproven;     /* counted in link->unproven_unanswered */
@@ -290,6 +293,14 @@ int join_tell_token(struct join *j, const struct secret *token);
 /* {"reason": TEXT} or a bare string, as text for people; `otherwise` when there is none. */
 void join_reply_text(struct rtbp_val response, const char *otherwise, char *text, size_t size);
 
+/* place.c */
+/* The server takes no more channels on its link. Return: whether another place is looked for, at the
+ * turn's end. */
+bool place_wanted(struct join *j, const char *text);
+void places_run(struct hub *hub);
+/* A channel of this link has been left. */
+void place_left(struct link *link);
+
 /* links.c */
 int links_init(struct hub *hub);
 void links_done(struct hub *hub);
@@ -320,6 +331,8 @@ struct link *link_find_unused(struct hub *hub);
 void link_stop(struct link *link);
 /* It has a join of this topic, public or private, perhaps one that is being left. */
 bool link_has_topic(struct link *link, struct rtbp_str topic);
+/* How many channels it may carry. */
+unsigned link_max(const struct link *link);
 /* Room for one more channel: those that nobody wants any more go first. */
 bool link_has_room(struct link *link);
 /* The join that needs this link longest; NULL: nothing does. */

@@ -148,6 +148,8 @@ void join_refused(struct join *j, const char *text, bool by_trial)
 		return;
 	}
 	probation_refused(j, reason, text, !by_trial && !j->link->is_probation);
+	if (reason->class == REASON_TOO_MANY_CHANNELS && !by_trial && place_wanted(j, text))
+		return;
 	join_backoff(j, text, by_trial ? NULL : park_on_refusal(j, reason, text));
 }
 
@@ -328,6 +330,7 @@ void joins_on_offline(struct link *link)
 
 	link->joins_unanswered = 0;
 	link->park = (struct park){ 0 };
+	link->max_here = 0;
 	for (j = RB_MIN(join_topic_tree, &link->joins); j; j = next) {
 		next = RB_NEXT(join_topic_tree, &link->joins, j);
 		join_on_offline(j);

@@ -133,8 +133,7 @@ static struct link *find_lower(struct link *from, struct rtbp_str topic)
 		link = &from->hub->links[i];
 		/* With some air: it must not come back at once. */
 		if (link_is_online(link) && link->wanted && !link->is_probation &&
-		    !link_has_topic(link, topic) &&
-		    link->n_joins + 2 <= link->hub->conf.max_channels)
+		    !link_has_topic(link, topic) && link->n_joins + 2 <= link_max(link))
 			return link;
 	}
 	return NULL;

@@ -76,5 +76,5 @@ void hub_check_wish(struct hub *hub, struct join *j)
 		break;
 	}
 	MUST(!j->token_due || hub->push_timer.armed || hub->busy_timer.armed);
-	MUST(!j->has_news);
+	MUST(!j->has_news && !j->needs_place);
 }

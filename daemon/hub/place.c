@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * place: the server takes fewer channels on a connection than the configuration says. A channel that
+ * it refused for that goes to another connection, as one does that finds the configured number
+ * reached; where there is none, it is refused, and tried again when one of its connection is left.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "hub/impl.h"
+#include "realtime/reasons.h"
+
+enum { PLACE_MS = 60000 }; /* more than until the turn's end */
+
+static const char too_many[] = "too_many_channels";
+
+static unsigned n_joined(struct link *link)
+{
+	struct join *j;
+	unsigned n = 0;
+
+	RB_FOREACH(j, join_topic_tree, &link->joins)
+		n += j->state == JOIN_JOINED;
+	return n;
+}
+
+bool place_wanted(struct join *j, const char *text)
+{
+	unsigned n = n_joined(j->link);
+
+	j->link->max_here = n ? n : 1;
+	if (!chan_of_join(j) || !j->ops->wanted(j))
+		return false;
+	j->live = false;
+	join_set_reason(j, too_many, text);
+	j->retry_at_ms = hub_now(j->hub) + PLACE_MS;
+	j->needs_place = j->hub->seeks_places = true;
+	join_queue(j);
+	hub_wake(j->hub);
+	return true;
+}
+
+/* Return: false: there is no place, or no memory. */
+static bool place_anew(struct join *j)
+{
+	struct chan *ch = chan_of_join(j);
+	char why[JOIN_WHY_MAX], topic[101];
+	struct join *next;
+	struct link *link;
+	const char *text;
+
+	hub_copy_text(ch->topic, topic, sizeof(topic));
+	snprintf(why, sizeof(why),
+		 "%s channel %s, because the server takes no more on the connections before",
+		 ch->is_private ? "private" : "public", topic);
+	ch->held = true;
+	link = link_place(j->hub, j->uid, NULL, ch->topic, why, &text);
+	next = link ? join_new(link, ch->topic, ch->is_private, ch->identity, j->ops, ch) : NULL;
+	if (next) {
+		join_set_cause(next, j->uid, why);
+		next->is_asked = j->is_asked;
+		next->had_joined = j->had_joined;
+		next->gap_from_wall_ms = j->gap_from_wall_ms;
+		memcpy(next->gap_cause, j->gap_cause, sizeof(next->gap_cause));
+		log_notice("%s: the server takes %u channels on link %u: joined on link %u instead",
+			   j->wire_topic, j->link->max_here, j->link->number, link->number);
+		join_kill(j);
+		ch->join = ch->slot.join = next;
+	}
+	ch->held = false;
+	return next != NULL;
+}
+
+/* By number: what one is told may be the end of others. */
+void places_run(struct hub *hub)
+{
+	struct join next = { .id = 0 }, *j;
+	struct chan *ch;
+
+	if (!hub->seeks_places || hub->dying)
+		return;
+	hub->seeks_places = false;
+	while ((j = RB_NFIND(join_id_tree, &hub->joins, &next))) {
+		next.id = j->id + 1;
+		if (!j->needs_place)
+			continue;
+		j->needs_place = false;
+		ch = chan_of_join(j);
+		if (j->state != JOIN_WAITING || !j->ops->wanted(j) || !ch)
+			continue;
+		if (place_anew(j))
+			chan_update(ch);
+		else
+			join_refuse_here(j, too_many,
+					 "the server takes no more channels on this "
+					 "connection, and no other has a place");
+	}
+	joins_run(hub);
+}
+
+void place_left(struct link *link)
+{
+	struct join *j, *first = NULL;
+
+	if (!link->max_here || link->hub->dying)
+		return;
+	RB_FOREACH(j, join_topic_tree, &link->joins) {
+		if (j->state == JOIN_REJECTED && strcmp(j->code, too_many) == 0 &&
+		    j->ops->wanted(j) && (!first || j->id < first->id))
+			first = j;
+	}
+	if (!first)
+		return;
+	join_retry(first);
+	link->hub->seeks_places = true;
+	hub_wake(link->hub);
+}
