@@ -31,14 +31,16 @@ enum {
 	WIRE_PRE = 16, /* bytes in front of every outgoing payload that belong to wire (LWS_PRE) */
 	WIRE_MAX_POSTS = 8,            /* in flight at a time */
 	WIRE_POST_MAX_BYTES = 5000000, /* of a request's body */
+	WIRE_SMALL_BYTES = 512,    /* a message that finds room for an eighth longer: a heartbeat */
 	WIRE_ANSWER_BYTES = 16384, /* of an answer's body that are kept, unless asked for more */
 	WIRE_ANSWER_MAX_BYTES = 262144, /* at most */
 };
 
 /* Conditions (positive results). */
 enum {
-	WIRE_E_BUSY = 1, /* the mailbox to W is full, or WIRE_MAX_POSTS are in flight: try later */
-	WIRE_E_CLOSED,   /* the link has no open connection with this epoch */
+	WIRE_E_BUSY =
+		1, /* the mailbox to W, or the link's part of it, is full, or WIRE_MAX_POSTS are in flight: try later */
+	WIRE_E_CLOSED, /* the link has no open connection with this epoch */
 };
 
 /* Why a connection ended, or never came to be. */
@@ -128,6 +130,8 @@ struct wire_conf {
 	size_t max_message_bytes; /* reassembled size of a received message */
 	size_t up_bytes;          /* mailbox W to M: full means W stops reading */
 	size_t down_bytes;        /* mailbox M to W: full means WIRE_E_BUSY */
+	size_t link_bytes; /* of these, for one link: WIRE_E_BUSY beyond it (one message always goes);
+			      0: no limit of its own */
 	/* Limits: name, the last address of an attempt (others have less, so that a few that do not
 	 * answer cost a second more than one does), whole attempt. */
 	uint32_t dns_ms, connect_ms, attempt_ms;

@@ -395,7 +395,7 @@ static int on_writable(struct wire_conn *c, struct lws *wsi)
 		atomic_fetch_add_explicit(&shared->bytes_out, item->size, memory_order_relaxed);
 		atomic_fetch_add_explicit(&shared->messages_out, 1, memory_order_relaxed);
 	}
-	mbox_done(shared->down, item);
+	wire_down_done(shared, item);
 	if (n < 0)
 		return -1;
 	if (c->l.out.head || c->l.state == LINK_CLOSING)

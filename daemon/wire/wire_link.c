@@ -159,7 +159,7 @@ static void link_drop_out(struct wire_link *l)
 	struct mbox_item *item;
 
 	while ((item = queue_take(&l->out)))
-		mbox_done(l->shared->down, item);
+		wire_down_done(l->shared, item);
 }
 
 void wire_link_finish(struct wire_link *l)

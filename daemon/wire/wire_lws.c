@@ -45,6 +45,13 @@ void wire_ring(int efd)
 	(void)n; /* full means that it is readable, which is all we want */
 }
 
+void wire_down_done(struct wire_shared *shared, struct mbox_item *item)
+{
+	if (item->kind == WIRE_DOWN_SEND)
+		atomic_fetch_sub(&shared->unsent[item->link], item->size);
+	mbox_done(shared->down, item);
+}
+
 static void on_item(struct wire_lws *w, struct mbox_item *item)
 {
 	struct wire_conn *c = &w->conns[item->link];
@@ -72,7 +79,7 @@ static void on_item(struct wire_lws *w, struct mbox_item *item)
 		wire_exchange_start(&w->exchanges[item->link], item);
 		break;
 	}
-	mbox_done(w->shared->down, item);
+	wire_down_done(w->shared, item);
 }
 
 static void on_stop_timeout(lws_sorted_usec_list_t *sul)

@@ -34,6 +34,7 @@ struct wire_shared {
 	struct mbox *up, *down;
 	int efd; /* eventfd: W rings M */
 	struct wire_reach reach;
+	_Atomic size_t unsent[WIRE_MAX_LINKS]; /* bytes given to W for each link, and not written */
 	_Atomic uint64_t bytes_in, bytes_out, messages_in, messages_out, pauses;
 };
 
@@ -49,6 +50,9 @@ void wire_lws_wake(struct wire_lws *w);
 /* Closes the connections, joins the thread, frees. Return: false when the thread did not end within
  * 2 s; then everything it can reach must be left alone for ever. */
 bool wire_lws_free(struct wire_lws *w);
+
+/* W is done with an item from M. */
+void wire_down_done(struct wire_shared *shared, struct mbox_item *item);
 
 /* Rings M; for items that M itself puts into the mailbox up, too. */
 void wire_ring(int efd);

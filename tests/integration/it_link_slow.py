@@ -46,7 +46,6 @@ class SlowUp(FaultStory):
         self.assertGreater(judged["outcome acked"], 100)
         self.assertGreater(judged["outcome expired"] + judged["outcome busy"] + judged["outcome unknown"], 0)
 
-    @unittest.expectedFailure
     def test_heartbeats_pass(self):
         """However much waits: a line that works is not given up."""
         before, beats = self.proxy.counts()["connections"], self.heartbeats()
@@ -60,6 +59,8 @@ class SlowUp(FaultStory):
 
 class SlowDown(FaultStory):
     upstream = {"heartbeat": "5s", "heartbeat_reply": "2s"}
+    # What has waited at the server comes at once when the line is what it was: nobody is slow by that.
+    sections = {"limits": {"client_queue": "64M"}}
     rcvbuf = 16384
 
     def test_more_comes_than_the_line_carries(self):
@@ -102,8 +103,9 @@ class Storm(FaultStory):
         """Paced, each once, each told by one gap to each of the peers."""
         joins = self.joins(since_ms)
         times = sorted(e["at_ms"] for e in joins if e["outcome"] == "ok")
-        for a, b in zip(times, times[45:]):
-            self.assertGreater(b - a, 900, "more than 45 joins in a second")
+        # A burst of 10, and then what 50 clean joins have earned: five times as many as at first.
+        for a, b in zip(times, times[115:]):
+            self.assertGreater(b - a, 900, "more than 115 joins in a second")
         for peer in self.peers:
             gaps = [x["topic"] for m, x in peer.notices if m == "gap" and x["topic"].startswith(self.topic + ":")]
             self.assertEqual(sorted(gaps), sorted(self.topics * rounds))

@@ -367,6 +367,50 @@ START_TEST(test_down_full_is_busy)
 }
 END_TEST
 
+/* What a peer that reads nothing leaves lying: the link's part, and what the kernel took of it. */
+START_TEST(test_link_full_is_busy)
+{
+	enum { LINK = 128 * 1024, PIECE = 8000, HEARTBEAT = 100 };
+	static char big[1 << 20];
+	struct wire_stats before, stats;
+	struct rig rig;
+	int n_small = 0;
+
+	rig_init(&rig);
+	rig.conf.link_bytes = LINK;
+	rig_start(&rig);
+	for (unsigned i = 0; i < 2; i++) {
+		raw_open(&rig, i, i == 0 ? "/deaf" : "/echo");
+		rig_until(&rig, rig.recs[i].n_opened == 1);
+	}
+	/* Until nobody takes more. */
+	do {
+		wire_get_stats(rig.w, &before);
+		for (int64_t end = rig_now_ms() + 200; rig_now_ms() < end; poll(NULL, 0, 10)) {
+			while (wire_send(rig.w, 0, rig.recs[0].epoch, true, big, PIECE) == 0)
+				;
+		}
+		wire_get_stats(rig.w, &stats);
+	} while (stats.bytes_out > before.bytes_out);
+	ck_assert_uint_le(stats.down_queued, LINK + 2 * PIECE);
+	/* A heartbeat finds room all the same, though not for ever. */
+	while (wire_send(rig.w, 0, rig.recs[0].epoch, false, big, HEARTBEAT) == 0)
+		ck_assert_int_lt(n_small++, LINK / HEARTBEAT);
+	ck_assert_int_gt(n_small, 10);
+	/* Another link has its own part, and one message goes whatever its size. */
+	ck_assert_int_eq(wire_send(rig.w, 1, rig.recs[1].epoch, true, big, sizeof(big)), 0);
+	rig_until(&rig, rig.recs[1].n_messages > 0);
+	wire_close(rig.w, 0, rig.recs[0].epoch, 1000);
+	rig_until_closed(&rig, 0);
+	/* What was dropped with it counts no more. */
+	raw_open(&rig, 0, "/echo");
+	rig_until(&rig, rig.recs[0].n_opened == 1);
+	for (unsigned i = 0; i < LINK / PIECE; i++)
+		ck_assert_int_eq(wire_send(rig.w, 0, rig.recs[0].epoch, true, big, PIECE), 0);
+	rig_stop(&rig);
+}
+END_TEST
+
 START_TEST(test_up_full_pauses)
 {
 	enum { N = 300 };
@@ -530,6 +574,7 @@ int main(void)
 	tcase_add_loop_test(t, test_close_ignored, 0, 2);
 	tcase_add_test(t, test_close_flushes);
 	tcase_add_test(t, test_down_full_is_busy);
+	tcase_add_test(t, test_link_full_is_busy);
 	tcase_add_test(t, test_up_full_pauses);
 	tcase_add_test(t, test_all_links_at_once);
 	tcase_add_test(t, test_free_takes_all);
