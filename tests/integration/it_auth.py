@@ -211,7 +211,8 @@ class Shared(Bearers):
                                                if t["topic"].startswith("realtime:team:")), "the newest token is in force")
         for topic in "realtime:team:room", "realtime:team:public":
             more = self.server.pushed_tokens(topic)[pushes:] if topic == "realtime:team:room" else self.server.pushed_tokens(topic)
-            self.assertLessEqual(len(more), 16 if topic == "realtime:team:room" else 31)
+            # One for each better token at most; some of the first ones may come late, as pushes have a pace.
+            self.assertLessEqual(len(more), 31 - pushes if topic == "realtime:team:room" else 31)
             self.assertEqual({e["outcome"] for e in more}, {"ok"})
             self.assertEqual(len(self.server.joins(topic)), 1)
             self.assertEqual([t["socket"] for t in self.server.joined(topic)], [joined["socket"]])

@@ -110,7 +110,8 @@ START_TEST(trouble_that_passes)
 	from = clock_wall(&rig.clock);
 	server_system(&join, false, TROUBLE);
 	expect(a, "[2,'channel',{" HEAD "'state':'joined','postgres_changes':[{'id':1,'state':"
-		  "'pending','code':'" TROUBLE_CODE "','text':'{:error, *timeouts*}; what to do: *'}]}]");
+		  "'pending','code':'" TROUBLE_CODE
+		  "','text':'{:error, *timeouts*}; what to do: *'}]}]");
 	server_numbered(&join, "11", 1);
 	expect_nothing(a);
 	server_system(&join, false, TROUBLE);

@@ -203,7 +203,8 @@ START_TEST(why_a_link_is_there)
 	peer_ask(taker, 600, "subscribe", "{'topic':'no','private':true}");
 	stall_answer(taker, 600, 15000);
 	peer_ask(taker, 601, "subscribe", "{'topic':'no2','private':true}");
-	ask(owner, "status", "{}", "null,{*'why':'trying out joins that may fail',*'uid':2000,'text':*}]*");
+	ask(owner, "status", "{}",
+	    "null,{*'why':'trying out joins that may fail',*'uid':2000,'text':*}]*");
 }
 END_TEST
 
