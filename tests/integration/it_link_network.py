@@ -51,6 +51,15 @@ class Connect(FaultStory):
         self.proxy.target = port
         self.settle()
 
+    def test_reset_as_soon_as_taken(self):
+        """As by a load balancer without a server behind it: the end comes before anything could be asked."""
+        before = self.proxy.counts()["slammed"]
+        self.proxy.slam(-1)
+        self.proxy.drop()
+        self.flow_until(lambda: self.proxy.counts()["slammed"] >= before + 60, "sixty attempts")
+        self.assertEqual(self.connection()["state"], "backoff")
+        self.settle()
+
     def test_slow_upgrade(self):
         """One byte at a time: the connection comes about all the same."""
         self.proxy.shape(DOWN, slice=1, pause_ms=1)

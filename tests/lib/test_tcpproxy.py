@@ -260,6 +260,22 @@ class Test(unittest.TestCase):
         sock.close()
         self.proxy.wait(lambda c: c["open"] == 1, "the silent one has ended")
 
+    def test_slam(self):
+        self.proxy.slam(3)
+        for _ in range(3):
+            with self.assertRaises(ConnectionError):
+                sock = self.connect()
+                sock.sendall(b"x")
+                while sock.recv(1):
+                    pass
+        self.exchange(self.connect())
+        self.proxy.slam(-1)
+        with self.assertRaises(ConnectionError):
+            self.exchange(self.connect())
+        self.proxy.heal()
+        self.exchange(self.connect())
+        self.assertEqual((self.proxy.counts()["slammed"], self.echo.ends), (4, []))
+
     def test_refuse(self):
         sock = self.connect()
         self.exchange(sock)

@@ -10,9 +10,9 @@ WAYS = (UP, DOWN, "both")
 # After these the daemon has no reason to wait long.
 SYSTEM_WORDS = ["Server requested disconnect", "Query was cancelled, please try again", "Node request timeout", "no word that anybody knows",
                 "Too many database timeouts", "Realtime was unable to connect to the project database", "RPC call error"]
-# After these a minute, or more.
-SLOW_WORDS = ["Too many messages per second", "Too many presence messages per second", "Client presence rate limit exceeded",
-              "Realtime was disabled for this tenant"]
+# After these a minute; after the last ones five.
+SLOW_WORDS = ["Too many messages per second", "Too many presence messages per second", "Client presence rate limit exceeded"]
+SLOWEST_WORDS = ["Realtime was disabled for this tenant", "Tenant not found"]
 JOIN_WORDS = ["RealtimeRestarting: Realtime is restarting, please standby", "InitializingProjectConnection: Connecting",
               "DatabaseLackOfConnections: Database can't accept more connections, Realtime won't connect",
               "UnableToConnectToProject: Realtime was unable to connect to the project database"]
@@ -23,17 +23,18 @@ HTTP_FAULTS = [("answer", {"status": 500}), ("answer", {"status": 503, "retry_af
 
 
 class Calamity:
-    def __init__(self, soak, slow):
-        """slow: also what makes the daemon wait for a minute."""
-        self.soak, self.r, self.proxy, self.slow = soak, soak.r, soak.proxy, slow
+    def __init__(self, soak):
+        """Of a short soak: nothing that makes the daemon wait for a minute; of one below half an hour: for five."""
+        self.soak, self.r, self.proxy = soak, soak.r, soak.proxy
+        self.slow_words = SLOW_WORDS + (SLOWEST_WORDS if soak.minutes >= 30 else [])
         often = [self.latency, self.slices, self.bandwidth, self.reset, self.fin, self.cut, self.cut, self.hole, self.hole, self.refuse,
-                 self.silence, self.close_code, self.close_code, self.refuse_upgrade, self.odd_answer, self.restart, self.kill_server,
+                 self.silence, self.slam, self.close_code, self.close_code, self.refuse_upgrade, self.odd_answer, self.restart, self.kill_server,
                  self.refuse_join, self.late_join, self.no_join, self.end_channel, self.end_channel, self.system, self.system,
                  self.disconnect, self.http, self.http, self.stop_reader, self.kill_reader, self.reload, self.rows_lost,
                  self.rows_again, self.half_frame, self.nonsense, self.burst, self.last_words]
         if soak.auth:
             often.append(self.token_server)
-        seldom = [self.refused_for_long, self.slow_system] if slow else []
+        seldom = [self.refused_for_long, self.slow_system] if soak.minutes >= 5 else []
         self.kinds = often + seldom
         self.bag = []
 
@@ -98,6 +99,12 @@ class Calamity:
         self.proxy.drop()
         self.later(seconds, self.proxy.accept)
         return f"for {seconds:.1f} s"
+
+    def slam(self):
+        count = self.r.randrange(1, 8)
+        self.proxy.slam(count)
+        self.proxy.drop()
+        return f"{count} connections"
 
     def silence(self):
         seconds = self.r.uniform(1, 5)
@@ -195,7 +202,7 @@ class Calamity:
         return self.say(self.r.choice(SYSTEM_WORDS), self.topic())
 
     def slow_system(self):
-        return self.say(self.r.choice(SLOW_WORDS), self.topic())
+        return self.say(self.r.choice(self.slow_words), self.topic())
 
     def last_words(self):
         """A channel that is over for good: of a topic and a subscription that nobody else has."""

@@ -11,11 +11,12 @@
         proxy.answer(lambda head: [b"HTTP/1.1 ..."])        the next connection is answered by the test, not by the server
         proxy.drop()                                        all connections end, now
         proxy.refuse(); proxy.accept()                      the port is closed, and open again
-        proxy.silence(); proxy.accept()                     connections are taken and never answered
+        proxy.silence(); proxy.heal()                       connections are taken and never answered
+        proxy.slam(5)                                       the next five are reset as soon as they are taken
         proxy.wait(lambda c: c["connections"] > 1, "...")   counters are events
 
-Verbs may be said at any time and hold for what is open and what comes, but for cut() and answer(), which are for so many
-connections to come. One thread carries the bytes; whoever says a verb waits until it holds.
+Verbs may be said at any time and hold for what is open and what comes, but for cut(), answer() and slam(), which are for so
+many connections to come. One thread carries the bytes; whoever says a verb waits until it holds.
 """
 
 import collections
@@ -335,7 +336,8 @@ class TcpProxy:
         self.cuts = {UP: collections.deque(), DOWN: collections.deque()}
         self.scripts = collections.deque()  # [make, then, count]
         self.links, self.buried = set(), set()
-        self.counters = {"connections": 0, "cut": 0, "scripted": 0, "failed": 0}
+        self.slams = 0
+        self.counters = {"connections": 0, "cut": 0, "scripted": 0, "slammed": 0, "failed": 0}
         self.passed = {UP: 0, DOWN: 0}
         self.ended_ms = []  # wall clock: when connections ended
         self.selector = selectors.DefaultSelector()
@@ -377,6 +379,7 @@ class TcpProxy:
                 self.shapes[d].set()
                 self.cuts[d].clear()
             self.scripts.clear()
+            self.slams = 0
 
         self._do(do)
 
@@ -397,6 +400,10 @@ class TcpProxy:
     def silence(self):
         """Connections to come are taken and never answered, until heal()."""
         self.answer(lambda head: [], count=-1)
+
+    def slam(self, count=1):
+        """The next `count` connections (-1: all, until heal()) are reset as soon as they are taken."""
+        self._do(lambda: setattr(self, "slams", count))
 
     def drop(self, how="rst"):
         """All connections end now. Returns how many."""
@@ -419,7 +426,7 @@ class TcpProxy:
     # ---- what was seen ----
 
     def counts(self):
-        """connections (ever), open, cut, scripted, failed (the server was not reached), up and down (bytes)."""
+        """connections (ever), open, cut, scripted, slammed, failed (the server was not reached), up and down (bytes)."""
         return self._do(self._counts)
 
     def wait(self, condition, what, seconds=DEADLINE):
@@ -492,7 +499,12 @@ class TcpProxy:
             client.setblocking(False)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.counters["connections"] += 1
-            self._open(client)
+            if self.slams:
+                self.slams -= self.slams > 0
+                self.counters["slammed"] += 1
+                _reset(client)
+            else:
+                self._open(client)
 
     def _open(self, client):
         if self.scripts:
