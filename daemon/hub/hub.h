@@ -159,7 +159,7 @@ void hub_set_acl(struct hub *hub, const struct acl *acl);
 
 /* The daemon's own token from now on (copied): joined channels are told, a few at a time, further
  * joins carry it, what waited for it goes on. @serial grows; @lives_ms: from now. NULL: there is none
- * any more. Return: 0; -ENOMEM: nothing has changed. */
+ * any more. Nothing without has_own_token. Return: 0; -ENOMEM: nothing has changed. */
 int hub_set_token(struct hub *hub, const struct secret *token, uint64_t serial, uint64_t lives_ms);
 void hub_set_token_status(struct hub *hub, const struct hub_token_status *st);
 /* Another API key from now on, borrowed: the next attempt is made with it, at once unless a

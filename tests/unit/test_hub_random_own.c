@@ -57,13 +57,15 @@ static uint64_t token_in(const char *text)
 static void on_join(struct line *f)
 {
 	uint64_t n = token_in(f->text);
+	struct line copy = *f; /* the list moves as it grows */
 
 	if (tokens[n].is_bad || boot() >= tokens[n].ends_ms) {
 		server_reply(f, false, roll(2) ? REFUSED_TOKEN : "{'reason':'" OWN_EXPIRED "'}");
 		return;
 	}
 	server_reply(f, true, "{}");
-	joined[n_joined++ % SEEN] = *f;
+	copy.text = NULL;
+	joined[n_joined++ % SEEN] = copy;
 }
 
 static void on_token(const struct line *f)
@@ -78,6 +80,7 @@ static void on_token(const struct line *f)
 			continue;
 		own_closed(j, "Failed to validate JWT signature");
 		j->ref = 0;
+		return;
 	}
 }
 
