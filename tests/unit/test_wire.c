@@ -167,6 +167,26 @@ START_TEST(test_ends)
 }
 END_TEST
 
+/* By somebody who takes connections and ends them: at whatever moment of ours that comes. */
+START_TEST(test_ended_as_soon_as_taken)
+{
+	const char *name = _i / 2 == 0 ? "at-once-rst" : "at-once-fin";
+	const struct wire_end *end;
+	struct rig rig;
+
+	rig_init(&rig);
+	rig_start(&rig);
+	for (int i = 0; i < 300; i++) {
+		rig_open(&rig, 0, _i % 2, "127.0.0.1", server_port(&server, name), "/echo");
+		end = rig_until_closed(&rig, 0);
+		ck_assert_msg(end->why == WIRE_HANDSHAKE || end->why == WIRE_CONNECT, "%s: %s",
+			      why_name(end->why), end->text);
+	}
+	expect_works(&rig);
+	rig_stop(&rig);
+}
+END_TEST
+
 /* A redirect would be sent the key. */
 START_TEST(test_redirects_are_not_followed)
 {
@@ -564,6 +584,7 @@ int main(void)
 	tcase_add_unchecked_fixture(t, start_server, stop_server);
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, test_ends, 0, (int)(sizeof(end_cases) / sizeof(*end_cases)));
+	tcase_add_loop_test(t, test_ended_as_soon_as_taken, 0, 4);
 	tcase_add_test(t, test_redirects_are_not_followed);
 	tcase_add_test(t, test_patient_upgrades);
 	tcase_add_test(t, test_empty_messages_count);

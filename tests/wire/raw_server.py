@@ -332,10 +332,20 @@ def accept_all(listener):
         threading.Thread(target=serve, args=(sock,), daemon=True).start()
 
 
+def hang_up_on_all(listener, how):
+    while True:
+        sock, _ = listener.accept()
+        how(sock)
+
+
 def main():
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     threading.Thread(target=accept_all, args=(listener,), daemon=True).start()
     print("PORT raw %d" % listener.getsockname()[1], flush=True)
+    for name, how in (("at-once-rst", reset), ("at-once-fin", socket.socket.close)):
+        other = socket.create_server(("127.0.0.1", 0), backlog=64)
+        threading.Thread(target=hang_up_on_all, args=(other, how), daemon=True).start()
+        print("PORT %s %d" % (name, other.getsockname()[1]), flush=True)
     print("READY", flush=True)
     while os.read(0, 4096):
         pass
