@@ -6,7 +6,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/thread.h"
 
 /*
  * job: WAITING --thread is back--> done --dispatch--> delivered, freed
@@ -285,7 +285,6 @@ void resolver_dispatch(struct resolver *r)
 static int job_start(struct job *job)
 {
 	pthread_attr_t attr;
-	sigset_t all, old;
 	pthread_t thread;
 	int r;
 
@@ -293,13 +292,9 @@ static int job_start(struct job *job)
 	if (r != 0)
 		return -r;
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	/* Signals belong to M. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&thread, &attr, job_thread, job);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&thread, &attr, job_thread, job);
 	pthread_attr_destroy(&attr);
-	return -r;
+	return r;
 }
 
 int resolver_lookup(struct resolver *r, unsigned slot, uint64_t cookie, const char *host,

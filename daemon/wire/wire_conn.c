@@ -11,9 +11,11 @@
  * - Its own way to a server is not used: it tries addresses by its own clock, says nothing of why they
  *   failed, and of a proxy it wants the exact word "200" in the first packet, without telling what came
  *   instead; it cannot be given a connection that is there. So it connects to a Unix socket of ours
- *   that exists for the length of that call, and before its first byte leaves, the dialled connection
- *   takes the place of that socket under the same descriptor (dup3). All it knows of a socket is that
- *   number; poll() needs no more.
+ *   that takes nobody (its queue is full): "not yet", says connect(), and it waits for the descriptor
+ *   to become writable. Then the dialled connection takes the place of that socket under the same
+ *   number (dup3), which is all that libwebsockets and poll() know of it. It must not connect at once:
+ *   it would write and read inside of that call, and use what it has freed when the connection ends
+ *   there.
  *
  *  IDLE --OPEN--> TRYING --101--> OPEN --CLOSE, too big--> CLOSING
  *   ^               |              |                          |
@@ -113,26 +115,37 @@ static void wire_conn_cancel_timers(struct wire_conn *c)
 	lws_sul_cancel(&c->sul_kill);
 }
 
-/* A socket that a connect() finds at once, under a name that the kernel chooses. Whoever else finds it
- * meanwhile is heard by nobody. Return: the descriptor, `address` in the form of libwebsockets; a
- * negative errno. */
-static int door_open(char *address, size_t size)
+/* A socket under a name that the kernel chooses, and the one that fills its queue. Whoever else finds
+ * it meanwhile is heard by nobody. */
+struct door {
+	int fd, filler;
+	char address[32]; /* in the form of libwebsockets */
+};
+
+static void door_close(struct door *d)
+{
+	if (d->fd >= 0)
+		close(d->fd);
+	if (d->filler >= 0)
+		close(d->filler);
+}
+
+/* Return: false: it cannot be made; door_close() in either case. */
+static bool door_open(struct door *d)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	socklen_t len = sizeof(sun);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int e;
 
-	if (fd >= 0 && bind(fd, (struct sockaddr *)&sun, sizeof(sa_family_t)) == 0 &&
-	    listen(fd, 1) == 0 && getsockname(fd, (struct sockaddr *)&sun, &len) == 0) {
-		snprintf(address, size, "+@%.*s",
-			 (int)(len - offsetof(struct sockaddr_un, sun_path) - 1), sun.sun_path + 1);
-		return fd;
-	}
-	e = -errno;
-	if (fd >= 0)
-		close(fd);
-	return e;
+	d->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	d->filler = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (d->fd < 0 || d->filler < 0 ||
+	    bind(d->fd, (struct sockaddr *)&sun, sizeof(sa_family_t)) < 0 || listen(d->fd, 0) < 0 ||
+	    getsockname(d->fd, (struct sockaddr *)&sun, &len) < 0)
+		return false;
+	snprintf(d->address, sizeof(d->address), "+@%.*s",
+		 (int)(len - offsetof(struct sockaddr_un, sun_path) - 1), sun.sun_path + 1);
+	/* Refused (EAGAIN) when somebody else was faster: then that one fills it. */
+	return connect(d->filler, (struct sockaddr *)&sun, len) == 0 || errno == EAGAIN;
 }
 
 /* libwebsockets takes over, from a timer: a connection made while events are being handed out inherits
@@ -141,12 +154,11 @@ static void wire_conn_upgrade(struct wire_conn *c)
 {
 	const struct wire_attempt *a = c->l.attempt;
 	struct lws_client_connect_info info = { 0 };
-	char address[32];
 	struct lws *wsi = NULL;
-	int door = door_open(address, sizeof(address));
+	struct door door;
 
 	info.context = c->w->context;
-	info.address = address;
+	info.address = door.address;
 	info.port = a->port;
 	info.path = secret_bytes(a->path);
 	info.host = a->authority;
@@ -155,15 +167,14 @@ static void wire_conn_upgrade(struct wire_conn *c)
 	info.alpn = "http/1.1";
 	info.opaque_user_data = c;
 	info.pwsi = &c->wsi;
-	c->gone = false;
+	c->gone = c->handed = false;
 	c->connecting = true;
-	if (door >= 0) {
+	if (door_open(&door))
 		wsi = lws_client_connect_via_info(&info);
-		close(door);
-	}
+	door_close(&door);
 	c->connecting = false;
-	if (!wsi || c->gone)
-		c->hung_up = wire_sock_fd_ended(c->dial.sock.fd);
+	if (wsi && !c->gone)
+		c->handed = wire_dial_take_as(&c->dial, lws_get_socket_fd(wsi)) == 0;
 	wire_dial_stop(&c->dial);
 	if (!wsi || c->gone) {
 		c->wsi = NULL;
@@ -185,6 +196,8 @@ static void on_dialled(struct wire_dial *dial, bool ok)
 	wire_link_end(&c->l, WIRE_CONNECT, "%s", dial->text);
 	wire_conn_gone(c);
 }
+
+static const char ended_early[] = "the server ended the connection before the WebSocket was open";
 
 /* It ended before there was a WebSocket, and nobody has said why. */
 static void end_unopened(struct wire_conn *c, const char *why)
@@ -213,7 +226,7 @@ static void wire_conn_gone(struct wire_conn *c)
 	c->wsi = NULL;
 	wire_dial_stop(&c->dial);
 	if (l->state == LINK_TRYING)
-		end_unopened(c, "the server ended the connection before the WebSocket was open");
+		end_unopened(c, ended_early);
 	else
 		wire_link_end(l, WIRE_LOST, "the connection ended without a close frame");
 	wire_conn_cancel_timers(c);
@@ -321,7 +334,7 @@ static void on_connect_error(struct wire_conn *c, struct lws *wsi, const char *i
 	} else {
 		c->hung_up = wire_sock_fd_ended(lws_get_socket_fd(wsi));
 		snprintf(text, sizeof(text), "no valid answer to the WebSocket upgrade: %s", why);
-		end_unopened(c, text);
+		end_unopened(c, c->hung_up && !l->request_sent ? ended_early : text);
 	}
 }
 
@@ -459,10 +472,6 @@ int wire_conn_on_callback(struct wire_conn *c, struct lws *wsi, enum lws_callbac
 			  void *user, void *in, size_t len)
 {
 	switch ((int)reason) {
-	case LWS_CALLBACK_WSI_CREATE: /* connected, nothing sent */
-		c->wsi = wsi;
-		c->handed = wire_dial_take_as(&c->dial, lws_get_socket_fd(wsi)) == 0;
-		return 0;
 	case LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION:
 		return on_tls_verify(c, user, len != 0);
 	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:

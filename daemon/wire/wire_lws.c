@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "wire/wire_alloc.h"
 #include "wire/wire_conn.h"
 #include "wire/wire_exchange.h"
@@ -257,18 +258,12 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-static int thread_start(struct wire_lws *w)
+static int run(struct wire_lws *w)
 {
-	sigset_t all, old;
-	int r;
+	int r = thread_start(&w->thread, NULL, thread_main, w);
 
-	/* Signals belong to M. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&w->thread, NULL, thread_main, w);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	w->running = r == 0;
-	return -r;
+	return r;
 }
 
 int wire_lws_new(const struct wire_conf *conf, struct wire_shared *shared, struct wire_lws **ret)
@@ -302,7 +297,7 @@ int wire_lws_new(const struct wire_conf *conf, struct wire_shared *shared, struc
 		w->context = context_new_without_proxy(w, conf);
 	atomic_store(&starting, false);
 	if (w->context)
-		r = thread_start(w);
+		r = run(w);
 	if (r < 0) {
 		log_error("wire: cannot start libwebsockets");
 		wire_lws_free(w);
