@@ -39,7 +39,8 @@ static uint32_t doubled(uint32_t value, unsigned n, uint32_t max)
 uint32_t backoff_next(struct backoff *b, enum session_fault fault, uint32_t retry_after_s)
 {
 	const struct fault_reason *reason = reasons_of_fault(fault);
-	uint32_t ceiling = doubled(b->min_ms, b->n, b->max_ms), floor = reason->floor_ms, delay;
+	uint32_t ceiling = doubled(b->min_ms, b->n, b->max_ms), floor = reason->floor_ms, least = 0,
+		 delay;
 
 	if (b->waited_ms >= BACKOFF_LONG_MS && !floor)
 		ceiling = doubled(ceiling, 1, UINT32_MAX);
@@ -51,8 +52,11 @@ uint32_t backoff_next(struct backoff *b, enum session_fault fault, uint32_t retr
 		retry_after_s = BACKOFF_RETRY_AFTER_MAX_S;
 	if (retry_after_s)
 		floor = retry_after_s * 1000;
+	/* By now everybody's attempts are spread; short ones only knock more often. */
+	if (b->n >= BACKOFF_SPREAD_N && !floor)
+		least = ceiling / 4;
 	b->n++;
-	delay = floor + backoff_random(b, ceiling);
+	delay = floor + least + backoff_random(b, ceiling - least);
 	if (b->at_once && delay < b->min_ms / 2)
 		delay = b->min_ms / 2;
 	b->at_once = delay < b->min_ms / 2;

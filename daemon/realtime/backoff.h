@@ -4,7 +4,8 @@
  * backoff: how long to wait before the next attempt. Pure: the jitter comes from a seed, no clock.
  *
  * Full jitter, rand(0, min(max, min * 2^n)), on top of the floor of the fault's class
- * (realtime/reasons.h). Where there is none, an outage of ten minutes and more is
+ * (realtime/reasons.h). Where there is none, the delays from the fifth on are no less than a quarter
+ * of what they may be, and an outage of ten minutes and more is
  * asked after half as often: twice `max`. Floors that grow double with each attempt that fails that way. After an
  * attempt that was made at once (a delay under half of `min`) the next delay is at least that half:
  * never two in a row.
@@ -17,6 +18,7 @@
 enum {
 	BACKOFF_RETRY_AFTER_MAX_S = 3600, /* a server may not silence us for longer */
 	BACKOFF_RESTART_MS = 1000,        /* after "restart": spread over this, then as usual */
+	BACKOFF_SPREAD_N = 4,             /* so many are spread over all that they may be */
 	BACKOFF_LONG_MS = 600000,         /* of waiting */
 };
 
