@@ -42,7 +42,7 @@ uint32_t backoff_next(struct backoff *b, enum session_fault fault, uint32_t retr
 	uint32_t ceiling = doubled(b->min_ms, b->n, b->max_ms), floor = reason->floor_ms, least = 0,
 		 delay;
 
-	if (b->waited_ms >= BACKOFF_LONG_MS && !floor)
+	if (b->is_patient && b->waited_ms >= BACKOFF_LONG_MS && !floor)
 		ceiling = doubled(ceiling, 1, UINT32_MAX);
 	if (fault == SESSION_FAULT_RESTART && b->n == 0)
 		ceiling = BACKOFF_RESTART_MS;
@@ -53,7 +53,7 @@ uint32_t backoff_next(struct backoff *b, enum session_fault fault, uint32_t retr
 	if (retry_after_s)
 		floor = retry_after_s * 1000;
 	/* By now everybody's attempts are spread; short ones only knock more often. */
-	if (b->n >= BACKOFF_SPREAD_N && !floor)
+	if (b->is_patient && b->n >= BACKOFF_SPREAD_N && !floor)
 		least = ceiling / 4;
 	b->n++;
 	delay = floor + least + backoff_random(b, ceiling - least);

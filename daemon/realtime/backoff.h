@@ -4,11 +4,13 @@
  * backoff: how long to wait before the next attempt. Pure: the jitter comes from a seed, no clock.
  *
  * Full jitter, rand(0, min(max, min * 2^n)), on top of the floor of the fault's class
- * (realtime/reasons.h). Where there is none, the delays from the fifth on are no less than a quarter
- * of what they may be, and an outage of ten minutes and more is
- * asked after half as often: twice `max`. Floors that grow double with each attempt that fails that way. After an
+ * (realtime/reasons.h). Floors that grow double with each attempt that fails that way. After an
  * attempt that was made at once (a delay under half of `min`) the next delay is at least that half:
  * never two in a row.
+ *
+ * If it is patient and the class has no floor, the delays from the fifth on are no less than a
+ * quarter of what they may be, and an outage of ten minutes and more is asked after half as often:
+ * twice `max`.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,6 +27,7 @@ enum {
 struct backoff {
 	uint32_t min_ms, max_ms;
 	uint64_t random;
+	bool is_patient;    /* there is a server to spare: a link, not a token that ends */
 	unsigned n;         /* failures since the last reset */
 	unsigned n_slow;    /* those of them whose floor grows */
 	uint64_t waited_ms; /* since the last reset */

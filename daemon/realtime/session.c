@@ -75,6 +75,7 @@ struct session *session_new(const struct session_conf *conf, const struct clock 
 	s->heartbeat.reply_ms = conf->heartbeat_reply_ms;
 	s->heartbeat.rtt_ms = -1;
 	backoff_init(&s->backoff, conf->backoff_min_ms, conf->backoff_max_ms, conf->seed);
+	s->backoff.is_patient = true;
 	pending_init(&s->pending);
 	return s;
 }

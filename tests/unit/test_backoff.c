@@ -23,6 +23,7 @@ static struct spread spread_of(enum session_fault fault, unsigned nth, uint32_t 
 		uint32_t delay = 0;
 
 		backoff_init(&b, MIN, MAX, seed);
+		b.is_patient = true;
 		for (unsigned n = 0; n <= nth; n++)
 			delay = backoff_next(&b, fault, retry_after_s);
 		s.least = delay < s.least ? delay : s.least;
@@ -152,6 +153,7 @@ START_TEST(test_long_outage)
 	uint32_t delay;
 
 	backoff_init(&b, MIN, MAX, 7);
+	b.is_patient = true;
 	while (waited < 120ull * MINUTE) {
 		delay = backoff_next(&b, SESSION_FAULT_CONNECT, 0);
 		if (waited < BACKOFF_LONG_MS) {
@@ -180,6 +182,7 @@ START_TEST(test_seed)
 
 	backoff_init(&a, MIN, MAX, 7);
 	backoff_init(&b, MIN, MAX, 7);
+	b.is_patient = true;
 	backoff_init(&c, MIN, MAX, 8);
 	for (int i = 0; i < 100; i++) {
 		uint32_t x = backoff_random(&a, 1000000);

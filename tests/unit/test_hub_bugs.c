@@ -162,7 +162,7 @@ enum { TOPICS = 30, RESETS = 40 };
 /* So many resets would take hours. */
 static void quickly(struct hub_conf *conf)
 {
-	conf->session.backoff_max_ms = 1000;
+	conf->session.backoff_min_ms = conf->session.backoff_max_ms = 500;
 }
 
 /* On this connection each topic was joined once at most. */
