@@ -359,7 +359,7 @@ START_TEST(reconnect_with_eighty)
 	from = stall.links[0].n_joins;
 	while (!link_is_online(&rig.hub->links[0]))
 		stall_run(10);
-	ck_assert_uint_eq(stall.links[0].n_joins - from, JOINS_BURST);
+	ck_assert_uint_eq(stall.links[0].n_joins - from, PACE_BURST);
 	stall_run(7500);
 	ck_assert_uint_eq(stall.links[0].n_joins - from, 80);
 	ck_assert_uint_eq(peer_skip(bad, "\"ready\""), 80);
