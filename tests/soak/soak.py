@@ -226,8 +226,18 @@ class Soak:
                     return value
                 look = time.monotonic() + 0.1
             if time.monotonic() > end:
-                raise AssertionError(f"not within {seconds} s: {what}\n{json.dumps(self.control.status(), indent=1)[:6000]}")
+                raise AssertionError(f"not within {seconds} s: {what}\n{self.what_is_missing()}")
             self.turn()
+
+    def what_is_missing(self):
+        """For people: whatever is not as it is when all is well."""
+        status = self.control.status()
+        lines = [f"connection: {status['connection']}"]
+        lines += [f"channel: {c}" for c in status["channels"] if c["state"] != "ready"]
+        lines += [f"binding: {b}" for b in status["postgres_changes"] if b["state"] != "ready"]
+        lines += [f"{p.name} waits for {len(p.asked)} answers" for p in self.players if not p.is_calm()]
+        lines += [f"far {f.witness_of} is away" for f in self.field.fars if f.client is None]
+        return "\n".join(lines)
 
     def round(self, calamity, seconds):
         end, next_fault, next_command = time.monotonic() + seconds, time.monotonic() + 1, 0.0
