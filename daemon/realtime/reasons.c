@@ -410,6 +410,14 @@ static const struct fault_reason faults[] = {
 				    "nothing; the server restarts and the daemon comes back" },
 	[SESSION_FAULT_OVERLOAD] = { "overload", "backoff", 10 * SECOND, 0,
 				     "nothing; the server is busy and the daemon waits" },
+	[SESSION_FAULT_POLICY] = { "policy", "backoff", 0, 0,
+				   "look at the server's log, or a gateway's in between: what was "
+				   "sent is not borne there" },
+	[SESSION_FAULT_POLICY_AGAIN] = { "policy_again", "config_error", SLOW_FLOOR, SLOW_GROWN,
+					 "look at the server's log, or a gateway's in between: "
+					 "what "
+					 "is sent is not borne there, again and again; check vsn, "
+					 "params and header, and the size of what clients send" },
 	[SESSION_FAULT_LOST] = { "lost", "backoff", 0, 0,
 				 "nothing; if it happens often, check the network" },
 	[SESSION_FAULT_HEARTBEAT] = { "heartbeat", "backoff", 0, 0,
@@ -463,6 +471,12 @@ enum session_fault reasons_from_close(unsigned code)
 		return SESSION_FAULT_RESTART;
 	case 1013:
 		return SESSION_FAULT_OVERLOAD;
+	case 1003:
+	case 1007:
+	case 1008:
+	case 1009:
+	case 1010:
+		return SESSION_FAULT_POLICY;
 	case 1011:
 	case 1014:
 		return SESSION_FAULT_SERVER;

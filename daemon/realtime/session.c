@@ -25,6 +25,7 @@
 enum {
 	NONSENSE_MAX = 20, /* malformed frames taken within NONSENSE_MS; one more ends the link */
 	NONSENSE_MS = 60000,
+	POLICY_BORNE = 2, /* closes for a policy's sake; one more is taken for how it is there */
 	OUT_KEEP = 4096,
 	CLOSE_NORMAL = 1000,
 	CLOSE_PROTOCOL = 1002,
@@ -44,6 +45,7 @@ struct session {
 	uint64_t online_ms;                 /* since when ONLINE */
 	uint64_t n_online;                  /* how often */
 	uint64_t n_malformed;               /* in all */
+	unsigned n_policy;                  /* closes for a policy's sake in a row */
 	uint64_t nonsense_ms[NONSENSE_MAX]; /* when the latest ones of this epoch came, a ring */
 	size_t n_nonsense;
 	int64_t since_wall_ms;
@@ -145,8 +147,10 @@ static void lose(struct session *s)
 /* A connection that lasted, and that carried something both ways, ends the series of failures. */
 static void credit(struct session *s)
 {
-	if (s->live && s->heartbeat.answered && now_ms(s) - s->online_ms >= s->conf.stable_ms)
-		backoff_reset(&s->backoff);
+	if (!s->live || !s->heartbeat.answered || now_ms(s) - s->online_ms < s->conf.stable_ms)
+		return;
+	backoff_reset(&s->backoff);
+	s->n_policy = 0;
 }
 
 /* The connection or attempt is over, or given up; the next one comes at `next_try_ms`. */
@@ -164,6 +168,8 @@ static void failed(struct session *s, enum session_fault fault, uint32_t retry_a
 		   const char *text)
 {
 	credit(s);
+	if (fault == SESSION_FAULT_POLICY && ++s->n_policy > POLICY_BORNE)
+		fault = SESSION_FAULT_POLICY_AGAIN;
 	go_back(s, fault, text, now_ms(s) + backoff_next(&s->backoff, fault, retry_after_s));
 }
 
@@ -268,6 +274,7 @@ static bool is_servers_word(enum session_fault fault)
 	case SESSION_FAULT_RATE:
 	case SESSION_FAULT_SERVER:
 	case SESSION_FAULT_OVERLOAD:
+	case SESSION_FAULT_POLICY_AGAIN:
 	case SESSION_FAULT_CONFIG:
 		return true;
 	default:

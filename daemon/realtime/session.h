@@ -56,6 +56,8 @@ enum session_fault {
 	SESSION_FAULT_CLOSED,        /* the server closed */
 	SESSION_FAULT_RESTART,       /* close 1001, 1012 (or 1002, reasons.c): come back soon */
 	SESSION_FAULT_OVERLOAD,      /* close 1013 */
+	SESSION_FAULT_POLICY,        /* close 1003, 1007 to 1010: what we sent is not borne there */
+	SESSION_FAULT_POLICY_AGAIN,  /* ... for the third time in a row, and so each time */
 	SESSION_FAULT_LOST,          /* the connection broke */
 	SESSION_FAULT_HEARTBEAT,     /* no answer to a heartbeat */
 	SESSION_FAULT_PROTOCOL,      /* the server broke the protocol, or sent too much nonsense */

@@ -10,8 +10,8 @@ from rtbtest.peer import Peer
 from rtbtest.tcpproxy import TcpProxy
 
 # 1006 and 0 are never sent: the connection breaks. libwebsockets of Debian 12 says 1002 for 1012 to 1014.
-REASONS = {1000: "closed", 1001: "restart", 1006: "lost", 1008: "closed", 1009: "closed", 1011: "server", 1012: "restart",
-           1013: "restart", 1002: "restart", 1003: "closed", 3000: "closed", 4001: "closed"}
+REASONS = {1000: "closed", 1001: "restart", 1006: "lost", 1008: "policy", 1009: "policy", 1011: "server", 1012: "restart",
+           1013: "restart", 1002: "restart", 1003: "policy", 3000: "closed", 4001: "closed"}
 
 
 def close(code=None, reason=b""):
@@ -77,8 +77,8 @@ class First(FaultStory):
     ENDS = {
         "empty": ([close()], "closed"),
         "1000": ([close(1000)], "closed"),
-        "1008 reason": ([close(1008, b"policy: too loud")], "closed"),
-        "1009": ([close(1009)], "closed"),
+        "1008 reason": ([close(1008, b"policy: too loud")], "policy"),
+        "1009": ([close(1009)], "policy"),
         "1011 reason": ([close(1011, b"internal")], "server"),
         "1012": ([close(1012, b"deploy")], "restart"),
         "1013": ([close(1013, b"try later")], "restart"),

@@ -328,7 +328,9 @@ START_TEST(test_close)
 {
 	ck_assert_int_eq(reasons_from_close(1000), SESSION_FAULT_CLOSED);
 	ck_assert_int_eq(reasons_from_close(1005), SESSION_FAULT_CLOSED);
-	ck_assert_int_eq(reasons_from_close(1009), SESSION_FAULT_CLOSED);
+	ck_assert_int_eq(reasons_from_close(1003), SESSION_FAULT_POLICY);
+	ck_assert_int_eq(reasons_from_close(1008), SESSION_FAULT_POLICY);
+	ck_assert_int_eq(reasons_from_close(1009), SESSION_FAULT_POLICY);
 	ck_assert_int_eq(reasons_from_close(4000), SESSION_FAULT_CLOSED);
 	ck_assert_int_eq(reasons_from_close(1001), SESSION_FAULT_RESTART);
 	ck_assert_int_eq(reasons_from_close(1012), SESSION_FAULT_RESTART);

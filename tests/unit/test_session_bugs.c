@@ -28,6 +28,36 @@ static void run_to_heartbeat(void)
 
 /* realtime-js#94, realtime-js#133: each message that came put the next heartbeat off, so a busy
  * channel was closed by the server once a minute. */
+/* A server that closes for a policy's sake is not knocked at every few seconds for ever; one that does
+ * it now and then is nothing of the kind. */
+START_TEST(a_policy_that_stays)
+{
+	session_start(s);
+	for (unsigned i = 0; i < 2; i++) {
+		session_on_opened(s, epoch);
+		closed(SESSION_FAULT_POLICY);
+		ck_assert_int_eq(status().fault, SESSION_FAULT_POLICY);
+		ck_assert_int_le(status().next_try_ms, 4000);
+		run_until(now + 5000);
+	}
+	session_on_opened(s, epoch);
+	closed(SESSION_FAULT_POLICY);
+	ck_assert_int_eq(status().fault, SESSION_FAULT_POLICY_AGAIN);
+	ck_assert_str_eq(reasons_of_fault(status().fault)->state, "config_error");
+	ck_assert_int_ge(status().next_try_ms, 60000);
+	/* It lasted: the count begins anew. */
+	run_until(now + 120000);
+	session_on_opened(s, epoch);
+	for (unsigned i = 0; i < 3; i++) {
+		run_until(now + HEARTBEAT + JITTER);
+		answer_heartbeat();
+	}
+	closed(SESSION_FAULT_POLICY);
+	ck_assert_int_eq(status().fault, SESSION_FAULT_POLICY);
+	recorded[0] = 0;
+}
+END_TEST
+
 START_TEST(what_comes_puts_no_heartbeat_off)
 {
 	static const unsigned pauses[] = { 10, 1000, 24000, 29000 };
@@ -297,6 +327,7 @@ END_TEST
 static void add(TCase *tc)
 {
 	tcase_add_loop_test(tc, what_comes_puts_no_heartbeat_off, 0, 4);
+	tcase_add_test(tc, a_policy_that_stays);
 	tcase_add_test(tc, what_comes_is_no_answer);
 	tcase_add_test(tc, heartbeat_of_the_connection_before);
 	tcase_add_test(tc, answer_of_the_connection_before);
