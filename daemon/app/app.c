@@ -10,12 +10,15 @@
 #include <unistd.h>
 
 #include "app/awake.h"
+#include "app/key.h"
 #include "app/names.h"
 #include "app/notify.h"
 #include "app/request.h"
 #include "app/rooms.h"
+#include "app/token.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/watch.h"
 #include "hub/acl.h"
 #include "hub/hub.h"
 #include "ipc/listener.h"
@@ -44,6 +47,9 @@ struct app {
 	struct listener *listener;
 	struct names *names;
 	struct awake *awake;
+	struct watch *watch;
+	struct key *key;
+	struct token *token; /* the daemon's own; NULL: none */
 	struct loop_fd wire_fd;
 	struct loop_timer hub_timer;
 	struct loop_task hub_task;
@@ -149,6 +155,20 @@ static int app_post(void *ctx, uint64_t id, const struct hub_post *post)
 	return request_post(app->wire, app->conf, id, post);
 }
 
+static void app_token_refused(void *ctx, uint64_t serial, const char *code, const char *text)
+{
+	struct app *app = ctx;
+
+	token_on_refused(app->token, serial, code, text);
+}
+
+static void app_key_refused(void *ctx)
+{
+	struct app *app = ctx;
+
+	key_ask(app->key);
+}
+
 static const struct hub_ops hub_ops = {
 	.link_open = app_link_open,
 	.link_send = app_link_send,
@@ -157,6 +177,8 @@ static const struct hub_ops hub_ops = {
 	.wake = app_hub_wake,
 	.drained = app_hub_drained,
 	.status = app_hub_status,
+	.token_refused = app_token_refused,
+	.key_refused = app_key_refused,
 };
 
 /* ---- wire to hub ---- */
@@ -190,6 +212,8 @@ static void app_wire_answered(void *ctx, uint64_t id, const struct wire_answer *
 	struct app *app = ctx;
 	struct hub_answer a;
 
+	if (token_on_answered(app->token, id, answer))
+		return;
 	request_answer(answer, &a);
 	hub_on_answered(app->hub, id, &a);
 }
@@ -216,6 +240,7 @@ static void app_on_slept(void *ctx, uint64_t ms)
 {
 	struct app *app = ctx;
 
+	token_on_slept(app->token);
 	hub_on_slept(app->hub, ms);
 }
 
@@ -419,6 +444,8 @@ static void app_on_hup(void *ctx, int signo)
 		log_error("SIGHUP: %s; the configuration stays as it was", text.text);
 	} else {
 		app_adopt(app, &conf);
+		key_reread(app->key);
+		token_reread(app->token);
 		log_notice("SIGHUP: %u access rules, %u about identities, log level %s",
 			   conf.n_rules, conf.n_identities, log_level_name(conf.log_level));
 		if (conf_differs(app->conf, &conf, &text))
@@ -450,6 +477,21 @@ static int app_build_wire(struct app *app)
 		return r;
 	r = loop_fd_init(app->loop, &app->wire_fd, wire_fd(app->wire), app_wire_ready, app);
 	return r == 0 ? loop_fd_want(&app->wire_fd, LOOP_READ) : r;
+}
+
+/* What is read anew while the daemon runs. */
+static int app_build_keys(struct app *app, struct conf_text *ret)
+{
+	int r = watch_new(app->loop, &app->watch);
+
+	if (r < 0)
+		log_warning("files cannot be watched (%s): the key and the token are read anew "
+			    "only when they end or are refused",
+			    strerror(-r));
+	app->key = key_new(app->loop, app->watch, app->hub, app->conf);
+	return app->key ? token_new(app->loop, app->watch, app->wire, app->hub, app->conf,
+				    &app->token, ret)
+			: -ENOMEM;
 }
 
 static int app_build(struct app *app, struct conf_text *ret)
@@ -486,7 +528,7 @@ static int app_build(struct app *app, struct conf_text *ret)
 		acl_set_socket_group(app->conf->acl, listener_group(app->listener));
 		r = app_build_wire(app);
 	}
-	return r;
+	return r == 0 ? app_build_keys(app, ret) : r;
 }
 
 int app_new(struct conf *conf, const struct conf_source *source, struct app **ret,
@@ -520,6 +562,7 @@ int app_run(struct app *app)
 		   app->conf->public_url);
 	notify_ready();
 	hub_start(app->hub);
+	token_start(app->token);
 	return loop_run(app->loop);
 }
 
@@ -531,6 +574,9 @@ struct app *app_free(struct app *app)
 		return NULL;
 	app->listener = listener_free(app->listener);
 	app->awake = awake_free(app->awake);
+	app->token = token_free(app->token);
+	app->key = key_free(app->key);
+	app->watch = watch_free(app->watch);
 	loop_fd_done(&app->wire_fd);
 	app->wire = wire_free(app->wire);
 	app->hub = hub_free(app->hub);

@@ -135,7 +135,6 @@ static void name_key(struct conf_text *ret, const char *section, const char *nam
 
 bool conf_differs(const struct conf *from, const struct conf *to, struct conf_text *ret)
 {
-	size_t size = secret_size(from->apikey);
 	const char *section, *name;
 
 	ret->text[0] = '\0';
@@ -143,10 +142,5 @@ bool conf_differs(const struct conf *from, const struct conf *to, struct conf_te
 		if (name)
 			name_key(ret, section, name);
 	}
-	if (from->apikey_file && to->apikey_file &&
-	    strcmp(from->apikey_file, to->apikey_file) == 0 &&
-	    (size != secret_size(to->apikey) ||
-	     memcmp(secret_bytes(from->apikey), secret_bytes(to->apikey), size) != 0))
-		name_key(ret, "upstream", "apikey_file (what it holds)");
 	return ret->text[0] != '\0';
 }

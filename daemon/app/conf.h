@@ -138,6 +138,17 @@ int conf_set(struct conf *conf, const char *where, const char *section, const ch
  */
 int conf_finish(struct conf *conf, struct conf_text *ret);
 
+enum { CONF_SAME = 1 };
+
+/**
+ * conf_rekey() - read the key's file anew
+ * @ret_old: the old key, which the caller frees when nobody has it any more; NULL: freed here
+ *
+ * Return: 0: another key, in apikey, request and what is said of it; CONF_SAME: nothing has changed;
+ * or as conf_read(), and nothing has changed.
+ */
+int conf_rekey(struct conf *conf, struct secret **ret_old, struct conf_text *ret);
+
 /* Where a configuration comes from: a reload reads the same again. */
 struct conf_source {
 	const char *path;

@@ -29,10 +29,10 @@ static void put_encoded(struct rtbp_buf *b, const char *text)
 
 /* The key goes as the query's `apikey`, as the official clients send it: hosted gateways check it
  * there. */
-static struct secret *make_request(const struct conf *conf)
+static struct secret *make_request(const struct conf *conf, const struct secret *key)
 {
 	CLEANUP(secret_wipe_buf) struct rtbp_buf b = RTBP_BUF_INIT;
-	size_t size = strlen(conf->path) + 3 * secret_size(conf->apikey) + 64;
+	size_t size = strlen(conf->path) + 3 * secret_size(key) + 64;
 
 	for (char *const *p = conf->params; *p; p++)
 		size += strlen(*p) + 1;
@@ -41,7 +41,7 @@ static struct secret *make_request(const struct conf *conf)
 		return NULL;
 	rtbp_buf_text(&b, conf->path);
 	rtbp_buf_text(&b, "?apikey=");
-	put_encoded(&b, secret_bytes(conf->apikey));
+	put_encoded(&b, secret_bytes(key));
 	for (char *const *p = conf->params; *p; p++) {
 		rtbp_buf_text(&b, "&");
 		rtbp_buf_text(&b, *p);
@@ -51,9 +51,9 @@ static struct secret *make_request(const struct conf *conf)
 }
 
 /* Publishable and secret keys are random; others are tokens. Return: as conf_finish(). */
-static int look_at_key(struct conf *conf, struct conf_text *ret)
+static int look_at_key(struct conf *conf, const struct secret *apikey, struct conf_text *ret)
 {
-	const char *key = secret_bytes(conf->apikey);
+	const char *key = secret_bytes(apikey);
 	struct jwt jwt;
 	int r;
 
@@ -66,12 +66,17 @@ static int look_at_key(struct conf *conf, struct conf_text *ret)
 				"hold the key alone",
 				conf->apikey_file);
 	}
-	conf->key_kind = strncmp(key, "sb_secret_", 10) == 0 ? CONF_KEY_SECRET : CONF_KEY_PLAIN;
-	if (strncmp(key, "sb_", 3) == 0)
+	if (strncmp(key, "sb_", 3) == 0) {
+		conf->key_kind =
+			strncmp(key, "sb_secret_", 10) == 0 ? CONF_KEY_SECRET : CONF_KEY_PLAIN;
+		conf->key_exp_s = 0;
 		return 0;
-	r = jwt_read(key, secret_size(conf->apikey), INT64_MIN, &jwt, &conf->key_odd);
+	}
+	r = jwt_read(key, secret_size(apikey), INT64_MIN, &jwt, &conf->key_odd);
 	if (r < 0)
 		return conf_complain(ret, r, "no memory");
+	conf->key_kind = CONF_KEY_PLAIN;
+	conf->key_exp_s = 0;
 	if (r > 0) {
 		conf->key_kind = CONF_KEY_ODD;
 		return 0;
@@ -103,72 +108,6 @@ static int derive_api(struct conf *conf, const struct url_parts *u)
 	return conf->api_path && conf->api_url ? 0 : -ENOMEM;
 }
 
-static int place_set(struct conf_place *p, const struct url_parts *u, int path_size)
-{
-	bool v6 = strchr(u->host, ':') != NULL;
-
-	p->tls = u->tls;
-	p->port = u->port;
-	p->host = strdup(u->host);
-	if (asprintf(&p->path, "%.*s", path_size, u->path) < 0)
-		p->path = NULL;
-	if (asprintf(&p->url, "%s://%s%s%s:%u%.*s", u->tls ? "https" : "http", v6 ? "[" : "",
-		     u->host, v6 ? "]" : "", u->port, path_size, u->path) < 0)
-		p->url = NULL;
-	return p->host && p->path && p->url ? 0 : -ENOMEM;
-}
-
-/* A gateway has GoTrue beside Realtime: .../auth/v1 and .../realtime/v1. A bare server has none. */
-static int derive_auth(struct conf *conf, const struct url_parts *realtime, struct conf_text *ret)
-{
-	static const char end[] = "/realtime/v1/websocket";
-	size_t n = strlen(realtime->path), m = sizeof(end) - 1;
-	struct url_parts u = *realtime;
-	char text[384];
-
-	if (conf->auth_url) {
-		if (url_parse_base(conf->auth_url, &u, text, sizeof(text)) < 0)
-			return conf_complain(ret, -EINVAL, "[upstream] auth_url: %s", text);
-	} else if (n >= m && strcmp(u.path + n - m, end) == 0) {
-		strcpy(u.path + n - m, "/auth/v1");
-	} else {
-		return conf_complain(
-			ret, -EINVAL,
-			"[upstream] refresh_token_file: where tokens are refreshed cannot "
-			"be told from url; write auth_url = https://HOST/auth/v1");
-	}
-	return place_set(&conf->auth, &u, (int)strlen(u.path)) < 0
-		       ? conf_complain(ret, -ENOMEM, "no memory")
-		       : 0;
-}
-
-/* Where the daemon's own token comes from. */
-static int derive_token(struct conf *conf, const struct url_parts *u, struct conf_text *ret)
-{
-	unsigned n = (conf->token_file != NULL) + (conf->token_command != NULL) +
-		     (conf->refresh_token_file != NULL);
-
-	if (n > 1)
-		return conf_complain(
-			ret, -EINVAL,
-			"[upstream] token_file, token_command and refresh_token_file: the "
-			"daemon's token comes from one of them");
-	if (conf->token_file)
-		conf->token = CONF_TOKEN_FILE;
-	else if (conf->token_command)
-		conf->token = CONF_TOKEN_COMMAND;
-	else if (conf->refresh_token_file)
-		conf->token = CONF_TOKEN_REFRESH;
-	if (conf->token != CONF_TOKEN_REFRESH)
-		return 0;
-	if (!conf->state_dir)
-		return conf_complain(
-			ret, -EINVAL,
-			"[upstream] refresh_token_file: no folder is known to keep what it "
-			"becomes; write state_dir = /PATH");
-	return derive_auth(conf, u, ret);
-}
-
 static int derive_proxy(struct conf *conf, struct conf_text *ret)
 {
 	struct url_parts u;
@@ -183,7 +122,7 @@ static int derive_proxy(struct conf *conf, struct conf_text *ret)
 	r = url_parse_base(conf->proxy, &u, text, sizeof(text));
 	if (r < 0)
 		return conf_complain(ret, r, "[upstream] proxy: %s", text);
-	if (place_set(&conf->proxy_at, &u, 0) < 0)
+	if (conf_place_set(&conf->proxy_at, &u, 0) < 0)
 		return conf_complain(ret, -ENOMEM, "no memory");
 	if (!conf->proxy_auth_file)
 		return 0;
@@ -210,6 +149,36 @@ static void derive_payload(struct conf *conf)
 	uint64_t kb = conf->payload_kb ? conf->payload_kb : kb_of[conf->plan];
 
 	conf->payload_bytes = kb ? kb * 1000 + 500 : 0;
+}
+
+int conf_rekey(struct conf *conf, struct secret **ret_old, struct conf_text *ret)
+{
+	struct secret *key, *request;
+	char text[384];
+	int r;
+
+	r = secret_read_file(conf->apikey_file, CONF_KEY_BYTES_MAX, &key, text, sizeof(text));
+	if (r < 0)
+		return conf_complain(ret, r, "[upstream] apikey_file: %s", text);
+	if (secret_equal(key, conf->apikey)) {
+		secret_free(key);
+		return CONF_SAME;
+	}
+	request = make_request(conf, key);
+	r = request ? look_at_key(conf, key, ret) : conf_complain(ret, -ENOMEM, "no memory");
+	if (r < 0) {
+		secret_free(key);
+		secret_free(request);
+		return r;
+	}
+	if (ret_old)
+		*ret_old = conf->apikey;
+	else
+		secret_free(conf->apikey);
+	conf->apikey = key;
+	secret_free(conf->request);
+	conf->request = request;
+	return 0;
 }
 
 int conf_finish(struct conf *conf, struct conf_text *ret)
@@ -246,17 +215,13 @@ int conf_finish(struct conf *conf, struct conf_text *ret)
 	derive_payload(conf);
 	if (!conf->host || !conf->path || !conf->public_url || derive_api(conf, &u) < 0)
 		return conf_complain(ret, -ENOMEM, "no memory");
-	r = derive_token(conf, &u, ret);
+	r = conf_derive_token(conf, &u, ret);
 	if (r == 0)
 		r = derive_proxy(conf, ret);
 	if (r < 0)
 		return r;
-	r = secret_read_file(conf->apikey_file, CONF_KEY_BYTES_MAX, &conf->apikey, text,
-			     sizeof(text));
-	if (r < 0)
-		return conf_complain(ret, r, "[upstream] apikey_file: %s", text);
-	conf->request = make_request(conf);
-	return conf->request ? look_at_key(conf, ret) : conf_complain(ret, -ENOMEM, "no memory");
+	r = conf_rekey(conf, NULL, ret);
+	return r < 0 ? r : 0;
 }
 
 int conf_load(const struct conf_source *source, struct conf *ret, struct conf_text *ret_text)
@@ -301,13 +266,7 @@ void conf_print(const struct conf *conf, int64_t now_s)
 	printf("http      %s\n", conf->api_url);
 	printf("vsn       %s\n", conf->vsn == PHX_VSN_2 ? "2.0.0" : "1.0.0");
 	printf("apikey    %s (%zu bytes)\n", conf->apikey_file, secret_size(conf->apikey));
-	if (conf->token == CONF_TOKEN_FILE)
-		printf("token     from %s\n", conf->token_file);
-	else if (conf->token == CONF_TOKEN_COMMAND)
-		printf("token     from the command %s\n", conf->token_command);
-	else if (conf->token == CONF_TOKEN_REFRESH)
-		printf("token     refreshed at %s, begun with %s, kept in %s\n", conf->auth.url,
-		       conf->refresh_token_file, conf->state_dir);
+	conf_print_token(conf, now_s);
 	if (conf->proxy)
 		printf("proxy     %s%s\n", conf->proxy_at.url,
 		       conf->proxy_auth ? ", with a password" : "");

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -156,10 +158,30 @@ static void walk(struct watch_file *f)
 
 /* ---- events ---- */
 
+/* A file that was made and is still written to makes no events before it is closed, but its time goes
+ * on. */
+static bool is_being_written(const struct watch_file *f)
+{
+	struct timespec now;
+	struct stat st;
+	int64_t age_ms;
+
+	if (clock_now(&clock_system) >= f->first_ms + WATCH_LATE_MS || stat(f->path, &st) < 0 ||
+	    clock_gettime(CLOCK_REALTIME, &now) < 0)
+		return false;
+	age_ms = (int64_t)(now.tv_sec - st.st_mtim.tv_sec) * 1000 +
+		 (now.tv_nsec - st.st_mtim.tv_nsec) / 1000000;
+	return age_ms >= 0 && age_ms < WATCH_QUIET_MS;
+}
+
 static void watch_on_timer(void *ctx)
 {
 	struct watch_file *f = ctx;
 
+	if (is_being_written(f)) {
+		loop_timer_set(&f->timer, WATCH_QUIET_MS);
+		return;
+	}
 	f->dirty = false;
 	/* First the way, then the reader: what changes behind its back is an event again. */
 	walk(f);

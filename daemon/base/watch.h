@@ -9,7 +9,7 @@
  * folder that is not there yet, removed, or made anew. After each such event the path is walked
  * again. Folders that may not be read (0711) cannot be watched: what changes there is not seen.
  *
- * fn() is called WATCH_QUIET_MS after the last event, and WATCH_LATE_MS after the first at the
+ * fn() is called WATCH_QUIET_MS after the last event (and the last write to the file), and WATCH_LATE_MS after the first at the
  * latest, once for all of them; never from inside a call here.
  */
 #include <stdint.h>

@@ -103,7 +103,7 @@ void own_status_line(const struct hub *hub, char *ret, size_t size);
 /* Requests of clients with the right `admin`. */
 void reconnect_request(struct peer *p, uint32_t id, bool wants_answer);
 void refresh_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params);
-void refresh_free(struct refresh *r);
+void refresh_asked_free(struct refresh *r);
 /* A token has come, or the attempt to get one has ended. */
 void refreshes_answer(struct hub *hub);
 

@@ -95,7 +95,7 @@ void own_status_line(const struct hub *hub, char *ret, size_t size)
 
 /* ---- refresh_token ---- */
 
-void refresh_free(struct refresh *r)
+void refresh_asked_free(struct refresh *r)
 {
 	struct hub *hub = r->peer->hub;
 
@@ -119,7 +119,7 @@ void refreshes_answer(struct hub *hub)
 			(void)rtbp_msg_end(b, begin);
 			peer_send_scratch(r->peer);
 		}
-		refresh_free(r);
+		refresh_asked_free(r);
 	}
 }
 
@@ -129,7 +129,7 @@ static void refresh_late(void *ctx)
 
 	peer_answer_error(r->peer, &r->request, RTBP_M_REFRESH_TOKEN, RTBP_E_TIMEOUT,
 			  "the attempt to get another token has not ended yet", -1);
-	refresh_free(r);
+	refresh_asked_free(r);
 }
 
 static const char not_admin[] = "this needs the right admin ([access] rule)";

@@ -437,7 +437,7 @@ static void peer_detach(struct peer *p)
 		else if (r->kind == REQUEST_HELD)
 			held_free(r);
 		else if (r->kind == REQUEST_REFRESH)
-			refresh_free(
+			refresh_asked_free(
 				(struct refresh *)((char *)r - offsetof(struct refresh, request)));
 	}
 	auth_forget_peer(p);

@@ -134,7 +134,8 @@ class Reload(Story):
         self.write()
         self.d.write_key("another.key.entirely")
         said = self.reload()
-        self.assertIn(needs + "[upstream] apikey_file (what it holds)\n", said)
+        self.assertIn("holds another key: it is used from now on", said)
+        self.assertNotIn(needs, said)
         self.assertNotIn("another.key", self.d.log_text())
 
     def test_names_of_who_is_attached_already(self):

@@ -179,8 +179,7 @@ START_TEST(another_key)
 	ck_assert_str_eq(changed("url = https://h\n", "url = https://h\n"), "");
 	put(key, "another-secret", 14, 0600);
 	ck_assert_int_eq(conf_load(&(struct conf_source){ .path = file }, &other, &why), 0);
-	ck_assert(conf_differs(&conf, &other, &why));
-	ck_assert_str_eq(why.text, "[upstream] apikey_file (what it holds)");
+	ck_assert(!conf_differs(&conf, &other, &why)); /* a running daemon takes it over */
 	conf_done(&other);
 }
 END_TEST

@@ -288,6 +288,35 @@ static void write_again(void *ctx)
 	loop_timer_set(&writer, 20);
 }
 
+static FILE *half;
+static unsigned halves;
+
+static void write_half(void *ctx)
+{
+	(void)ctx;
+	ck_assert_uint_eq(calls, 0);
+	ck_assert_int_ge(fputs("more", half), 0);
+	ck_assert_int_eq(fflush(half), 0);
+	if (++halves < 10)
+		loop_timer_set(&writer, 30);
+	else
+		fclose(half);
+}
+
+/* Made, and not closed for a quarter of a second: who looked after the first event would find the half of it. */
+START_TEST(not_while_it_is_written)
+{
+	begin("t");
+	half = fopen(in("t"), "we");
+	ck_assert_ptr_nonnull(half);
+	ck_assert_int_eq(loop_timer_init(loop, &writer, write_half, NULL), 0);
+	loop_timer_set(&writer, 0);
+	told("the whole of it");
+	ck_assert_uint_eq(halves, 10);
+	loop_timer_done(&writer);
+}
+END_TEST
+
 /* It never rests for WATCH_QUIET_MS. */
 START_TEST(not_put_off_for_ever)
 {
@@ -398,6 +427,7 @@ int main(void)
 	tcase_add_test(c, links_of_all_kinds);
 	tcase_add_test(c, folders_come_and_go);
 	tcase_add_test(c, many_events_are_one);
+	tcase_add_test(c, not_while_it_is_written);
 	tcase_add_test(c, not_put_off_for_ever);
 	tcase_add_test(c, lost_events_are_told);
 	tcase_add_test(c, relative_and_shared);
