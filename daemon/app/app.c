@@ -162,6 +162,13 @@ static void app_token_refused(void *ctx, uint64_t serial, const char *code, cons
 	token_on_refused(app->token, serial, code, text);
 }
 
+static void app_token_wanted(void *ctx)
+{
+	struct app *app = ctx;
+
+	token_on_wanted(app->token);
+}
+
 static void app_key_refused(void *ctx)
 {
 	struct app *app = ctx;
@@ -179,6 +186,7 @@ static const struct hub_ops hub_ops = {
 	.status = app_hub_status,
 	.token_refused = app_token_refused,
 	.key_refused = app_key_refused,
+	.token_wanted = app_token_wanted,
 };
 
 /* ---- wire to hub ---- */

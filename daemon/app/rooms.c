@@ -14,7 +14,24 @@ enum {
 	UPSTREAM_MESSAGE_MAX = 8 * 1024 * 1024, /* the server's own limit is 5 MB */
 	WIRE_UP_BYTES = 8 * 1024 * 1024,
 	WIRE_DOWN_BYTES = 8 * 1024 * 1024,
+	WIRE_LINK_BYTES = 64 * 1024,
 };
+
+/* In a second, of all clients of the project; 0: not said. */
+static unsigned joins_of_plan(enum conf_plan plan)
+{
+	switch (plan) {
+	case CONF_PLAN_FREE:
+		return 100;
+	case CONF_PLAN_PRO:
+		return 500;
+	case CONF_PLAN_TEAM:
+		return 2500;
+	case CONF_PLAN_CUSTOM:
+		break;
+	}
+	return 0;
+}
 
 int rooms_hub(const struct conf *conf, struct hub_conf *ret)
 {
@@ -46,6 +63,7 @@ int rooms_hub(const struct conf *conf, struct hub_conf *ret)
 	ret->payload_bytes = conf->payload_bytes;
 	ret->send_bytes = conf->send_bytes;
 	ret->joins_per_s = (unsigned)conf->joins_per_s;
+	ret->joins_most_per_s = joins_of_plan(conf->plan) / 4;
 	ret->join_ms = (uint32_t)conf->join_timeout_ms;
 	ret->acl = conf->acl;
 	ret->owner = geteuid();
@@ -65,6 +83,7 @@ void rooms_wire(const struct conf *conf, struct wire_conf *ret)
 		.max_message_bytes = UPSTREAM_MESSAGE_MAX,
 		.up_bytes = WIRE_UP_BYTES,
 		.down_bytes = WIRE_DOWN_BYTES,
+		.link_bytes = WIRE_LINK_BYTES,
 		.dns_ms = (uint32_t)conf->dns_ms,
 		.connect_ms = (uint32_t)conf->connect_ms,
 		.attempt_ms = (uint32_t)conf->attempt_ms,

@@ -27,7 +27,7 @@ struct token {
 	struct token_news news;
 	struct loop_timer timer; /* keeper_deadline() */
 	/* What the keeper cannot be told where it becomes known. */
-	struct loop_task refusal;
+	struct loop_task refusal, wish;
 	uint64_t serial, refused_serial;
 	char refused_code[32], refused_text[256];
 	/* For the log. */
@@ -202,6 +202,20 @@ void token_on_refused(struct token *t, uint64_t serial, const char *code, const 
 	loop_task_add(t->loop, &t->refusal);
 }
 
+static void token_carry_wish(void *ctx)
+{
+	struct token *t = ctx;
+
+	keeper_ask(t->keeper, true);
+	settle(t);
+}
+
+void token_on_wanted(struct token *t)
+{
+	if (t)
+		loop_task_add(t->loop, &t->wish);
+}
+
 void token_on_slept(struct token *t)
 {
 	if (!t)
@@ -268,6 +282,7 @@ int token_new(struct loop *loop, struct watch *watch, struct wire *wire, struct 
 		.fetched = on_fetched, .changed = on_changed, .trouble = on_trouble, .ctx = t
 	};
 	t->refusal = (struct loop_task){ .fn = token_carry_refusal, .ctx = t };
+	t->wish = (struct loop_task){ .fn = token_carry_wish, .ctx = t };
 	r = loop_timer_init(loop, &t->timer, token_on_timer, t);
 	if (r == 0)
 		r = make_source(t, watch, wire, conf, ret_text);
@@ -291,6 +306,7 @@ struct token *token_free(struct token *t)
 	if (t->source)
 		t->source->ops->free(t->source);
 	loop_task_cancel(t->loop, &t->refusal);
+	loop_task_cancel(t->loop, &t->wish);
 	loop_timer_done(&t->timer);
 	keeper_free(t->keeper);
 	free(t);

@@ -33,6 +33,8 @@ void token_start(struct token *t);
 void token_reread(struct token *t);
 /* From inside the hub, too: carried out at the turn's end. */
 void token_on_refused(struct token *t, uint64_t serial, const char *code, const char *text);
+/* Somebody asks for another one now. From inside the hub, too. */
+void token_on_wanted(struct token *t);
 /* The machine has slept: the loop's timers have not. */
 void token_on_slept(struct token *t);
 

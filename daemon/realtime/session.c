@@ -168,7 +168,8 @@ static void failed(struct session *s, enum session_fault fault, uint32_t retry_a
 		   const char *text)
 {
 	credit(s);
-	if (fault == SESSION_FAULT_POLICY && ++s->n_policy > POLICY_BORNE)
+	s->n_policy = fault == SESSION_FAULT_POLICY ? s->n_policy + 1 : 0;
+	if (s->n_policy > POLICY_BORNE)
 		fault = SESSION_FAULT_POLICY_AGAIN;
 	go_back(s, fault, text, now_ms(s) + backoff_next(&s->backoff, fault, retry_after_s));
 }

@@ -45,7 +45,15 @@ START_TEST(a_policy_that_stays)
 	ck_assert_int_eq(status().fault, SESSION_FAULT_POLICY_AGAIN);
 	ck_assert_str_eq(reasons_of_fault(status().fault)->state, "config_error");
 	ck_assert_int_ge(status().next_try_ms, 60000);
-	/* It lasted: the count begins anew. */
+	/* Another end in between: the count begins anew. */
+	run_until(now + 120000);
+	session_on_opened(s, epoch);
+	closed(SESSION_FAULT_LOST);
+	run_until(now + 60000);
+	session_on_opened(s, epoch);
+	closed(SESSION_FAULT_POLICY);
+	ck_assert_int_eq(status().fault, SESSION_FAULT_POLICY);
+	/* It lasted: so it does there. */
 	run_until(now + 120000);
 	session_on_opened(s, epoch);
 	for (unsigned i = 0; i < 3; i++) {
