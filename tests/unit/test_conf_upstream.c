@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/app/conf.h: times, the proxy, and the daemon's own token. */
+#include "tests/unit/conf_util.h"
+
+static void set(const char *name, const char *value)
+{
+	ck_assert_msg(conf_set(&conf, "here", "upstream", name, value, &why) == 0, "%s", why.text);
+}
+
+static void set_refused(const char *name, const char *value, const char *word)
+{
+	ck_assert_int_eq(conf_set(&conf, "here", "upstream", name, value, &why), -EINVAL);
+	ck_assert_msg(strstr(why.text, word), "%s; expected %s", why.text, word);
+}
+
+static void finish_refused(const char *url, const char *word)
+{
+	ck_assert_int_lt(finish(url), 0);
+	ck_assert_msg(strstr(why.text, word), "%s; expected %s", why.text, word);
+}
+
+static void again(void)
+{
+	conf_done(&conf);
+	ck_assert_int_eq(conf_init(&conf), 0);
+}
+
+static void expect_printed(const char *words, const char *never)
+{
+	char *text = printed(0);
+
+	ck_assert_msg(strstr(text, words), "%s; expected %s", text, words);
+	ck_assert_msg(!never || !strstr(text, never), "%s; with %s", text, never);
+	free(text);
+}
+
+START_TEST(test_times)
+{
+	ck_assert_uint_eq(conf.stable_ms, 30000);
+	ck_assert_uint_eq(conf.dns_ms, 10000);
+	ck_assert_uint_eq(conf.connect_ms, 5000);
+	ck_assert_uint_eq(conf.attempt_ms, 25000);
+	ck_assert_uint_eq(conf.tcp_timeout_ms, 35000);
+	ck_assert_uint_eq(conf.join_timeout_ms, 15000);
+	ck_assert_uint_eq(conf.joins_per_s, 10);
+	ck_assert_uint_eq(conf.token_lead_ms, 120000);
+	ck_assert_uint_eq(conf.token_timeout_ms, 10000);
+	set("stable", "1m");
+	set("dns_timeout", "2s");
+	set("connect_timeout", "1s");
+	set("attempt_timeout", "9s");
+	set("tcp_timeout", "20s");
+	set("join_timeout", "12s");
+	set("joins_per_second", "3");
+	set("token_lead", "30s");
+	set("token_timeout", "4s");
+	ck_assert_uint_eq(conf.stable_ms, 60000);
+	ck_assert_uint_eq(conf.dns_ms, 2000);
+	ck_assert_uint_eq(conf.connect_ms, 1000);
+	ck_assert_uint_eq(conf.attempt_ms, 9000);
+	ck_assert_uint_eq(conf.tcp_timeout_ms, 20000);
+	ck_assert_uint_eq(conf.join_timeout_ms, 12000);
+	ck_assert_uint_eq(conf.joins_per_s, 3);
+	ck_assert_uint_eq(conf.token_lead_ms, 30000);
+	ck_assert_uint_eq(conf.token_timeout_ms, 4000);
+	set_refused("tcp_timeout", "10ms", "expected a time");
+	set_refused("connect_timeout", "5", "expected a time");
+	set_refused("joins_per_second", "0", "expected a number from 1");
+}
+END_TEST
+
+START_TEST(test_proxy)
+{
+	char *auth = path_in("proxy");
+
+	set("proxy", "http://proxy.corp:3128");
+	ck_assert_msg(finish("https://x.supabase.co") == 0, "%s", why.text);
+	ck_assert_str_eq(conf.proxy_at.host, "proxy.corp");
+	ck_assert_uint_eq(conf.proxy_at.port, 3128);
+	ck_assert_ptr_null(conf.proxy_auth);
+	expect_printed("proxy     http://proxy.corp:3128\n", NULL);
+	again();
+	set("proxy", "http://[::1]");
+	set("proxy_auth_file", auth);
+	finish_refused("https://x.supabase.co", "proxy_auth_file");
+	again();
+	put(auth, "user:pass word\n", 15, 0600);
+	set("proxy", "http://[::1]");
+	set("proxy_auth_file", auth);
+	finish_refused("https://x.supabase.co", "proxy_auth_file");
+	again();
+	put(auth, "nobody\n", 7, 0600);
+	set("proxy", "http://[::1]");
+	set("proxy_auth_file", auth);
+	finish_refused("https://x.supabase.co", "USER:PASSWORD");
+	again();
+	put(auth, "user:hidden-word\n", 17, 0600);
+	set("proxy", "http://[::1]");
+	set("proxy_auth_file", auth);
+	ck_assert_msg(finish("https://x.supabase.co") == 0, "%s", why.text);
+	ck_assert_str_eq(conf.proxy_at.host, "::1");
+	ck_assert_uint_eq(conf.proxy_at.port, 80);
+	expect_printed("with a password", "hidden-word");
+	again();
+	set("proxy_auth_file", auth);
+	finish_refused("https://x.supabase.co", "there is no proxy");
+	set_refused("proxy", "https://x", "without TLS");
+	set_refused("proxy", "socks5://x", "http://HOST:PORT");
+	set_refused("proxy", "http://u:p@x:1", "proxy_auth_file");
+	set_refused("proxy", "http://x/path", "without a path");
+	set_refused("proxy", "http://x:99999", "port");
+	free(auth);
+}
+END_TEST
+
+START_TEST(test_auth_address)
+{
+	static const struct {
+		const char *url, *auth_url, *is;
+	} cases[] = {
+		{ "https://ref.supabase.co", NULL, "https://ref.supabase.co:443/auth/v1" },
+		{ "wss://gw/some/realtime/v1", NULL, "https://gw:443/some/auth/v1" },
+		{ "http://127.0.0.1:4000/socket", "http://127.0.0.1:9999",
+		  "http://127.0.0.1:9999" },
+		{ "https://a", "https://b:1/auth/v1/", "https://b:1/auth/v1" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		again();
+		set("refresh_token_file", "/run/seed");
+		set("state_dir", "/var/lib/x");
+		if (cases[i].auth_url)
+			set("auth_url", cases[i].auth_url);
+		ck_assert_msg(finish(cases[i].url) == 0, "%s", why.text);
+		ck_assert_str_eq(conf.auth.url, cases[i].is);
+		ck_assert_int_eq(conf.token, CONF_TOKEN_REFRESH);
+	}
+	expect_printed("begun with /run/seed, kept in /var/lib/x", NULL);
+	again();
+	set("refresh_token_file", "/run/seed");
+	finish_refused("http://127.0.0.1:4000/socket", "auth_url");
+	set_refused("auth_url", "ftp://x", "https://");
+}
+END_TEST
+
+START_TEST(test_one_source)
+{
+	set("token_file", "/a");
+	set("token_command", "/b | c");
+	finish_refused("https://x.supabase.co", "one of them");
+	again();
+	ck_assert_int_eq(finish("https://x.supabase.co"), 0);
+	ck_assert_int_eq(conf.token, CONF_TOKEN_NONE);
+	again();
+	set("token_command", "vault read -field=jwt x");
+	ck_assert_int_eq(finish("https://x.supabase.co"), 0);
+	ck_assert_int_eq(conf.token, CONF_TOKEN_COMMAND);
+	expect_printed("token     from the command vault read -field=jwt x\n", NULL);
+	set_refused("token_file", "eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "write it into a file");
+	set_refused("token_command", "eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "token_file");
+	set_refused("state_dir", "relative", "absolute");
+}
+END_TEST
+
+static void state_is(const char *systemd, const char *xdg, const char *home, const char *is)
+{
+	const char *const names[] = { "STATE_DIRECTORY", "XDG_STATE_HOME", "HOME" };
+	const char *const values[] = { systemd, xdg, home };
+
+	for (unsigned i = 0; i < 3; i++) {
+		if (values[i])
+			setenv(names[i], values[i], 1);
+		else
+			unsetenv(names[i]);
+	}
+	again();
+	if (is)
+		ck_assert_str_eq(conf.state_dir, is);
+	else
+		ck_assert_ptr_null(conf.state_dir);
+}
+
+START_TEST(test_state_dir)
+{
+	state_is("/var/lib/rtbridged", "/x", "/home/a", "/var/lib/rtbridged");
+	state_is("/var/lib/a:/var/lib/b", NULL, NULL, "/var/lib/a");
+	state_is(NULL, "/x", "/home/a", "/x/rtbridge");
+	state_is(NULL, "relative", "/home/a", "/home/a/.local/state/rtbridge");
+	state_is(NULL, NULL, NULL, NULL);
+	set("refresh_token_file", "/run/seed");
+	finish_refused("https://x.supabase.co", "state_dir = /PATH");
+}
+END_TEST
+
+/* Another key in the file: the request has it, and only it. */
+START_TEST(test_rekey)
+{
+	struct secret *old = NULL;
+	char *bad;
+
+	ck_assert_int_eq(finish("https://x.supabase.co"), 0);
+	ck_assert_int_eq(conf_rekey(&conf, &old, &why), CONF_SAME);
+	ck_assert_ptr_null(old);
+	put(key, "sb_publishable_another\n", 23, 0600);
+	ck_assert_int_eq(conf_rekey(&conf, &old, &why), 0);
+	ck_assert_ptr_nonnull(old);
+	ck_assert_str_eq(secret_bytes(old), KEY);
+	old = secret_free(old);
+	ck_assert_str_eq(secret_bytes(conf.apikey), "sb_publishable_another");
+	ck_assert_ptr_nonnull(strstr(secret_bytes(conf.request), "apikey=sb_publishable_another&"));
+	ck_assert_int_eq(conf.key_kind, CONF_KEY_PLAIN);
+	/* What is wrong changes nothing, and says where. */
+	put(key, "two words\n", 10, 0600);
+	ck_assert_int_lt(conf_rekey(&conf, &old, &why), 0);
+	ck_assert_ptr_null(old);
+	bad = strstr(why.text, key);
+	ck_assert_msg(bad, "%s", why.text);
+	ck_assert_str_eq(secret_bytes(conf.apikey), "sb_publishable_another");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("conf_upstream");
+	TCase *t = tcase_create("upstream");
+	SRunner *r;
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, test_times);
+	tcase_add_test(t, test_proxy);
+	tcase_add_test(t, test_auth_address);
+	tcase_add_test(t, test_one_source);
+	tcase_add_test(t, test_state_dir);
+	tcase_add_test(t, test_rekey);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
