@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "app/app.h"
 
@@ -80,6 +82,19 @@ static int parse_options(int argc, char **argv, struct options *o)
 	return -1;
 }
 
+/* Who starts us without standard streams would else see a socket or a key's file under their
+ * numbers, and log lines written into it. */
+static void open_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
 /* Keys are in memory: nobody but root looks into it, and no core is written. */
 static void guard_process(void)
 {
@@ -129,6 +144,7 @@ int main(int argc, char **argv)
 	struct conf conf;
 	int r;
 
+	open_streams();
 	r = parse_options(argc, argv, &o);
 	if (r >= 0)
 		return r;

@@ -6,6 +6,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import unittest
 
 from rtbtest.daemon import Daemon
@@ -160,6 +161,21 @@ class Start(Story):
         until(lambda: os.path.exists(path), "the socket is there")
         process.terminate()
         self.assertEqual(process.wait(DEADLINE), 0)
+
+    def test_without_standard_streams(self):
+        """Nothing of ours gets their numbers."""
+        daemon = self.unstarted()
+        code = "import os, sys; os.closerange(0, 3); os.execv(sys.argv[1], sys.argv[1:])"
+        process = subprocess.Popen([sys.executable, "-c", code, daemon.binary, "--config", daemon.config])
+        try:
+            until(lambda: os.path.exists(daemon.socket), "it listens")
+            for fd in range(3):
+                self.assertEqual(os.readlink(f"/proc/{process.pid}/fd/{fd}"), "/dev/null")
+            with Peer(daemon.socket) as peer:
+                self.wait_online(peer)
+        finally:
+            process.terminate()
+            self.assertEqual(process.wait(DEADLINE), 0)
 
     def test_unreachable_upstream(self):
         closed = socket.socket()
