@@ -323,6 +323,9 @@ static bool post_some(struct post *post, struct chan *ch)
 			send_end_as(s, "denied", no_token);
 		return true;
 	}
+	/* It has ended since the channel was chosen: it waits, and does not go with the API key. */
+	if (!ch->identity && hub->conf.has_own_token && !own)
+		return true;
 	post->id = hub->next_id++;
 	post->user = queue_of(ch)->next->user;
 	r = post_push(ch, post->id, bytes, &n);

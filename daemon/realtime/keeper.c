@@ -322,11 +322,10 @@ static const char no_memory[] = "the daemon is out of memory";
 static const char has_ended[] =
 	"has ended already by this machine's clock; see that the source renews it, and the clock";
 
-static void adopt(struct keeper *k, struct secret *token, struct jwt *jwt, uint64_t ends_at,
-		  const struct keeper_news *news)
+/* @now: from before @ends_at was compared with it: the clock goes on. */
+static void adopt(struct keeper *k, struct secret *token, struct jwt *jwt, uint64_t now,
+		  uint64_t ends_at, const struct keeper_news *news)
 {
-	uint64_t now = now_ms(k);
-
 	secret_free(k->token);
 	jwt_done(&k->jwt);
 	k->spent = secret_free(k->spent);
@@ -353,7 +352,7 @@ static bool on_token(struct keeper *k, const struct keeper_news *news)
 	struct secret *token;
 	const char *what;
 	struct jwt jwt;
-	uint64_t end;
+	uint64_t end, now;
 	int r;
 
 	if (is_same(k->token, news)) {
@@ -378,12 +377,13 @@ static bool on_token(struct keeper *k, const struct keeper_news *news)
 		return false;
 	}
 	end = end_of(k, &jwt, news->lives_ms);
-	token = end > now_ms(k) ? secret_new(news->token, news->size) : NULL;
+	now = now_ms(k);
+	token = end > now ? secret_new(news->token, news->size) : NULL;
 	if (token) {
-		adopt(k, token, &jwt, end, news);
+		adopt(k, token, &jwt, now, end, news);
 		return true;
 	}
-	if (end > now_ms(k))
+	if (end > now)
 		on_failure(k, "no_memory", no_memory, 0);
 	else
 		on_unusable(k, has_ended);

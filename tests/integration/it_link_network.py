@@ -228,6 +228,7 @@ class Tls(FaultStory):
                 self.proxy.drop()
                 self.flow_until(lambda: self.proxy.counts()["cut"] > before, f"the cut at {at}")
                 self.flow_to(state="online")
+        self.markers()  # `online` may have been said of the connection that was cut
         self.proxy.hole("both")
         self.flow_to(reason="heartbeat", state="backoff")
         self.settle()

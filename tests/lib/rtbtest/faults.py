@@ -371,7 +371,15 @@ class FaultStory(Story):
         return connection if all(connection.get(k) == v for k, v in want.items()) else None
 
     def flow_to(self, seconds=DEADLINE, **want):
-        return self.flow_until(lambda: self.connection(**want), lambda: f"the connection is {want}, and not {self.control.status()}", seconds)
+        """Until the connection is so, or was: a state may last for less than a look at it takes, its notice stays."""
+        seen = len(self.control.notices)
+
+        def told():
+            said = (n for m, n in self.control.notices[seen:] if m == "connection")
+            return next((n for n in said if all(n.get(k) == v for k, v in want.items())), None)
+
+        return self.flow_until(lambda: self.connection(**want) or told(),
+                               lambda: f"the connection is {want}, and not {self.control.status()}", seconds)
 
     # ---- the end ----
 
