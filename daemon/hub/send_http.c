@@ -305,8 +305,6 @@ static void set_given(struct post *post)
 	log_debug("out: %u by HTTP to %s", post->n, ch->topic_text);
 }
 
-static const char no_token[] = "every token of this identity has ended";
-
 /* Return: false: nothing more can be given now. */
 static bool post_some(struct post *post, struct chan *ch)
 {
@@ -320,7 +318,7 @@ static bool post_some(struct post *post, struct chan *ch)
 
 	if (ch->identity && !token) {
 		while ((s = queue_of(ch)->next))
-			send_end_as(s, "denied", no_token);
+			send_end_as(s, "denied", "every token of this identity has ended");
 		return true;
 	}
 	/* It has ended since the channel was chosen: it waits, and does not go with the API key. */
