@@ -107,6 +107,7 @@ void conf_done(struct conf *conf)
 	free(conf->refresh_token_file);
 	free(conf->auth_url);
 	free(conf->state_dir);
+	place_done(&conf->api);
 	place_done(&conf->auth);
 	place_done(&conf->proxy_at);
 	free(conf->socket_path);
@@ -114,8 +115,6 @@ void conf_done(struct conf *conf)
 	free(conf->host);
 	free(conf->path);
 	free(conf->public_url);
-	free(conf->api_path);
-	free(conf->api_url);
 	acl_free(conf->acl);
 	secret_free(conf->proxy_auth);
 	secret_free(conf->apikey);

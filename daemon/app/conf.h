@@ -85,11 +85,10 @@ struct conf {
 	bool tls;
 	char *host;
 	uint16_t port;
-	char *path;           /* ".../websocket", without query */
-	char *public_url;     /* for people: scheme, host, port, path */
-	char *api_path;       /* ".../api": what is below is asked by HTTP */
-	char *api_url;        /* for people */
-	size_t payload_bytes; /* of the plan; 0: not known */
+	char *path;            /* ".../websocket", without query */
+	char *public_url;      /* for people: scheme, host, port, path */
+	struct conf_place api; /* ".../api": what is below is asked by HTTP */
+	size_t payload_bytes;  /* of the plan; 0: not known */
 	enum conf_token {
 		CONF_TOKEN_NONE,
 		CONF_TOKEN_FILE,

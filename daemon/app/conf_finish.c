@@ -94,18 +94,13 @@ static int derive_api(struct conf *conf, const struct url_parts *u)
 {
 	static const char end[] = "/websocket", socket[] = "/socket";
 	size_t n = strlen(u->path) - (sizeof(end) - 1);
-	bool v6 = strchr(u->host, ':') != NULL;
+	struct url_parts api = *u;
 
 	if (n >= sizeof(socket) - 1 &&
 	    memcmp(u->path + n - (sizeof(socket) - 1), socket, sizeof(socket) - 1) == 0)
 		n -= sizeof(socket) - 1;
-	if (asprintf(&conf->api_path, "%.*s/api", (int)n, u->path) < 0)
-		conf->api_path = NULL;
-	if (conf->api_path &&
-	    asprintf(&conf->api_url, "%s://%s%s%s:%u%s", u->tls ? "https" : "http", v6 ? "[" : "",
-		     u->host, v6 ? "]" : "", u->port, conf->api_path) < 0)
-		conf->api_url = NULL;
-	return conf->api_path && conf->api_url ? 0 : -ENOMEM;
+	strcpy(api.path + n, "/api"); /* shorter than what stood there */
+	return conf_place_set(&conf->api, &api, (int)strlen(api.path));
 }
 
 static int derive_proxy(struct conf *conf, struct conf_text *ret)
@@ -263,7 +258,7 @@ void conf_print(const struct conf *conf, int64_t now_s)
 	struct conf_text text;
 
 	printf("upstream  %s\n", conf->public_url);
-	printf("http      %s\n", conf->api_url);
+	printf("http      %s\n", conf->api.url);
 	printf("vsn       %s\n", conf->vsn == PHX_VSN_2 ? "2.0.0" : "1.0.0");
 	printf("apikey    %s (%zu bytes)\n", conf->apikey_file, secret_size(conf->apikey));
 	conf_print_token(conf, now_s);

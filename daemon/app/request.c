@@ -21,53 +21,52 @@ static int put_secret(struct rtbp_buf *b, const char *name, const struct secret 
 	return rtbp_buf_ok(b) ? 0 : b->error;
 }
 
-/* The configured ones, and the API key. Return: how many there are; 0 without memory. */
-static size_t put_headers(const struct conf *conf, struct rtbp_buf *key, const char **ret)
+/* To what is below the place, with the configured headers, the API key, and the token (NULL: none). The
+ * target of @request is filled in here. */
+static int post_to(struct wire *wire, const struct conf *conf, const struct conf_place *place,
+		   const char *below, const struct secret *token, uint64_t id,
+		   struct wire_post *request)
 {
+	CLEANUP(secret_wipe_buf) struct rtbp_buf key = RTBP_BUF_INIT;
+	CLEANUP(secret_wipe_buf) struct rtbp_buf bearer = RTBP_BUF_INIT;
+	CLEANUP(freep) char *path = NULL;
+	const char *headers[CONF_LIST_MAX + 3];
 	size_t n = 0;
 
+	if (asprintf(&path, "%s%s", place->path, below) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
 	for (; conf->headers[n]; n++)
-		ret[n] = conf->headers[n];
-	if (put_secret(key, "apikey: ", conf->apikey) < 0)
-		return 0;
-	ret[n++] = (const char *)key->data;
-	return n;
+		headers[n] = conf->headers[n];
+	if (put_secret(&key, "apikey: ", conf->apikey) < 0)
+		return -ENOMEM;
+	headers[n++] = (const char *)key.data;
+	if (token) {
+		if (put_secret(&bearer, "authorization: Bearer ", token) < 0)
+			return -ENOMEM;
+		headers[n++] = (const char *)bearer.data;
+	}
+	headers[n] = NULL;
+	request->target = (struct wire_target){ .tls = place->tls,
+						.host = place->host,
+						.port = place->port,
+						.path = path,
+						.headers = headers };
+	return wire_post(wire, id, request);
 }
 
 int request_post(struct wire *wire, const struct conf *conf, uint64_t id,
 		 const struct hub_post *post)
 {
-	CLEANUP(secret_wipe_buf) struct rtbp_buf key = RTBP_BUF_INIT;
-	CLEANUP(secret_wipe_buf) struct rtbp_buf token = RTBP_BUF_INIT;
-	CLEANUP(freep) char *path = NULL;
-	const char *headers[CONF_LIST_MAX + 3];
 	struct wire_post request = {
-		.target = { .tls = conf->tls,
-			    .host = conf->host,
-			    .port = conf->port,
-			    .headers = headers },
 		.content_type = post->content_type,
 		.body = post->body,
 		.size = post->size,
 		.timeout_ms = post->timeout_ms,
 	};
-	size_t n;
 
-	if (asprintf(&path, "%s%s", conf->api_path, post->path) < 0) {
-		path = NULL;
-		return -ENOMEM;
-	}
-	request.target.path = path;
-	n = put_headers(conf, &key, headers);
-	if (n == 0)
-		return -ENOMEM;
-	if (post->token) {
-		if (put_secret(&token, "authorization: Bearer ", post->token) < 0)
-			return -ENOMEM;
-		headers[n++] = (const char *)token.data;
-	}
-	headers[n] = NULL;
-	return wire_post(wire, id, &request);
+	return post_to(wire, conf, &conf->api, post->path, post->token, id, &request);
 }
 
 void request_answer(const struct wire_answer *a, struct hub_answer *ret)
@@ -85,32 +84,15 @@ void request_answer(const struct wire_answer *a, struct hub_answer *ret)
 int request_refresh(struct wire *wire, const struct conf *conf, uint64_t id, const void *body,
 		    size_t size)
 {
-	CLEANUP(secret_wipe_buf) struct rtbp_buf key = RTBP_BUF_INIT;
-	CLEANUP(freep) char *path = NULL;
-	const char *headers[CONF_LIST_MAX + 2];
 	struct wire_post request = {
-		.target = { .tls = conf->auth.tls,
-			    .host = conf->auth.host,
-			    .port = conf->auth.port,
-			    .headers = headers },
 		.content_type = GOTRUE_CONTENT_TYPE,
 		.body = body,
 		.size = size,
 		.timeout_ms = (uint32_t)conf->token_timeout_ms,
 		.answer_bytes = GOTRUE_ANSWER_MAX,
 	};
-	size_t n;
 
-	if (asprintf(&path, "%s" GOTRUE_PATH, conf->auth.path) < 0) {
-		path = NULL;
-		return -ENOMEM;
-	}
-	request.target.path = path;
-	n = put_headers(conf, &key, headers);
-	if (n == 0)
-		return -ENOMEM;
-	headers[n] = NULL;
-	return wire_post(wire, id, &request);
+	return post_to(wire, conf, &conf->auth, GOTRUE_PATH, NULL, id, &request);
 }
 
 void request_refresh_answer(const struct wire_answer *a, struct gotrue_answer *ret)

@@ -193,8 +193,8 @@ START_TEST(http_addresses)
 		ck_assert_int_eq(conf_set(&conf, "x", "upstream", "url", rows[i].url, &why), 0);
 		ck_assert_int_eq(conf_set(&conf, "x", "upstream", "apikey_file", key, &why), 0);
 		ck_assert_msg(conf_finish(&conf, &why) == 0, "%s", why.text);
-		ck_assert_str_eq(conf.api_path, rows[i].path);
-		ck_assert_str_eq(conf.api_url, rows[i].http);
+		ck_assert_str_eq(conf.api.path, rows[i].path);
+		ck_assert_str_eq(conf.api.url, rows[i].http);
 	}
 }
 END_TEST
