@@ -28,8 +28,7 @@ uint32_t backoff_random(struct backoff *b, uint32_t limit)
 	return (uint32_t)((mix_next(&b->random) >> 32) * ((uint64_t)limit + 1) >> 32);
 }
 
-/* value * 2^n, at most `max`. */
-static uint32_t doubled(uint32_t value, unsigned n, uint32_t max)
+uint32_t backoff_doubled(uint32_t value, unsigned n, uint32_t max)
 {
 	while (n-- > 0 && value < max)
 		value = value > max / 2 ? max : value * 2;
@@ -39,15 +38,15 @@ static uint32_t doubled(uint32_t value, unsigned n, uint32_t max)
 uint32_t backoff_next(struct backoff *b, enum session_fault fault, uint32_t retry_after_s)
 {
 	const struct fault_reason *reason = reasons_of_fault(fault);
-	uint32_t ceiling = doubled(b->min_ms, b->n, b->max_ms), floor = reason->floor_ms, least = 0,
-		 delay;
+	uint32_t ceiling = backoff_doubled(b->min_ms, b->n, b->max_ms), floor = reason->floor_ms,
+		 least = 0, delay;
 
 	if (b->is_patient && b->waited_ms >= BACKOFF_LONG_MS && !floor)
-		ceiling = doubled(ceiling, 1, UINT32_MAX);
+		ceiling = backoff_doubled(ceiling, 1, UINT32_MAX);
 	if (fault == SESSION_FAULT_RESTART && b->n == 0)
 		ceiling = BACKOFF_RESTART_MS;
 	if (reason->grown_ms)
-		floor = doubled(floor, b->n_slow++, reason->grown_ms);
+		floor = backoff_doubled(floor, b->n_slow++, reason->grown_ms);
 	if (retry_after_s > BACKOFF_RETRY_AFTER_MAX_S)
 		retry_after_s = BACKOFF_RETRY_AFTER_MAX_S;
 	if (retry_after_s)

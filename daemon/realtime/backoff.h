@@ -46,5 +46,8 @@ void backoff_at_once(struct backoff *b);
  * place of the class floor. */
 uint32_t backoff_next(struct backoff *b, enum session_fault fault, uint32_t retry_after_s);
 
+/* value * 2^n, at most `max`. */
+uint32_t backoff_doubled(uint32_t value, unsigned n, uint32_t max);
+
 /* Uniform in 0 .. limit, from the same seed: jitter of other timers. */
 uint32_t backoff_random(struct backoff *b, uint32_t limit);

@@ -172,12 +172,7 @@ static void begin(struct keeper *k, bool is_renewal)
 
 static uint64_t slow_delay(struct keeper *k)
 {
-	uint64_t delay = KEEPER_SLOW_MIN_MS;
-
-	for (unsigned i = 0; i < k->n_slow && delay < KEEPER_SLOW_MAX_MS; i++)
-		delay *= 2;
-	k->n_slow++;
-	return delay < KEEPER_SLOW_MAX_MS ? delay : KEEPER_SLOW_MAX_MS;
+	return backoff_doubled(KEEPER_SLOW_MIN_MS, k->n_slow++, KEEPER_SLOW_MAX_MS);
 }
 
 /* ---- how long a token lives ---- */

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "realtime/backoff.h"
+
 struct refresh {
 	const struct clock *clock;
 	const struct refresh_ops *ops;
@@ -45,19 +47,14 @@ static void set_stored(struct refresh *r)
 /* Return: whether it is stored. */
 static bool store(struct refresh *r)
 {
-	uint64_t delay = REFRESH_STORE_MIN_MS;
 	int e = r->ops->store(r->ctx, r->token);
 
 	if (e == 0) {
 		set_stored(r);
 		return true;
 	}
-	for (unsigned i = 0; i < r->n_stores && delay < REFRESH_STORE_MAX_MS; i++)
-		delay *= 2;
-	if (delay > REFRESH_STORE_MAX_MS)
-		delay = REFRESH_STORE_MAX_MS;
-	r->n_stores++;
-	r->store_at = clock_boot(r->clock) + delay;
+	r->store_at = clock_boot(r->clock) +
+		      backoff_doubled(REFRESH_STORE_MIN_MS, r->n_stores++, REFRESH_STORE_MAX_MS);
 	snprintf(
 		r->store_text, sizeof(r->store_text),
 		"the new refresh token cannot be stored (%s), and until it is, the access token is "
