@@ -22,6 +22,16 @@ static int exit_of(int error)
 	}
 }
 
+/* Return: whether the daemon has not done it, which is told then. */
+static bool has_failed(struct cli *cli, const char *what, int error, const char *error_text)
+{
+	if (error >= 0)
+		return false;
+	cli_error("cannot %s: %s", what, error_text);
+	cli_finish(cli, exit_of(error));
+	return true;
+}
+
 static int print_json(const char *type, struct mp v)
 {
 	char *json, error[128];
@@ -45,11 +55,8 @@ static void on_reconnect(struct rtb_client *c, int error, const char *error_text
 	char state[32];
 
 	(void)c;
-	if (error < 0) {
-		cli_error("cannot reconnect: %s", error_text);
-		cli_finish(cli, exit_of(error));
+	if (has_failed(cli, "reconnect", error, error_text))
 		return;
-	}
 	if (cli->json) {
 		code = print_json("connection", v);
 	} else {
@@ -70,11 +77,8 @@ static void on_token(struct rtb_client *c, int error, const char *error_text, co
 	char state[32];
 
 	(void)c;
-	if (error < 0) {
-		cli_error("cannot get another token: %s", error_text);
-		cli_finish(cli, exit_of(error));
+	if (has_failed(cli, "get another token", error, error_text))
 		return;
-	}
 	mp_text(mp_find(v, "state"), state, sizeof(state));
 	if (cli->json)
 		code = print_json("token", v);
@@ -83,38 +87,12 @@ static void on_token(struct rtb_client *c, int error, const char *error_text, co
 	cli_finish(cli, code != CLI_OK || strcmp(state, "good") == 0 ? code : CLI_ERROR);
 }
 
-static int run(struct cli *cli, int64_t (*ask)(struct rtb_client *, rtb_reply_fn, void *),
-	       rtb_reply_fn fn)
-{
-	int64_t id;
-	int r;
-
-	if (cli->end_ms < 0) {
-		cli->wait_s = ASK_WAIT_MS / 1000;
-		cli->end_ms = cli_now_ms() + ASK_WAIT_MS;
-	}
-	r = cli_attach(cli);
-	if (r == 0) {
-		id = ask(cli->client, fn, cli);
-		if (id < 0) {
-			cli_error("cannot ask the daemon: %s", rtb_strerror((int)id));
-			return CLI_ERROR;
-		}
-		while (!cli->is_done)
-			cli_turn(cli, NULL);
-		r = cli->exit_code;
-	}
-	if (r == CLI_TIMEOUT)
-		cli_error("no answer from the daemon within %g s", cli->wait_s);
-	return r;
-}
-
 int cli_reconnect(struct cli *cli)
 {
-	return run(cli, rtb_reconnect, on_reconnect);
+	return cli_ask(cli, rtb_reconnect, on_reconnect, ASK_WAIT_MS);
 }
 
 int cli_refresh_token(struct cli *cli)
 {
-	return run(cli, rtb_refresh_token, on_token);
+	return cli_ask(cli, rtb_refresh_token, on_token, ASK_WAIT_MS);
 }

@@ -122,6 +122,9 @@ int cli_wait_attached(struct cli *cli);
 /* One turn of the loop: waits for the client, signals, the end of -W and `extra` (may be NULL),
  * then processes. After that cli->is_done may be set. */
 void cli_turn(struct cli *cli, struct pollfd *extra);
+/* One request, attached for it: `fn` ends the run. Without -W for `wait_ms`. Return: the exit code. */
+int cli_ask(struct cli *cli, int64_t (*ask)(struct rtb_client *c, rtb_reply_fn fn, void *user),
+	    rtb_reply_fn fn, int wait_ms);
 int64_t cli_now_ms(void);
 
 /* token.c: the token in a file */

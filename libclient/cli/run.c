@@ -272,3 +272,29 @@ void cli_turn(struct cli *cli, struct pollfd *extra)
 	if (cli->end_ms >= 0 && cli_now_ms() >= cli->end_ms)
 		cli_finish(cli, CLI_TIMEOUT);
 }
+
+int cli_ask(struct cli *cli, int64_t (*ask)(struct rtb_client *c, rtb_reply_fn fn, void *user),
+	    rtb_reply_fn fn, int wait_ms)
+{
+	int64_t id;
+	int r;
+
+	if (cli->end_ms < 0) {
+		cli->wait_s = wait_ms / 1000;
+		cli->end_ms = cli_now_ms() + wait_ms;
+	}
+	r = cli_attach(cli);
+	if (r == 0) {
+		id = ask(cli->client, fn, cli);
+		if (id < 0) {
+			cli_error("cannot ask the daemon: %s", rtb_strerror((int)id));
+			return CLI_ERROR;
+		}
+		while (!cli->is_done)
+			cli_turn(cli, NULL);
+		r = cli->exit_code;
+	}
+	if (r == CLI_TIMEOUT)
+		cli_error("no answer from the daemon within %g s", cli->wait_s);
+	return r;
+}

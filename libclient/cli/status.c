@@ -398,28 +398,8 @@ static void on_status(struct rtb_client *c, int error, const char *error_text, c
 /* `part` NULL: all. */
 static int run(struct cli *cli, char *part)
 {
-	int64_t id;
-	int r;
-
-	if (cli->end_ms < 0) {
-		cli->wait_s = STATUS_WAIT_MS / 1000;
-		cli->end_ms = cli_now_ms() + STATUS_WAIT_MS;
-	}
 	cli->verb = part;
-	r = cli_attach(cli);
-	if (r == 0) {
-		id = rtb_status(cli->client, on_status, cli);
-		if (id < 0) {
-			cli_error("cannot ask the daemon: %s", rtb_strerror((int)id));
-			return CLI_ERROR;
-		}
-		while (!cli->is_done)
-			cli_turn(cli, NULL);
-		r = cli->exit_code;
-	}
-	if (r == CLI_TIMEOUT)
-		cli_error("no answer from the daemon within %g s", cli->wait_s);
-	return r;
+	return cli_ask(cli, rtb_status, on_status, STATUS_WAIT_MS);
 }
 
 int cli_status(struct cli *cli)
