@@ -302,6 +302,8 @@ struct ds_log_entry {
 void ds_log_add(struct ds_core *c, const struct ds_socket *s, struct ds_log_entry e);
 /* Drops the oldest entry. */
 void ds_log_drop(struct ds_core *c);
+/* ,"NAME":TEXT; @text NULL: null */
+void ds_member_json(struct ds_buf *b, const char *name, const char *text);
 /* ,"role":..,"sub":..,"exp":.. */
 void ds_claims_json(struct ds_buf *b, const struct ds_claims *claims);
 

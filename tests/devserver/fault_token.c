@@ -236,15 +236,6 @@ void ds_auth_log_drop(struct ds_core *c)
 	free(e);
 }
 
-static void add_text(struct ds_buf *b, const char *name, const char *text)
-{
-	ds_buf_fmt(b, ",\"%s\":", name);
-	if (text)
-		ds_buf_json(b, ds_str(text));
-	else
-		ds_buf_text(b, "null");
-}
-
 void ds_auth_log(struct ds_core *c, const char *token, const char *code, int status,
 		 const struct ds_refreshed *r)
 {
@@ -254,12 +245,12 @@ void ds_auth_log(struct ds_core *c, const char *token, const char *code, int sta
 
 	ds_buf_fmt(b, "{\"n\":%llu,\"at_ms\":%lld,\"status\":%d", (unsigned long long)++c->n_asked,
 		   (long long)c->wall_ms, status);
-	add_text(b, "presented", token);
-	add_text(b, "error_code", code);
-	add_text(b, "session", r->known ? r->session->id : NULL);
-	add_text(b, "sub", r->known ? r->session->sub : NULL);
-	add_text(b, "issued", r->issued);
-	add_text(b, "reuse", reuses[r->reuse]);
+	ds_member_json(b, "presented", token);
+	ds_member_json(b, "error_code", code);
+	ds_member_json(b, "session", r->known ? r->session->id : NULL);
+	ds_member_json(b, "sub", r->known ? r->session->sub : NULL);
+	ds_member_json(b, "issued", r->issued);
+	ds_member_json(b, "reuse", reuses[r->reuse]);
 	ds_buf_fmt(b, ",\"revoked\":%d}", r->ended ? 1 : 0);
 	TAILQ_INSERT_TAIL(&c->asked, e, link);
 	if (++c->n_asked_kept > LOG_MAX)

@@ -13,7 +13,7 @@ struct ds_logged {
 
 #define ENTRIES_MAX 5000
 
-static void add_text(struct ds_buf *b, const char *name, const char *text)
+void ds_member_json(struct ds_buf *b, const char *name, const char *text)
 {
 	ds_buf_fmt(b, ",\"%s\":", name);
 	if (text)
@@ -24,8 +24,8 @@ static void add_text(struct ds_buf *b, const char *name, const char *text)
 
 void ds_claims_json(struct ds_buf *b, const struct ds_claims *claims)
 {
-	add_text(b, "role", claims->role);
-	add_text(b, "sub", claims->sub);
+	ds_member_json(b, "role", claims->role);
+	ds_member_json(b, "sub", claims->sub);
 	ds_buf_text(b, ",\"exp\":");
 	ds_buf_str(b, claims->exp_json.len ? ds_buf_view(&claims->exp_json) : DS_NULL);
 }
