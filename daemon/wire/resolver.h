@@ -16,7 +16,7 @@
 
 enum {
 	RESOLVER_MAX_ADDRS = 8,
-	RESOLVER_SLOTS = 24,
+	RESOLVER_SLOTS = 25,
 	RESOLVER_HOST_MAX = 255, /* longest DNS name, rounded up */
 	/* A resolver that hangs for minutes meets one attempt per slot and half minute. */
 	RESOLVER_MAX_THREADS = 32,

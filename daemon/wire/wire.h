@@ -29,7 +29,8 @@ struct wire;
 enum {
 	WIRE_MAX_LINKS = 16,
 	WIRE_PRE = 16, /* bytes in front of every outgoing payload that belong to wire (LWS_PRE) */
-	WIRE_MAX_POSTS = 8,            /* in flight at a time */
+	/* In flight at a time: the hub's eight, and one for the daemon's token. */
+	WIRE_MAX_POSTS = 9,
 	WIRE_POST_MAX_BYTES = 5000000, /* of a request's body */
 	WIRE_SMALL_BYTES = 512,    /* a message that finds room for an eighth longer: a heartbeat */
 	WIRE_ANSWER_BYTES = 16384, /* of an answer's body that are kept, unless asked for more */

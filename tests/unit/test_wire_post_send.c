@@ -116,7 +116,7 @@ START_TEST(test_slow_reader_and_websocket)
 }
 END_TEST
 
-START_TEST(test_ninth_is_busy)
+START_TEST(test_one_too_many_is_busy)
 {
 	struct wire_post p = post_to(false, "/stall");
 	struct rig rig;
@@ -293,7 +293,7 @@ int main(void)
 	tcase_add_loop_test(t, test_bytes, 0, 2);
 	tcase_add_loop_test(t, test_largest, 0, 2);
 	tcase_add_loop_test(t, test_slow_reader_and_websocket, 0, 2);
-	tcase_add_test(t, test_ninth_is_busy);
+	tcase_add_test(t, test_one_too_many_is_busy);
 	tcase_add_test(t, test_all_links_and_requests);
 	tcase_add_test(t, test_free_takes_all);
 	tcase_add_test(t, test_free_with_news_waiting);
