@@ -31,9 +31,7 @@ class Calamity:
                  self.silence, self.slam, self.close_code, self.close_code, self.refuse_upgrade, self.odd_answer, self.restart, self.kill_server,
                  self.refuse_join, self.late_join, self.no_join, self.end_channel, self.end_channel, self.system, self.system,
                  self.disconnect, self.http, self.http, self.stop_reader, self.kill_reader, self.reload, self.rows_lost,
-                 self.rows_again, self.half_frame, self.nonsense, self.burst, self.last_words]
-        if soak.auth:
-            often.append(self.token_server)
+                 self.rows_again, self.half_frame, self.nonsense, self.burst, self.last_words, self.token_server]
         seldom = [self.refused_for_long, self.slow_system] if soak.minutes >= 5 else []
         self.kinds = often + seldom
         self.bag = []

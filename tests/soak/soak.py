@@ -34,8 +34,7 @@ ROUND_S = 45
 RSS_SLACK = 48 << 20   # of a build with sanitizers, whose allocator gives little back
 FDS_SLACK = 4
 CALM_S = 400           # the longest pause of the daemon is five minutes
-OWN_TOKEN = False  # whether the daemon gets a token of its own, which lives for seconds: see own_token()
-TOKEN_LIFE_S = 30
+TOKEN_LIFE_S = 30      # of the daemon's own: see own_token()
 PRIVATE, PEOPLE = "soak:private", "people"
 # A small quarantine: what is freed shall show as free.
 SANITIZERS = {"ASAN_OPTIONS": "quarantine_size_mb=8:detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
@@ -45,7 +44,7 @@ def own_token(soak, stack):
     """Where the daemon's own token comes from: keys for [upstream]. A session of a server of its own, which no fault stops, for
     sessions are those of one process; its tokens live for less than a round."""
     soak.auth = stack.enter_context(DevServer(binary("rtbridge-devserver"), secret=soak.server.secret, reuse_interval_ms=60000))
-    session = soak.auth.session(sub="the daemon", life_s=TOKEN_LIFE_S)
+    session = soak.daemon_session = soak.auth.session(sub="the daemon", life_s=TOKEN_LIFE_S)
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     path, state = os.path.join(folder, "refresh_token"), os.path.join(folder, "state")
     os.mkdir(state, 0o700)
@@ -62,7 +61,7 @@ class Soak:
         self.counts, self.failures, self.faults = collections.Counter(), [], collections.Counter()
         self.totals, self.plan, self.n_planned, self.ending = collections.Counter(), [], 0, False
         self.server_is_up, self.log_from, self.log_read_ms, self.next_row, self.n_rows = True, 0, wall_ms(), 0.0, 0
-        self.start, self.passing, self.auth = time.monotonic(), [], None
+        self.start, self.passing = time.monotonic(), []
 
     # ---- what there is ----
 
@@ -71,7 +70,7 @@ class Soak:
         self.proxy = stack.enter_context(TcpProxy(self.server.port))
         upstream = {"backoff_min": "50ms", "backoff_max": "1s", "heartbeat": "2s", "heartbeat_reply": "1500ms", "attempt_timeout": "3s",
                     "connect_timeout": "2s", "joins_per_second": "50"}
-        upstream.update(own_token(self, stack) if OWN_TOKEN else {})
+        upstream.update(own_token(self, stack))
         self.daemon = Daemon(binary("rtbridged"), self.proxy.url(self.server.url), self.server.token(role="anon", exp_in=86400),
                              sections={"limits": {"links": "8"}, "upstream": upstream}, log_level="info", env=SANITIZERS, start=False)
         stack.callback(self.daemon.remove)
@@ -377,8 +376,11 @@ class Soak:
         self.quiet(rest)
         self.victims.close()
         self.victims.children = []
-        if self.auth:
-            self.counts["refreshes of the daemon's token"] = len(self.auth.token_log())
+        self.counts["refreshes of the daemon's token"] = len(self.auth.token_log())
+        if self.daemon_session.active() is None:
+            self.fail("the session of the daemon's token has ended")
+        if self.counts["refreshes of the daemon's token"] < seconds / TOKEN_LIFE_S:
+            self.fail("the daemon's token was not refreshed in time")
         self.wait(lambda: self.fds() <= fds + FDS_SLACK, f"no more than {fds} + {FDS_SLACK} descriptors", 90)
         grown = self.daemon.rss_bytes() - rss
         self.say(f"ends: RSS {grown / (1 << 20):+.1f} MiB, {self.fds() - fds:+d} descriptors")
