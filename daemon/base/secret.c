@@ -96,6 +96,42 @@ void secret_grow(struct secret *s, size_t n)
 	s->bytes[s->size] = '\0';
 }
 
+/* Mode 0600 would shut out a daemon that is neither the file's owner nor root. */
+static bool is_another_users(const struct stat *st)
+{
+	return geteuid() != 0 && st->st_uid != geteuid();
+}
+
+/* What is mounted (a container's secret) has root for its owner and cannot be given away. */
+static const char *other_way(const struct stat *st)
+{
+	return st->st_uid == 0 ? " (or mode 0440 and a group of the daemon's)" : "";
+}
+
+/* Return: @error. */
+static int secret_cannot_read(const char *path, int error, char *text, size_t text_size)
+{
+	unsigned me = (unsigned)geteuid();
+	struct stat st;
+
+	if (error != -EACCES)
+		snprintf(text, text_size, "%s: %s", path, strerror(-error));
+	else if (stat(path, &st) < 0)
+		snprintf(text, text_size,
+			 "%s: %s; the daemon (uid %u) may not enter a folder on the way to it",
+			 path, strerror(-error), me);
+	else if (is_another_users(&st))
+		snprintf(text, text_size,
+			 "%s: %s; it belongs to uid %u (mode %04o), the daemon runs as uid %u; "
+			 "run: chown %u %s%s",
+			 path, strerror(-error), (unsigned)st.st_uid,
+			 (unsigned)(st.st_mode & 07777), me, me, path, other_way(&st));
+	else
+		snprintf(text, text_size, "%s: %s; run: chmod 600 %s", path, strerror(-error),
+			 path);
+	return error;
+}
+
 static int secret_check_mode(const char *path, const struct stat *st, size_t max_bytes, char *text,
 			     size_t text_size)
 {
@@ -104,6 +140,14 @@ static int secret_check_mode(const char *path, const struct stat *st, size_t max
 	if (!S_ISREG(st->st_mode)) {
 		snprintf(text, text_size, "%s: not a regular file; write it into one", path);
 		return -EINVAL;
+	}
+	if ((st->st_mode & (S_IRWXG | S_IRWXO)) && !root_group_readable && is_another_users(st)) {
+		snprintf(text, text_size,
+			 "%s: mode %04o lets others read it, and it belongs to uid %u; the daemon "
+			 "runs as uid %u: run chown %u and chmod 600 on it%s",
+			 path, (unsigned)(st->st_mode & 07777), (unsigned)st->st_uid,
+			 (unsigned)geteuid(), (unsigned)geteuid(), other_way(st));
+		return -EPERM;
 	}
 	if ((st->st_mode & (S_IRWXG | S_IRWXO)) && !root_group_readable) {
 		snprintf(text, text_size, "%s: mode %04o lets others read it; run: chmod 600 %s",
@@ -151,11 +195,8 @@ int secret_read_file(const char *path, size_t max_bytes, struct secret **ret, ch
 
 	/* Not blocking: a FIFO in the file's place must not hang the start. */
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (fd < 0 || fstat(fd, &st) < 0) {
-		r = -errno;
-		snprintf(text, text_size, "%s: %s", path, strerror(-r));
-		return r;
-	}
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return secret_cannot_read(path, -errno, text, text_size);
 	r = secret_check_mode(path, &st, max_bytes, text, text_size);
 	if (r < 0)
 		return r;
@@ -181,8 +222,8 @@ int secret_read_file(const char *path, size_t max_bytes, struct secret **ret, ch
 		return r;
 	}
 	if (!secret_trim(s)) {
-		snprintf(text, text_size, "%s: %s; it must hold one word alone", path,
-			 s->size == 0 ? "empty" : "more than one word");
+		snprintf(text, text_size, "%s: %s; it must hold the key, token or password alone",
+			 path, s->size == 0 ? "empty" : "more than one word");
 		secret_free(s);
 		return -EINVAL;
 	}
