@@ -15,14 +15,15 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "base/text.h"
 
 enum {
 	DROP_BYTES = 4096,
-	DROPS_MAX = 16, /* reads of stderr in one turn */
-	REAP_MS = 1000, /* for the end of what was killed */
-	TOKEN_MIN = 20, /* bytes of what counts as a token in a line */
+	DROPS_MAX = 16,  /* reads of stderr in one turn */
+	REAP_MS = 1000,  /* for the end of what was killed */
+	OPAQUE_MIN = 32, /* bytes of a word that is no word of people's */
 };
 
 struct child {
@@ -33,7 +34,7 @@ struct child {
 	struct secret *output;
 	size_t max_bytes;
 	uint32_t timeout_ms;
-	bool line_is_whole, term_sent;
+	bool line_is_whole, term_sent, kill_sent, is_left;
 	enum child_end why; /* CHILD_DONE until something else is to blame */
 	int error;          /* CHILD_BROKEN */
 	size_t line_size;
@@ -43,24 +44,83 @@ struct child {
 	void *ctx;
 };
 
+/* ---- those that cannot be ended ---- */
+
+/* What is another user's now (sudo) or hangs in the kernel (a dead NFS server) is no more waited for,
+ * but it is our child still: reaped when the next one is to begin. Thread M's alone. */
+static pid_t left[CHILD_LEFT_MAX];
+
+/* Return: where there is room for another one; NULL: nowhere. */
+static pid_t *reap_left(void)
+{
+	pid_t *room = NULL;
+
+	for (size_t i = 0; i < CHILD_LEFT_MAX; i++) {
+		if (left[i] && waitpid(left[i], NULL, WNOHANG) != 0)
+			left[i] = 0;
+		if (!left[i])
+			room = &left[i];
+	}
+	return room;
+}
+
+static void leave_behind(struct child *c)
+{
+	pid_t *room = reap_left();
+
+	log_warning(
+		"process %d, a command, cannot be ended and is left behind; see what holds it up",
+		(int)c->pid);
+	if (room) /* always, as long as one runs at a time */
+		*room = c->pid;
+	c->pid = 0;
+}
+
 /* ---- what it says ---- */
 
-/* A shell with -x repeats everything on stderr: what looks like a token does not go on from here. */
-static void leave_out_tokens(char *line)
+/* Where in a word something begins that is for nobody's eyes; NULL: nowhere. */
+static char *find_secret(char *word, const char *end)
 {
-	static const char word[] = "[token]";
-	char *at = line, *end;
+	static const struct {
+		const char *begin;
+		int min; /* bytes: what is shorter tells nothing */
+	} forms[] = {
+		{ "eyJ", 20 }, { "sb_secret_", 11 }, { "sb_publishable_", 16 }, { "sbp_", 8 }
+	};
+	bool upper = false, lower = false, digit = false;
+	char *at;
 
-	while ((at = strstr(at, "eyJ"))) {
+	for (size_t i = 0; i < sizeof(forms) / sizeof(*forms); i++) {
+		at = memmem(word, (size_t)(end - word), forms[i].begin, strlen(forms[i].begin));
+		if (at && end - at >= forms[i].min)
+			return at;
+	}
+	for (at = word; at < end; at++) {
+		upper |= isupper((unsigned char)*at) != 0;
+		lower |= islower((unsigned char)*at) != 0;
+		digit |= isdigit((unsigned char)*at) != 0;
+	}
+	return end - word >= OPAQUE_MIN && upper && lower && digit ? word : NULL;
+}
+
+/* A shell with -x repeats everything on stderr: what looks like a token or a key does not go on from
+ * here. */
+static void leave_out_secrets(char *line)
+{
+	static const char note[] = "[token]";
+	char *at = line, *end, *secret;
+
+	while (*at) {
 		for (end = at; isalnum((unsigned char)*end) || (*end && strchr("-_.", *end)); end++)
 			;
-		if (end - at >= TOKEN_MIN) {
-			memcpy(at, word, sizeof(word) - 1);
-			memmove(at + sizeof(word) - 1, end, strlen(end) + 1);
-			at += sizeof(word) - 1;
-		} else {
-			at = end;
+		secret = find_secret(at, end);
+		if (secret) {
+			/* What is left out is never shorter than the note. */
+			memmove(secret + sizeof(note) - 1, end, strlen(end) + 1);
+			memcpy(secret, note, sizeof(note) - 1);
+			end = secret + sizeof(note) - 1;
 		}
+		at = *end ? end + 1 : end;
 	}
 }
 
@@ -117,8 +177,11 @@ static void child_blame(struct child *c, enum child_end why, int error)
 /* It is not reaped before its end has been taken, so its number is its own until then. */
 static void child_signal(struct child *c, int signo)
 {
-	if (c->pid > 0)
-		(void)kill(-c->pid, signo);
+	if (c->pid <= 0)
+		return;
+	(void)kill(-c->pid, signo);
+	if (getpgid(c->pid) != c->pid) /* it has gone to another group */
+		(void)kill(c->pid, signo);
 }
 
 static void child_end_it(struct child *c, enum child_end why, int error)
@@ -164,16 +227,6 @@ static void child_on_out(void *ctx, int fd, unsigned ready)
 
 /* ---- its end ---- */
 
-static void child_on_timer(void *ctx)
-{
-	struct child *c = ctx;
-
-	if (c->term_sent)
-		child_signal(c, SIGKILL);
-	else
-		child_end_it(c, CHILD_TIMEOUT, 0);
-}
-
 static void judge(struct child *c, int status)
 {
 	if (WIFSIGNALED(status) && c->why == CHILD_DONE) {
@@ -203,8 +256,8 @@ static void say(struct child *c)
 			 strsignal(status));
 		break;
 	case CHILD_TIMEOUT:
-		snprintf(c->text, sizeof(c->text), "took longer than %u ms and was ended",
-			 c->timeout_ms);
+		snprintf(c->text, sizeof(c->text), "took longer than %u ms and %s", c->timeout_ms,
+			 c->is_left ? "cannot be ended" : "was ended");
 		break;
 	case CHILD_TOO_MUCH:
 		snprintf(c->text, sizeof(c->text), "printed more than %zu bytes", c->max_bytes);
@@ -213,6 +266,39 @@ static void say(struct child *c)
 		snprintf(c->text, sizeof(c->text), "printed what could not be read: %s",
 			 strerror(-c->error));
 		break;
+	}
+}
+
+static void finish(struct child *c, int status)
+{
+	(void)loop_fd_want(&c->pid_fd, 0);
+	(void)loop_fd_want(&c->out_fd, 0);
+	(void)loop_fd_want(&c->err_fd, 0);
+	loop_timer_clear(&c->timer);
+	judge(c, status);
+	say(c);
+	text_clean(c->result.line);
+	leave_out_secrets(c->result.line);
+	c->result.end = c->why;
+	c->result.text = c->text;
+	c->result.output = c->why == CHILD_DONE ? c->output : NULL;
+	c->fn(c->ctx, &c->result);
+}
+
+static void child_on_timer(void *ctx)
+{
+	struct child *c = ctx;
+
+	if (!c->term_sent) {
+		child_end_it(c, CHILD_TIMEOUT, 0);
+	} else if (!c->kill_sent) {
+		c->kill_sent = true;
+		child_signal(c, SIGKILL);
+		loop_timer_set(&c->timer, CHILD_GRACE_MS);
+	} else {
+		leave_behind(c);
+		c->is_left = true;
+		finish(c, 0);
 	}
 }
 
@@ -237,18 +323,7 @@ static void child_on_end(void *ctx, int fd, unsigned ready)
 	c->pid = 0;
 	if (r < 0)
 		child_blame(c, CHILD_BROKEN, -errno);
-	(void)loop_fd_want(&c->pid_fd, 0);
-	(void)loop_fd_want(&c->out_fd, 0);
-	(void)loop_fd_want(&c->err_fd, 0);
-	loop_timer_clear(&c->timer);
-	judge(c, status);
-	say(c);
-	text_clean(c->result.line);
-	leave_out_tokens(c->result.line);
-	c->result.end = c->why;
-	c->result.text = c->text;
-	c->result.output = c->why == CHILD_DONE ? c->output : NULL;
-	c->fn(c->ctx, &c->result);
+	finish(c, status);
 }
 
 /* ---- its beginning ---- */
@@ -346,6 +421,8 @@ static int start(struct child *c, const char *command)
 	int out[2] = { -1, -1 }, err[2] = { -1, -1 }, r = 0;
 
 	keep_ends();
+	if (!reap_left())
+		return -EBUSY;
 	/* Only our ends must not wait: the other ones are the command's stdout and stderr. */
 	if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 ||
 	    fcntl(out[0], F_SETFL, O_NONBLOCK) < 0 || fcntl(err[0], F_SETFL, O_NONBLOCK) < 0)
@@ -417,7 +494,9 @@ static void reap(struct child *c)
 
 	child_signal(c, SIGKILL);
 	/* Without a pidfd (an old kernel) it cannot be waited for with a limit. */
-	if (c->pidfd < 0 || poll(&end, 1, REAP_MS) == 1)
+	if (c->pidfd >= 0 && poll(&end, 1, c->kill_sent ? 0 : REAP_MS) != 1)
+		leave_behind(c);
+	else
 		(void)waitpid(c->pid, NULL, c->pidfd < 0 ? 0 : WNOHANG);
 }
 

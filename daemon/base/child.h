@@ -13,6 +13,10 @@
  * WATCHDOG_*). Over its time the group gets SIGTERM, CHILD_GRACE_MS later SIGKILL; and whatever it
  * leaves running in its group when it ends gets SIGTERM: a command that runs every hour must not
  * leave a process behind each time.
+ *
+ * What even SIGKILL does not end within another CHILD_GRACE_MS is left behind, and fn() is called all
+ * the same: whoever waits for a token goes on. It is reaped later, when the next command begins; and
+ * when CHILD_LEFT_MAX are there, none begins any more: they would pile up.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +29,7 @@ struct loop;
 enum {
 	CHILD_GRACE_MS = 1000,
 	CHILD_LINE_MAX = 200, /* bytes of the line of stderr */
+	CHILD_LEFT_MAX = 4,   /* that cannot be ended */
 };
 
 enum child_end {
@@ -43,7 +48,9 @@ struct child_result {
 	struct secret *output; /* CHILD_DONE: all of stdout; the callee may trim it */
 	const char *text;      /* the end of a sentence that begins "the command"; "" if done */
 	char line[CHILD_LINE_MAX + 1]; /* the first line of stderr: one clean line, and what has the
-					  form of a token in it is left out; "" for none */
+					  form of a token or a key in it, or is a long word of
+					  letters of both kinds and digits, is left out; "" for
+					  none */
 };
 
 struct child_conf {
@@ -56,11 +63,11 @@ struct child_conf {
  * child_new() - start the command
  * @fn: called once, unless child_free() comes first; it may call child_free()
  *
- * Return: 0; a negative errno: nothing runs, @fn is not called.
+ * Return: 0; a negative errno: nothing runs, @fn is not called. -EBUSY: CHILD_LEFT_MAX are left behind.
  */
 int child_new(struct loop *loop, const struct child_conf *conf,
 	      void (*fn)(void *ctx, const struct child_result *result), void *ctx,
 	      struct child **ret);
-/* What still runs is killed, and waited for (the kernel needs no time for that). NULL is fine.
- * Returns NULL. */
+/* What still runs is killed, and waited for: the kernel needs no time for that; for what it cannot end a
+ * second at most. NULL is fine. Returns NULL. */
 struct child *child_free(struct child *c);

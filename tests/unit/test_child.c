@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "loop_util.h"
 
 enum { MAX_BYTES = 8192, LONG_MS = 50000 };
@@ -22,6 +23,19 @@ static struct child *child;
 static struct child_result got; /* output apart */
 static char output[MAX_BYTES + 1], text[128];
 static unsigned fds_before, calls;
+
+/* Processes that nobody can end, as another user's. */
+static bool is_powerless;
+
+int __real_kill(pid_t pid, int signo);
+int __wrap_kill(pid_t pid, int signo);
+int __wrap_kill(pid_t pid, int signo)
+{
+	if (!is_powerless)
+		return __real_kill(pid, signo);
+	errno = EPERM;
+	return -1;
+}
 
 static void setup(void)
 {
@@ -163,6 +177,50 @@ START_TEST(who_left_the_group_is_not_waited_for)
 }
 END_TEST
 
+/* It is ended all the same when it is in a group that is not its own. */
+START_TEST(who_left_its_group_is_ended)
+{
+	run("exec perl -e 'setpgrp(0, getpgrp(getppid())); print STDERR qq($$\\n); sleep 1000'",
+	    500, CHILD_TIMEOUT);
+	ck_assert_str_eq(text, "took longer than 500 ms and was ended");
+	ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+}
+END_TEST
+
+START_TEST(what_cannot_be_ended_is_left)
+{
+	struct child_conf conf = { .command = "true", .max_bytes = 1, .timeout_ms = LONG_MS };
+	pid_t pids[CHILD_LEFT_MAX];
+	uint64_t began = clock_now(&clock_system);
+
+	is_powerless = true;
+	for (unsigned i = 0; i < CHILD_LEFT_MAX; i++) {
+		run("echo $$ >&2; exec sleep 1000", 50, CHILD_TIMEOUT);
+		ck_assert_str_eq(text, "took longer than 50 ms and cannot be ended");
+		pids[i] = atoi(got.line);
+		ck_assert_int_gt(pids[i], 1);
+	}
+	ck_assert_uint_eq(calls, CHILD_LEFT_MAX);
+	/* Each cost its time and two graces, and to free it nothing. */
+	ck_assert_uint_ge(clock_now(&clock_system) - began, CHILD_LEFT_MAX * 2 * CHILD_GRACE_MS);
+	ck_assert_int_eq(child_new(loop, &conf, on_end, &got, &child), -EBUSY);
+	is_powerless = false;
+	/* One of them has ended, and is reaped before another one begins. */
+	ck_assert_int_eq(kill(pids[0], SIGKILL), 0);
+	ck_assert_int_eq(waitid(P_PID, (id_t)pids[0], &(siginfo_t){ 0 }, WEXITED | WNOWAIT), 0);
+	run("true", LONG_MS, CHILD_DONE);
+	ck_assert_int_eq(waitpid(pids[0], NULL, WNOHANG), -1);
+	ck_assert_int_eq(errno, ECHILD);
+	for (unsigned i = 1; i < CHILD_LEFT_MAX; i++) {
+		ck_assert_int_eq(kill(pids[i], SIGKILL), 0);
+		ck_assert_int_eq(waitid(P_PID, (id_t)pids[i], &(siginfo_t){ 0 }, WEXITED | WNOWAIT),
+				 0);
+	}
+	run("true", LONG_MS, CHILD_DONE);
+	ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1); /* no child is left */
+}
+END_TEST
+
 START_TEST(first_line_of_stderr)
 {
 	run("printf '\\n\\none\\ttwo\\033[1m\\nthree\\n' >&2", LONG_MS, CHILD_DONE);
@@ -188,6 +246,27 @@ START_TEST(no_token_in_the_line)
 	run("printf '%0190d eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoi' 0 >&2", LONG_MS, CHILD_DONE);
 	ck_assert_uint_eq(strlen(got.line), CHILD_LINE_MAX);
 	ck_assert_str_eq(got.line + 191, "eyJhbGciO");
+}
+END_TEST
+
+static const struct {
+	const char *said, *kept;
+} keys[] = {
+	{ "apikey=sb_secret_N7UND0Ugj and sb_publishable_ACJW.", "apikey=[token] and [token]" },
+	{ "sb_secret_ sb_publishable_ sbp_ab", "sb_secret_ sb_publishable_ sbp_ab" },
+	{ "'sbp_0102' \"sb_secret_x\"", "'[token]' \"[token]\"" },
+	{ "token: q7Rk2ZpT0aBcD9eFgH1iJkL3mNoP5qRs!", "token: [token]!" },
+	{ "/usr/lib/x86_64-linux-gnu/libwebsockets.so.17 is missing", NULL },
+	{ "3f2504e0-4f89-41d3-9a0c-0305e82c3301 AUTHENTICATION_SERVICE_UNAVAILABLE_1", NULL },
+	{ "xeyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjo", "x[token]" },
+};
+
+START_TEST(no_key_in_the_line)
+{
+	setenv("SAID", keys[_i].said, 1);
+	run("printf '%s\\n' \"$SAID\" >&2", LONG_MS, CHILD_DONE);
+	ck_assert_str_eq(got.line, keys[_i].kept ? keys[_i].kept : keys[_i].said);
+	unsetenv("SAID");
 }
 END_TEST
 
@@ -312,8 +391,11 @@ int main(void)
 	tcase_add_test(c, over_its_time);
 	tcase_add_test(c, whole_group_ends);
 	tcase_add_test(c, who_left_the_group_is_not_waited_for);
+	tcase_add_test(c, who_left_its_group_is_ended);
+	tcase_add_test(c, what_cannot_be_ended_is_left);
 	tcase_add_test(c, first_line_of_stderr);
 	tcase_add_test(c, no_token_in_the_line);
+	tcase_add_loop_test(c, no_key_in_the_line, 0, sizeof(keys) / sizeof(*keys));
 	tcase_add_test(c, surroundings);
 	tcase_add_test(c, environment);
 	tcase_add_test(c, end_is_seen_although_ignored);
