@@ -107,12 +107,35 @@ static bool looks_like_key(const char *value)
 	return !strchr(value, '/') && strlen(value) >= KEY_BYTES_MIN;
 }
 
+/* What systemd's LoadCredential= and SetCredential= have put there for this service alone. */
+static const char *set_credential(struct conf *conf, const struct key *key, const char *name)
+{
+	const char *folder = getenv("CREDENTIALS_DIRECTORY"), *wrong;
+	char *path;
+
+	if (!*name || strchr(name, '/') || *name == '.')
+		return "expected credential:NAME, with the name that stands in LoadCredential=";
+	if (!folder || *folder != '/')
+		return "credential:NAME is for a service that systemd starts with "
+		       "LoadCredential=NAME:PATH; this process has no CREDENTIALS_DIRECTORY (by "
+		       "hand: name the file itself)";
+	if (asprintf(&path, "%s/%s", folder, name) < 0)
+		return "no memory";
+	wrong = set_string(conf, key, path);
+	free(path);
+	return wrong;
+}
+
 static const char *set_file(struct conf *conf, const struct key *key, const char *value)
 {
-	return looks_like_key(value)
-		       ? "this looks like a key itself; write it into a file and name that here "
-			 "(a file that is really called so: ./NAME)"
-		       : set_string(conf, key, value);
+	static const char credential[] = "credential:";
+
+	if (looks_like_key(value))
+		return "this looks like a key itself; write it into a file and name that here "
+		       "(a file that is really called so: ./NAME)";
+	if (strncmp(value, credential, sizeof(credential) - 1) == 0)
+		return set_credential(conf, key, value + sizeof(credential) - 1);
+	return set_string(conf, key, value);
 }
 
 static const char *set_command(struct conf *conf, const struct key *key, const char *value)

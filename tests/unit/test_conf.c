@@ -406,6 +406,31 @@ START_TEST(a_key_for_its_file)
 }
 END_TEST
 
+/* A file that systemd keeps for the service alone. */
+START_TEST(credentials)
+{
+	char *path = path_in("key");
+
+	ck_assert_int_eq(setenv("CREDENTIALS_DIRECTORY", dir, 1), 0);
+	ck_assert_msg(read_text("[upstream]\nurl = https://h\napikey_file = credential:key\n"
+				"refresh_token_file = credential:session\n") == 0,
+		      "%s", why.text);
+	ck_assert_str_eq(conf.apikey_file, path);
+	ck_assert_int_eq(conf_finish(&conf, &why), 0);
+	conf_done(&conf);
+	ck_assert_int_eq(conf_init(&conf), 0);
+	refused("[upstream]\napikey_file = credential:\n", 2, "LoadCredential=");
+	refused("[upstream]\napikey_file = credential:../key\n", 2, "LoadCredential=");
+	refused("[upstream]\napikey_file = credential:a/b\n", 2, "LoadCredential=");
+	refused("[upstream]\napikey_file = credential:eyJsesame\n", 2, "looks like a key itself");
+	ck_assert_int_eq(setenv("CREDENTIALS_DIRECTORY", "here", 1), 0);
+	refused("[upstream]\napikey_file = credential:key\n", 2, "no CREDENTIALS_DIRECTORY");
+	ck_assert_int_eq(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+	refused("[upstream]\ntoken_file = credential:key\n", 2, "no CREDENTIALS_DIRECTORY");
+	free(path);
+}
+END_TEST
+
 START_TEST(nothing_secret_is_printed)
 {
 	char *text;
@@ -465,6 +490,7 @@ int main(void)
 	tcase_add_test(t, what_is_missing);
 	tcase_add_test(t, key_files);
 	tcase_add_test(t, a_key_for_its_file);
+	tcase_add_test(t, credentials);
 	tcase_add_test(t, nothing_secret_is_printed);
 	tcase_add_test(t, default_socket);
 	suite_add_tcase(s, t);
