@@ -37,6 +37,7 @@ enum {
 	OWN_CODE_MAX = 32,
 	OWN_TEXT_MAX = 256,
 	REFRESH_TIMEOUT_MS = 60000,
+	ASKED_PAUSE_MS = 10000, /* between two wishes for another token, or for a new connection */
 };
 
 /* Kept as long as an answer to something that carries it may quote it. */
@@ -48,13 +49,13 @@ struct own_token {
 };
 
 /* Who waits for the outcome of `refresh_token`. */
-struct refresh {
-	TAILQ_ENTRY(refresh) entry;
+struct refresh_asked {
+	TAILQ_ENTRY(refresh_asked) entry;
 	struct request request;
 	struct peer *peer;
 	struct timer timer;
 };
-TAILQ_HEAD(refresh_list, refresh);
+TAILQ_HEAD(refresh_asked_list, refresh_asked);
 
 struct own {
 	struct own_token *token; /* in force; NULL: none is */
@@ -69,7 +70,8 @@ struct own {
 		int64_t since_wall_ms, ends_wall_ms; /* ends: -1: none */
 		uint64_t next_try_boot_ms;           /* clock_boot(); UINT64_MAX: none */
 	} status;                                    /* source "": there is none */
-	struct refresh_list refreshes;
+	struct refresh_asked_list refreshes;
+	uint64_t refresh_again_ms, reconnect_again_ms; /* such a wish is not carried out before */
 };
 
 void own_init(struct hub *hub);
@@ -103,7 +105,7 @@ void own_status_line(const struct hub *hub, char *ret, size_t size);
 /* Requests of clients with the right `admin`. */
 void reconnect_request(struct peer *p, uint32_t id, bool wants_answer);
 void refresh_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params);
-void refresh_asked_free(struct refresh *r);
+void refresh_asked_free(struct refresh_asked *r);
 /* A token has come, or the attempt to get one has ended. */
 void refreshes_answer(struct hub *hub);
 

@@ -93,9 +93,9 @@ void own_status_line(const struct hub *hub, char *ret, size_t size)
 		 own->text);
 }
 
-/* ---- refresh_token ---- */
+/* ---- who waits for another token ---- */
 
-void refresh_asked_free(struct refresh *r)
+void refresh_asked_free(struct refresh_asked *r)
 {
 	struct hub *hub = r->peer->hub;
 
@@ -107,7 +107,7 @@ void refresh_asked_free(struct refresh *r)
 
 void refreshes_answer(struct hub *hub)
 {
-	struct refresh *r;
+	struct refresh_asked *r;
 	struct rtbp_buf *b;
 	size_t begin;
 
@@ -125,14 +125,37 @@ void refreshes_answer(struct hub *hub)
 
 static void refresh_late(void *ctx)
 {
-	struct refresh *r = ctx;
+	struct refresh_asked *r = ctx;
 
 	peer_answer_error(r->peer, &r->request, RTBP_M_REFRESH_TOKEN, RTBP_E_TIMEOUT,
 			  "the attempt to get another token has not ended yet", -1);
 	refresh_asked_free(r);
 }
 
+/* ---- what is common to both wishes ---- */
+
 static const char not_admin[] = "this needs the right admin ([access] rule)";
+
+static const char *who_may_not(struct peer *p, enum rtbp_error *ret_code)
+{
+	*ret_code = RTBP_E_FORBIDDEN;
+	if (!access_admin(p))
+		return not_admin;
+	*ret_code = RTBP_E_SHUTDOWN;
+	return p->hub->drain != HUB_RUNNING ? "the daemon is stopping" : NULL;
+}
+
+/* Of all clients together: each such wish costs the server, and the others, something. -1: it may
+ * be carried out now. */
+static int64_t left_of_pause(const struct hub *hub, uint64_t again_ms)
+{
+	return hub_now(hub) < again_ms ? (int64_t)(again_ms - hub_now(hub)) : -1;
+}
+
+static const char asked_just_now[] =
+	"somebody has asked for it within the last 10 s; see `rtbridge status` for what came of it";
+
+/* ---- refresh_token ---- */
 
 /* Return: NULL, or what is wrong. */
 static const char *wrong_with(struct peer *p, struct rtbp_val params, uint64_t *ret_ms,
@@ -140,11 +163,11 @@ static const char *wrong_with(struct peer *p, struct rtbp_val params, uint64_t *
 {
 	struct rtbp_val v = rtbp_field(params, RTBP_F_TIMEOUT_MS);
 	const struct request *other;
+	const char *text = who_may_not(p, ret_code);
 
 	*ret_ms = REFRESH_TIMEOUT_MS;
-	*ret_code = RTBP_E_FORBIDDEN;
-	if (!access_admin(p))
-		return not_admin;
+	if (text)
+		return text;
 	*ret_code = RTBP_E_BAD_REQUEST;
 	if (v.p && (!rtbp_get_uint(v, ret_ms) || *ret_ms > SUBSCRIBE_TIMEOUT_MAX_MS))
 		return "timeout_ms is an integer from 0 to 300000";
@@ -157,7 +180,7 @@ static const char *wrong_with(struct peer *p, struct rtbp_val params, uint64_t *
 		if (other->kind == REQUEST_REFRESH)
 			return "this client has asked for it already";
 	}
-	return NULL;
+	return left_of_pause(p->hub, p->hub->own.refresh_again_ms) >= 0 ? asked_just_now : NULL;
 }
 
 void refresh_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp_val params)
@@ -167,11 +190,13 @@ void refresh_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp
 	enum rtbp_error code;
 	uint64_t timeout_ms;
 	const char *text = wrong_with(p, params, &timeout_ms, &code);
-	struct refresh *r = text ? NULL : calloc(1, sizeof(*r));
+	struct refresh_asked *r = text ? NULL : calloc(1, sizeof(*r));
 
 	if (!r) {
 		peer_answer_error(p, &now, RTBP_M_REFRESH_TOKEN, code, text ? text : "no memory",
-				  -1);
+				  text == asked_just_now
+					  ? left_of_pause(hub, hub->own.refresh_again_ms)
+					  : -1);
 		return;
 	}
 	r->peer = p;
@@ -179,6 +204,7 @@ void refresh_request(struct peer *p, uint32_t id, bool wants_answer, struct rtbp
 	timer_arm(&hub->timers, &r->timer, hub_now(hub) + timeout_ms);
 	peer_request_add(p, &r->request, REQUEST_REFRESH, id, wants_answer);
 	TAILQ_INSERT_TAIL(&hub->own.refreshes, r, entry);
+	hub->own.refresh_again_ms = hub_now(hub) + ASKED_PAUSE_MS;
 	log_notice("another token is asked for by client %" PRIu64 " (uid %u)", p->session,
 		   p->cred.uid);
 	hub->ops->token_wanted(hub->ctx);
@@ -210,21 +236,28 @@ void reconnect_request(struct peer *p, uint32_t id, bool wants_answer)
 {
 	struct request now = { .id = id, .wants_answer = wants_answer };
 	struct hub *hub = p->hub;
+	int64_t pause_ms = left_of_pause(hub, hub->own.reconnect_again_ms);
+	enum rtbp_error code;
+	const char *text = who_may_not(p, &code);
 	struct rtbp_buf *b;
-	char text[96];
 	size_t begin;
 
-	if (!access_admin(p)) {
-		peer_answer_error(p, &now, RTBP_M_RECONNECT, RTBP_E_FORBIDDEN, not_admin, -1);
+	if (text) {
+		peer_answer_error(p, &now, RTBP_M_RECONNECT, code, text, -1);
 		return;
 	}
-	snprintf(text, sizeof(text), "client %" PRIu64 " (uid %u) asked for it", p->session,
-		 p->cred.uid);
-	log_notice("connecting anew: %s", text);
+	if (pause_ms >= 0) {
+		peer_answer_error(p, &now, RTBP_M_RECONNECT, RTBP_E_BUSY, asked_just_now, pause_ms);
+		return;
+	}
+	hub->own.reconnect_again_ms = hub_now(hub) + ASKED_PAUSE_MS;
+	log_notice("connecting anew: client %" PRIu64 " (uid %u) asked for it", p->session,
+		   p->cred.uid);
 	lift_all(hub);
 	for (unsigned i = 0; i < LINKS_MAX; i++) {
 		if (hub->links[i].wanted)
-			session_reconnect(hub->links[i].session, SESSION_FAULT_CLOSED, text);
+			session_reconnect(hub->links[i].session, SESSION_FAULT_CLOSED,
+					  "it was asked for (rtbridge reconnect)");
 	}
 	(void)link_shared(hub); /* it may have been idle */
 	joins_run(hub);

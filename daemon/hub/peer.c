@@ -438,7 +438,8 @@ static void peer_detach(struct peer *p)
 			held_free(r);
 		else if (r->kind == REQUEST_REFRESH)
 			refresh_asked_free(
-				(struct refresh *)((char *)r - offsetof(struct refresh, request)));
+				(struct refresh_asked *)((char *)r -
+							 offsetof(struct refresh_asked, request)));
 	}
 	auth_forget_peer(p);
 }

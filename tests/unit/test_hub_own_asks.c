@@ -73,9 +73,8 @@ START_TEST(reconnects)
 	ck_assert_uint_eq(rig.links[0].n_opened, 1);
 	peer_ask(a, 2, "reconnect", "{}");
 	expect(a, "[2,'channel',{*'rejoining','code':'connection',*");
-	expect(a,
-	       "[2,'connection',{'state':'backoff',*'reason':'closed','text':'client * (uid 1000) "
-	       "asked for it; *");
+	expect(a, "[2,'connection',{'state':'backoff',*'reason':'closed','text':'it was asked for "
+		  "(rtbridge reconnect); *");
 	expect(a, "[1,2,null,{'state':'*','since':*,'reason':'closed','text':*}]");
 	advance(0);
 	ck_assert_uint_eq(rig.links[0].n_opened, 2); /* at once */
@@ -84,20 +83,76 @@ START_TEST(reconnects)
 }
 END_TEST
 
-/* Never twice within a second, however often it is asked for. */
-START_TEST(asked_again_and_again)
+/* Who asked, and by which number, is for the log: others are not told of it. */
+START_TEST(who_asked_is_not_told)
 {
 	begin();
+	ask(b, 1, "t", ",'timeout_ms':60000");
+	peer_ask(a, 1, "reconnect", "{}");
+	ck_assert_uint_eq(peer_skip(b, "asked for"), 1);
+	ck_assert_uint_eq(messages_with(b, "uid"), 0);
+	peer_ask(a, 2, "status", "{}");
+	ck_assert_uint_eq(messages_with(a, "(uid "), 0);
+}
+END_TEST
+
+/* Once in ten seconds, however often it is asked for, and by however many. */
+START_TEST(asked_again_and_again)
+{
+	struct fake_peer *c;
+
+	begin();
+	rig.uid = 1000;
+	c = peer_ready();
 	own_give(1, HOUR);
 	advance(5000);
-	for (uint32_t i = 1; i <= 50; i++) {
-		peer_ask(a, i, "reconnect", "{}");
-		if (rig.links[0].is_open)
-			server_open();
-		advance(100);
+	peer_ask(a, 1, "reconnect", "{}");
+	peer_skip(a, "");
+	advance(2000);
+	server_open();
+	ck_assert_uint_eq(rig.links[0].n_opened, 2);
+	peer_skip(a, "");
+	peer_skip(c, "");
+	for (uint32_t i = 2; i <= 50; i++) {
+		peer_ask(i % 2 ? a : c, i, "reconnect", "{}");
+		peer_skip(i % 2 ? a : c, "");
 	}
-	ck_assert_uint_le(rig.links[0].n_opened, 7);
-	ck_assert_uint_ge(rig.links[0].n_opened, 5);
+	ck_assert_uint_eq(
+		messages_with(a, "\"busy\",\"somebody has asked for it within the last 10 s"), 24);
+	peer_call(c, "reconnect", "{}");
+	expect(c, "[2,'error',{'method':'reconnect','error':[100,'busy',*,8000]}]");
+	ck_assert_uint_eq(rig.links[0].n_opened, 2);
+	/* One that was refused does not make the pause longer. */
+	advance(7999);
+	peer_ask(c, 51, "reconnect", "{}");
+	expect(c, "[1,51,[100,'busy',*,1],null]");
+	advance(1);
+	peer_ask(c, 52, "reconnect", "{}");
+	ck_assert_uint_eq(peer_skip(c, "[1,52,null,"), 1);
+	advance(1000);
+	ck_assert_uint_eq(rig.links[0].n_opened, 3);
+}
+END_TEST
+
+/* What has been closed at the daemon's end stays so. */
+START_TEST(not_at_the_end)
+{
+	begin();
+	own_says("good", 5000, "", "");
+	ask(a, 1, "t", "");
+	own_give(1, HOUR);
+	expect_join("t", own_name(1));
+	peer_ask(a, 2, "broadcast",
+		 "{'topic':'t','event':'e','payload':1,'via':'ws'}"); /* is waited for */
+	hub_drain(rig.hub, 2000);
+	turn();
+	peer_skip(a, "");
+	peer_ask(a, 3, "reconnect", "{}");
+	expect(a, "[1,3,[405,'shutdown','the daemon is stopping',null],null]");
+	peer_ask(a, 4, "refresh_token", "{}");
+	expect(a, "[1,4,[405,'shutdown','the daemon is stopping',null],null]");
+	ck_assert_uint_eq(rig.links[0].n_opened, 1);
+	ck_assert_uint_eq(owner.n_wanted, 0);
 }
 END_TEST
 
@@ -225,6 +280,35 @@ START_TEST(refresh_takes_too_long)
 }
 END_TEST
 
+/* Once in ten seconds, for all clients together. */
+START_TEST(refresh_asked_again_and_again)
+{
+	struct fake_peer *c;
+
+	begin();
+	rig.uid = 1000;
+	c = peer_ready();
+	own_says("good", 5000, "", "");
+	peer_ask(a, 1, "refresh_token", "{}");
+	own_says("good", 5000, "", "");
+	expect(a, "[1,1,null,{*");
+	advance(4000);
+	peer_ask(a, 2, "refresh_token", "{}");
+	expect(a, "[1,2,[100,'busy','somebody has asked for it within the last 10 s*',6000],null]");
+	peer_ask(c, 1, "refresh_token", "{}");
+	expect(c, "[1,1,[100,'busy','somebody has asked for it within the last 10 s*',6000],null]");
+	advance(5999);
+	peer_ask(c, 2, "refresh_token", "{}");
+	expect(c, "[1,2,[100,*,1],null]");
+	ck_assert_uint_eq(owner.n_wanted, 1);
+	advance(1);
+	peer_ask(c, 3, "refresh_token", "{}");
+	ck_assert_uint_eq(owner.n_wanted, 2);
+	own_says("good", 5000, "", "");
+	expect(c, "[1,3,null,{*");
+}
+END_TEST
+
 /* Who asks and goes is not answered; the others are. */
 START_TEST(asker_goes)
 {
@@ -235,7 +319,9 @@ START_TEST(asker_goes)
 	c = peer_ready();
 	own_says("good", 5000, "", "");
 	peer_ask(a, 1, "refresh_token", "{}");
+	advance(10000);
 	peer_ask(c, 1, "refresh_token", "{}");
+	ck_assert_uint_eq(owner.n_wanted, 2);
 	peer_ask(a, 2, "sync", "{}");
 	peer_close(c);
 	expect_nothing(a);
@@ -449,6 +535,8 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, reconnects);
 	tcase_add_test(t, asked_again_and_again);
+	tcase_add_test(t, who_asked_is_not_told);
+	tcase_add_test(t, not_at_the_end);
 	tcase_add_test(t, not_by_everybody);
 	tcase_add_test(t, in_a_backoff);
 	tcase_add_test(t, when_idle);
@@ -456,6 +544,7 @@ int main(void)
 	tcase_add_test(t, refreshed);
 	tcase_add_test(t, refresh_fails);
 	tcase_add_test(t, refresh_takes_too_long);
+	tcase_add_test(t, refresh_asked_again_and_again);
 	tcase_add_test(t, asker_goes);
 	tcase_add_test(t, nothing_to_refresh);
 	tcase_add_test(t, key_refused_at_the_door);

@@ -301,6 +301,7 @@ START_TEST(story)
 		check_sent();
 	}
 	give_one(true);
+	advance(ASKED_PAUSE_MS);
 	ask(0, "reconnect", "{}"); /* what was refused for good */
 	for (unsigned i = 0; i < 1200; i++) {
 		open_links();
