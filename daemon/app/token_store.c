@@ -28,8 +28,9 @@ enum {
 struct token_store {
 	char *dir, *seed, *path; /* `path`: of the state */
 	int dir_fd, lock_fd;
-	int seed_fd;              /* locked; -1: there is none */
-	char hash[HASH_TEXT + 1]; /* of the seed that the session descends from; "": not loaded */
+	int seed_fd;                /* locked; -1: there is none */
+	char hash[HASH_TEXT + 1];   /* of the seed that the session descends from; "": not loaded */
+	char before[HASH_TEXT + 1]; /* as it was when that was loaded: token_store_forget() */
 };
 
 struct reason {
@@ -54,6 +55,7 @@ __attribute__((format(printf, 3, 4))) static int fail(struct reason why, int err
 static int make_folders(const char *dir)
 {
 	CLEANUP(freep) char *path = strdup(dir);
+	int e;
 
 	if (!path)
 		return -ENOMEM;
@@ -63,32 +65,41 @@ static int make_folders(const char *dir)
 		if (c != '/' && c != '\0')
 			continue;
 		*p = '\0';
-		if (mkdir(path, 0700) < 0 && errno != EEXIST && access(path, F_OK) < 0)
-			return -errno;
+		if (mkdir(path, 0700) < 0) {
+			e = errno; /* that it is there may be said as EROFS or EACCES as well */
+			if (e != EEXIST && access(path, F_OK) < 0)
+				return -e;
+		}
 		if (c == '\0')
 			return 0;
 		*p = c;
 	}
 }
 
-static int open_folder(struct token_store *s, struct reason why)
+static int open_folder(const char *dir, int *ret_fd, struct reason why)
 {
 	struct stat st;
-	int r = make_folders(s->dir);
+	int r = make_folders(dir);
 
 	if (r < 0)
-		return fail(why, r, "%s: the folder cannot be made: %s", s->dir, strerror(-r));
-	s->dir_fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->dir_fd < 0 || fstat(s->dir_fd, &st) < 0)
-		return fail(why, -errno, "%s: %s", s->dir, strerror(errno));
+		return fail(why, r,
+			    "%s: the folder cannot be made: %s; make it, or name another one "
+			    "(state_dir)",
+			    dir, strerror(-r));
+	*ret_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*ret_fd < 0 || fstat(*ret_fd, &st) < 0)
+		return fail(why, -errno,
+			    "%s: %s; see that it is a folder of the daemon's own, or name another "
+			    "one (state_dir)",
+			    dir, strerror(errno));
 	if (st.st_uid != geteuid())
 		return fail(why, -EPERM,
 			    "%s belongs to uid %u, and the daemon runs as %u; give it a folder of "
 			    "its own (state_dir)",
-			    s->dir, (unsigned)st.st_uid, (unsigned)geteuid());
+			    dir, (unsigned)st.st_uid, (unsigned)geteuid());
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
 		return fail(why, -EPERM, "%s: mode %04o lets others write to it; run: chmod 700 %s",
-			    s->dir, (unsigned)(st.st_mode & 07777), s->dir);
+			    dir, (unsigned)(st.st_mode & 07777), dir);
 	return 0;
 }
 
@@ -103,20 +114,57 @@ static int lock(int fd, const char *dir, const char *name, struct reason why)
 	if (errno == EWOULDBLOCK)
 		return fail(why, -EBUSY,
 			    "%s%s%s is in use by another daemon; a refresh token serves one alone: "
-			    "log in once more for a second one",
+			    "give each daemon a folder (state_dir) and a login of its own",
 			    dir, slash, name);
-	return fail(why, -errno, "%s%s%s cannot be locked: %s", dir, slash, name, strerror(errno));
+	return fail(why, -errno,
+		    "%s%s%s cannot be locked: %s; name a folder on a disk of this machine "
+		    "(state_dir)",
+		    dir, slash, name, strerror(errno));
 }
 
-static int lock_state(struct token_store *s, struct reason why)
+static int lock_folder(const char *dir, int dir_fd, int *ret_fd, struct reason why)
 {
-	s->lock_fd = openat(s->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (s->lock_fd < 0)
+	*ret_fd = openat(dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (*ret_fd < 0)
 		return fail(why, -errno,
 			    "%s: the daemon cannot write there (%s), and a refresh token that is "
-			    "not kept is lost",
-			    s->dir, strerror(errno));
-	return lock(s->lock_fd, s->dir, LOCK_NAME, why);
+			    "not kept is lost; let it, or name another folder (state_dir)",
+			    dir, strerror(errno));
+	return lock(*ret_fd, dir, LOCK_NAME, why);
+}
+
+static bool is_file(int fd, const struct stat *st)
+{
+	struct stat own;
+
+	return fd >= 0 && fstat(fd, &own) == 0 && own.st_dev == st->st_dev &&
+	       own.st_ino == st->st_ino;
+}
+
+/* The folder that has the name now, and the lock in it: somebody may have removed them, or put others
+ * there, and what is written into a removed folder is lost. */
+static int enter_folder(struct token_store *s, struct reason why)
+{
+	CLEANUP(closep) int dir_fd = -1;
+	CLEANUP(closep) int lock_fd = -1;
+	struct stat st;
+	int r;
+
+	if (stat(s->dir, &st) == 0 && is_file(s->dir_fd, &st) &&
+	    fstatat(s->dir_fd, LOCK_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    is_file(s->lock_fd, &st))
+		return 0;
+	r = open_folder(s->dir, &dir_fd, why);
+	if (r == 0)
+		r = lock_folder(s->dir, dir_fd, &lock_fd, why);
+	if (r < 0)
+		return r;
+	closep(&s->dir_fd);
+	closep(&s->lock_fd);
+	s->dir_fd = dir_fd;
+	s->lock_fd = lock_fd;
+	dir_fd = lock_fd = -1;
+	return 0;
 }
 
 /* The file that has the seed's name now. Another file system's locks may need a descriptor that can
@@ -124,12 +172,11 @@ static int lock_state(struct token_store *s, struct reason why)
 static int lock_seed(struct token_store *s, struct reason why)
 {
 	int fd = open(s->seed, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), r;
-	struct stat now, before;
+	struct stat now;
 
 	if (fd < 0) /* it need not be there, and its reader will say what is wrong with it */
 		return 0;
-	if (s->seed_fd >= 0 && fstat(fd, &now) == 0 && fstat(s->seed_fd, &before) == 0 &&
-	    now.st_dev == before.st_dev && now.st_ino == before.st_ino) {
+	if (fstat(fd, &now) == 0 && is_file(s->seed_fd, &now)) {
 		close(fd);
 		return 0;
 	}
@@ -158,9 +205,7 @@ int token_store_new(const char *dir, const char *seed, struct token_store **ret,
 	s->seed = strdup(seed);
 	if (asprintf(&s->path, "%s/" STATE_NAME, dir) < 0)
 		s->path = NULL;
-	r = s->dir && s->seed && s->path ? open_folder(s, why) : fail(why, -ENOMEM, "no memory");
-	if (r == 0)
-		r = lock_state(s, why);
+	r = s->dir && s->seed && s->path ? enter_folder(s, why) : fail(why, -ENOMEM, "no memory");
 	if (r == 0)
 		r = lock_seed(s, why);
 	if (r < 0) {
@@ -200,17 +245,60 @@ static int hash_of(const struct secret *seed, char *ret)
 	return 0;
 }
 
-/* The state's line apart. Return: 0; -ENOENT: none; -errno with a sentence. */
+/* In the folder that is locked, whatever has its name meanwhile. Return: 0; -ENOENT: none; -errno with a
+ * sentence. */
+static int read_line(struct token_store *s, struct secret **ret, struct reason why)
+{
+	CLEANUP(closep)
+	int fd = openat(s->dir_fd, STATE_NAME,
+			O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK);
+	struct secret *line;
+	struct stat st;
+	ssize_t n = 1;
+	size_t room;
+	char *to;
+	int e;
+
+	if (fd < 0 && errno == ENOENT)
+		return -ENOENT;
+	if (fd < 0)
+		return fail(why, -errno, "%s: %s; see that the daemon may read it", s->path,
+			    strerror(errno));
+	if (fstat(fd, &st) < 0 || st.st_mode & (S_IRWXG | S_IRWXO))
+		return fail(why, -EPERM, "%s: others may read it; run: chmod 600 %s", s->path,
+			    s->path);
+	/* One byte more: what is too long is none of ours, either. */
+	line = secret_new_empty(LINE_MAX_BYTES + 1);
+	if (!line)
+		return fail(why, -ENOMEM, "no memory");
+	while (n != 0) {
+		to = secret_space(line, &room);
+		n = room > 0 ? read(fd, to, room) : 0;
+		e = errno;
+		if (n < 0 && e != EINTR) {
+			secret_free(line);
+			return fail(why, -e, "%s: %s; see that the daemon may read it", s->path,
+				    strerror(e));
+		}
+		if (n > 0)
+			secret_grow(line, (size_t)n);
+	}
+	*ret = line;
+	return 0;
+}
+
+/* The state's line apart. Return: as read_line(). */
 static int read_state(struct token_store *s, char *ret_hash, struct secret **ret, struct reason why)
 {
 	struct secret *line;
 	const char *bytes;
-	int r = secret_read_file(s->path, LINE_MAX_BYTES, &line, why.text, why.size);
+	int r = read_line(s, &line, why);
 
 	if (r < 0)
 		return r;
 	bytes = secret_bytes(line);
-	if (secret_size(line) <= HASH_TEXT + 1 || bytes[HASH_TEXT] != ':' ||
+	if (secret_size(line) > LINE_MAX_BYTES || !secret_trim(line) ||
+	    secret_size(line) <= HASH_TEXT + 1 || bytes[HASH_TEXT] != ':' ||
 	    strspn(bytes, "0123456789abcdef") != HASH_TEXT) {
 		secret_free(line);
 		return fail(why, -EINVAL,
@@ -223,6 +311,17 @@ static int read_state(struct token_store *s, char *ret_hash, struct secret **ret
 	*ret = secret_new(bytes + HASH_TEXT + 1, secret_size(line) - HASH_TEXT - 1);
 	secret_free(line);
 	return *ret ? 0 : fail(why, -ENOMEM, "no memory");
+}
+
+static void descend_from(struct token_store *s, const char *hash)
+{
+	memcpy(s->before, s->hash, sizeof(s->before));
+	memcpy(s->hash, hash, sizeof(s->hash));
+}
+
+void token_store_forget(struct token_store *s)
+{
+	memcpy(s->hash, s->before, sizeof(s->hash));
 }
 
 /* A seed that is gone after the session has begun is no trouble. @r: why it cannot be read. */
@@ -241,7 +340,7 @@ static int load_without_seed(struct token_store *s, int r, struct secret **ret, 
 			    "%s: no such file; put a refresh token into it (and nothing else)",
 			    s->seed);
 	if (q == 0)
-		memcpy(s->hash, hash, sizeof(hash));
+		descend_from(s, hash);
 	return q;
 }
 
@@ -250,8 +349,10 @@ int token_store_load(struct token_store *s, struct secret **ret, char *ret_text,
 	struct reason why = { ret_text, text_size };
 	char hash[HASH_TEXT + 1] = "", seed_hash[HASH_TEXT + 1];
 	struct secret *seed, *state = NULL;
-	int r = lock_seed(s, why);
+	int r = enter_folder(s, why);
 
+	if (r == 0)
+		r = lock_seed(s, why);
 	if (r < 0)
 		return r;
 	r = secret_read_file(s->seed, TOKEN_STORE_BYTES_MAX, &seed, ret_text, text_size);
@@ -274,7 +375,7 @@ int token_store_load(struct token_store *s, struct secret **ret, char *ret_text,
 		secret_free(state);
 		*ret = seed;
 	}
-	memcpy(s->hash, seed_hash, sizeof(seed_hash));
+	descend_from(s, seed_hash);
 	return 0;
 }
 
@@ -324,12 +425,15 @@ int token_store_save(struct token_store *s, const struct secret *token, char *re
 		     size_t text_size)
 {
 	struct reason why = { ret_text, text_size };
-	struct secret *line = secret_new_empty(LINE_MAX_BYTES);
+	struct secret *line;
 	const char *step;
 	size_t room;
 	char *to;
-	int r;
+	int r = enter_folder(s, why);
 
+	if (r < 0)
+		return r;
+	line = secret_new_empty(LINE_MAX_BYTES);
 	if (!line)
 		return fail(why, -ENOMEM, "no memory");
 	if (secret_size(token) > TOKEN_STORE_BYTES_MAX) {
@@ -347,15 +451,21 @@ int token_store_save(struct token_store *s, const struct secret *token, char *re
 	secret_free(line);
 	if (step) {
 		(void)unlinkat(s->dir_fd, NEW_NAME, 0);
-		return fail(why, r, "%s/" NEW_NAME " cannot be %s: %s", s->dir, step, strerror(-r));
+		return fail(why, r,
+			    "%s/" NEW_NAME " cannot be %s: %s; see that there is room, and that "
+			    "the daemon may write there",
+			    s->dir, step, strerror(-r));
 	}
 	if (renameat(s->dir_fd, NEW_NAME, s->dir_fd, STATE_NAME) < 0) {
 		r = -errno;
 		(void)unlinkat(s->dir_fd, NEW_NAME, 0);
-		return fail(why, r, "%s cannot be replaced: %s", s->path, strerror(-r));
+		return fail(why, r,
+			    "%s cannot be replaced: %s; see that the daemon may write there",
+			    s->path, strerror(-r));
 	}
 	if (fsync(s->dir_fd) < 0)
-		return fail(why, -errno, "%s cannot be brought to the disk: %s", s->dir,
-			    strerror(errno));
+		return fail(why, -errno,
+			    "%s cannot be brought to the disk: %s; see what the kernel says of it",
+			    s->dir, strerror(errno));
 	return 0;
 }

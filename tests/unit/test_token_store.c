@@ -205,6 +205,7 @@ START_TEST(test_locks)
 	ck_assert_int_eq(token_store_new(dir, seed, &other, text, sizeof(text)), -EBUSY);
 	ck_assert_msg(strstr(text, "refresh-token.lock") && strstr(text, "another daemon"), "%s",
 		      text);
+	ck_assert_msg(strstr(text, "a folder (state_dir) and a login of its own"), "%s", text);
 	/* The same seed with another folder. */
 	ck_assert_int_eq(token_store_new(elsewhere, seed, &other, text, sizeof(text)), -EBUSY);
 	ck_assert_msg(strstr(text, seed), "%s", text);
@@ -231,6 +232,111 @@ START_TEST(test_folders)
 	snprintf(dir, sizeof(dir), "%s/seed/below", root);
 	ck_assert_int_eq(store_open(), -ENOTDIR);
 	ck_assert_msg(strstr(text, "cannot be made"), "%s", text);
+}
+END_TEST
+
+/* Not what was found when it was looked whether it is there all the same. */
+START_TEST(test_why_no_folder)
+{
+	int e;
+
+	store_close();
+	ck_assert_int_eq(mkdir("/sys/rtbridge", 0700), -1);
+	e = errno;
+	ck_assert_int_ne(e, ENOENT);
+	strcpy(dir, "/sys/rtbridge/state");
+	ck_assert_int_eq(store_open(), -e);
+	ck_assert_msg(strstr(text, strerror(e)) && strstr(text, "(state_dir)"), "%s", text);
+}
+END_TEST
+
+/* What the caller could not take is given once more, and belongs to no session before it is taken. */
+START_TEST(test_forget)
+{
+	struct secret *t = NULL;
+
+	for (unsigned i = 0; i < 3; i++) {
+		ck_assert_int_eq(token_store_load(s, &t, text, sizeof(text)), 0);
+		ck_assert_str_eq(secret_bytes(t), "seed-token");
+		t = secret_free(t);
+		if (i < 2)
+			token_store_forget(s);
+	}
+	ck_assert_int_eq(save("first"), 0);
+	put(seed, "another-seed");
+	ck_assert_int_eq(token_store_load(s, &t, text, sizeof(text)), 0);
+	t = secret_free(t);
+	token_store_forget(s);
+	ck_assert_int_eq(save("second"), 0); /* of the first session */
+	ck_assert_int_eq(token_store_load(s, &t, text, sizeof(text)), 0);
+	ck_assert_str_eq(secret_bytes(t), "another-seed");
+	t = secret_free(t);
+	token_store_forget(s);
+	ck_assert_str_eq(after_restart(), "another-seed");
+	put(seed, "seed-token");
+	ck_assert_str_eq(after_restart(), "second");
+	/* The same for what the state alone holds. */
+	ck_assert_int_eq(unlink(seed), 0);
+	ck_assert_str_eq(after_restart(), "second");
+	token_store_forget(s);
+	ck_assert_int_eq(token_store_load(s, &t, text, sizeof(text)), 0);
+	ck_assert_str_eq(secret_bytes(t), "second");
+	t = secret_free(t);
+}
+END_TEST
+
+static void check_locked(void)
+{
+	struct token_store *other = NULL;
+	char none[80];
+
+	snprintf(none, sizeof(none), "%s/none", root);
+	ck_assert_int_eq(token_store_new(dir, none, &other, text, sizeof(text)), -EBUSY);
+}
+
+/* The folder, or the lock in it, goes away under a daemon that runs. */
+START_TEST(test_removed)
+{
+	struct token_store *other = NULL;
+	char old[80], file[128], none[80];
+	struct secret *t = NULL;
+
+	snprintf(old, sizeof(old), "%s/old", root);
+	snprintf(none, sizeof(none), "%s/none", root);
+	ck_assert_str_eq(after_restart(), "seed-token");
+	ck_assert_int_eq(save("first"), 0);
+	ck_assert_int_eq(rename(dir, old), 0);
+	ck_assert_int_eq(save("second"), 0);
+	check_locked();
+	snprintf(file, sizeof(file), "%s/refresh-token.lock", dir);
+	ck_assert_int_eq(unlink(file), 0);
+	ck_assert_int_eq(token_store_load(s, &t, text, sizeof(text)), TOKEN_STORE_SAME);
+	check_locked();
+	ck_assert_str_eq(after_restart(), "second");
+	/* What is another daemon's by now is not written to. */
+	ck_assert_int_eq(unlink(file), 0);
+	ck_assert_int_eq(token_store_new(dir, none, &other, text, sizeof(text)), 0);
+	ck_assert_int_eq(save("third"), -EBUSY);
+	ck_assert_int_eq(token_store_load(s, &t, text, sizeof(text)), -EBUSY);
+	other = token_store_free(other);
+	ck_assert_int_eq(save("fourth"), 0);
+	ck_assert_str_eq(after_restart(), "fourth");
+}
+END_TEST
+
+/* A link to somewhere else, and what others may read. */
+START_TEST(test_state_is_a_file)
+{
+	struct secret *t = NULL;
+
+	put(state, "x");
+	ck_assert_int_eq(chmod(state, 0644), 0);
+	ck_assert_int_eq(token_store_load(s, &t, text, sizeof(text)), -EPERM);
+	ck_assert_msg(strstr(text, "chmod 600"), "%s", text);
+	ck_assert_int_eq(unlink(state), 0);
+	ck_assert_int_eq(symlink(seed, state), 0);
+	ck_assert_int_eq(token_store_load(s, &t, text, sizeof(text)), -ELOOP);
+	ck_assert_msg(strstr(text, state), "%s", text);
 }
 END_TEST
 
@@ -301,6 +407,10 @@ int main(void)
 	tcase_add_test(t, test_state_of_somebody);
 	tcase_add_test(t, test_locks);
 	tcase_add_test(t, test_folders);
+	tcase_add_test(t, test_why_no_folder);
+	tcase_add_test(t, test_forget);
+	tcase_add_test(t, test_removed);
+	tcase_add_test(t, test_state_is_a_file);
 	tcase_add_test(t, test_each_step_fails);
 	tcase_add_test(t, test_dies_at_each_step);
 	suite_add_tcase(suite, t);
