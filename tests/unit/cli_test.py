@@ -767,7 +767,7 @@ class Status(Case):
                                          "code": "command_failed", "text": "it ended\x1b with 1"})  # fmt: skip
         self.assertRegex(lines[1], r"^  token late .*: command_failed: it ended\? with 1; next try in 12\.0 s$")
         _, lines, _ = self.status(token={"source": "file", "state": "waiting", "since": now * 1000, "next_try_ms": 0})
-        self.assertRegex(lines[1], r"^  token waiting 0s \(file\): next try in 0\.0 s$")
+        self.assertRegex(lines[1], r"^  token waiting \ds \(file\): next try in 0\.0 s$")
         self.assertNotIn("token", "\n".join(self.status()[1]))
 
     def test_http_that_is_not_reached(self):
