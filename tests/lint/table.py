@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""PROTOCOL.md against rtbp_table.h: each name and number of the table is documented, and no other is."""
+"""PROTOCOL.md against rtbp_table.h: each name and number of the table is documented, and no other is. And the words for
+reasons against the sources that say them."""
 
 import re
 
@@ -15,7 +16,7 @@ VALUES = set("""
     auto ws bin sync.upstream * links merge refuse rtbridge: presence.key
     error INSERT UPDATE DELETE
     accepted unproven cleared pending probation join_budget forbidden bad_token token_replaced token_cleared token_expired
-    read write presence exp iat nbf jti alg
+    read write presence exp iat nbf jti alg retry_after_ms
 """.split()) | {"", "[presence] trackers"}
 
 
@@ -54,8 +55,34 @@ def reason_words(source):
     return set(channel) | set(connection) - {"none"}
 
 
-def check(table, document, reasons):
+# Where the daemon's own token comes from, and who looks after it.
+TOKEN_SOURCES = [f"daemon/{name}.c" for name in (
+    "realtime/keeper", "realtime/gotrue", "realtime/refresh", "app/token", "app/token_file", "app/token_command",
+    "app/token_refresh")]
+TOKEN_CODE = re.compile(
+    r'\b(?:say\(&k->\w+|on_failure\(k|say\((?:ret|r)|fail\(r|token_on_refused\(t, serial),\s*"(\w+)"'  # as an argument
+    r'|\bcode = (?:[^;"]*\?\s*)?"(\w+)"(?:\s*:\s*"(\w+)")?'  # as a value, or two
+    r'|\b(\w+)\[\] = "\4"')  # as a constant that is called as it reads
+
+
+def token_words(sources, reasons):
+    """The codes of the daemon's own token: of its sources, and of the server's refusals."""
+    own = {word for found in TOKEN_CODE.findall(sources) for word in found if word}
+    return own | set(re.findall(r'\{ REASON_AUTH,\s*"(\w+)"', reasons))
+
+
+def take_token_part(text):
+    """Section 8 without the part about the daemon's own token, and the codes of that."""
+    part = re.search(r"^`code` of the daemon's own `token`.*?(?=^`)", text, re.M | re.S)
+    rows = re.findall(r"^\| (`.*?`) \|", part.group(0), re.M)
+    return text.replace(part.group(0), ""), words("\n".join(rows)) - {"code"}
+
+
+def check(table, document, reasons, sources):
     chapter = sections(document)
+    chapter[8], token_said = take_token_part(chapter[8])
+    for name in sorted(token_words(sources, reasons) ^ token_said):
+        yield f"the code {name} of the daemon's token is not both in PROTOCOL.md and in what says it"
     # The hub's own words: the link is down, the channel is joined anew for presence or for database changes, there is
     # no room for a binding, a change could not be read.
     said = words(chapter[8]) - {"text", "reason", "code", "cause", "ids", "connection", "presence", "postgres_changes",
@@ -93,7 +120,7 @@ def check(table, document, reasons):
             yield f'section {n} of PROTOCOL.md does not say "{text}", as rtbp_table.h does'
 
 
-def self_test(table, document, reasons):
+def self_test(table, document, reasons, sources):
     planted = [
         (table.replace('X(SYNC, "sync")', 'X(SYNC, "sink")'), document),
         (table.replace('X(CHANNEL, "channel")', 'X(CHANNEL, "canal")'), document),
@@ -105,14 +132,17 @@ def self_test(table, document, reasons):
         (table, document.replace("| 204 |", "| 209 |")),
         (table, document.replace("`rtt_ms`", "`rtt_us`")),
         (table, document.replace("`tls`", "`ssl`")),
+        (table, document.replace("`login_needed`", "`login_wanted`")),
+        (table, document.replace("`bad_file` |", "`bad_path` |")),
     ]
     for t, d in planted:
         assert (t, d) != (table, document)
-        assert list(check(t, d, reasons)), "a planted difference was not found"
+        assert list(check(t, d, reasons, sources)), "a planted difference was not found"
 
 
 if __name__ == "__main__":
-    both = tree.read("proto/rtbp_table.h"), tree.read("proto/PROTOCOL.md"), tree.read("daemon/realtime/reasons.c")
+    both = (tree.read("proto/rtbp_table.h"), tree.read("proto/PROTOCOL.md"), tree.read("daemon/realtime/reasons.c"),
+            "\n".join(map(tree.read, TOKEN_SOURCES)))
     found = list(check(*both))
     if not found:
         self_test(*both)
