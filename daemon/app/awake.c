@@ -28,6 +28,8 @@ struct awake {
 	int timer, netlink;
 	struct loop_fd timer_fd, netlink_fd;
 	struct loop_timer quiet;
+	bool is_moving;    /* since first_ms */
+	uint64_t first_ms; /* clock_now() */
 	struct awake_clocks clocks;
 };
 
@@ -153,6 +155,20 @@ bool awake_is_news(const void *data, size_t size)
 	return false;
 }
 
+/* Changes come in bursts, and only what they leave behind can be used. */
+static void wait_for_rest(struct awake *a)
+{
+	uint64_t now = clock_now(&clock_system), end;
+
+	if (!a->is_moving)
+		a->first_ms = now;
+	a->is_moving = true;
+	end = a->first_ms + AWAKE_LATE_MS;
+	loop_timer_set(&a->quiet, end <= now                   ? 0
+				  : end - now < AWAKE_QUIET_MS ? end - now
+							       : AWAKE_QUIET_MS);
+}
+
 static void on_netlink(void *ctx, int fd, unsigned ready)
 {
 	static _Alignas(struct nlmsghdr) char data[DATAGRAM_MAX];
@@ -173,15 +189,15 @@ static void on_netlink(void *ctx, int fd, unsigned ready)
 		else if (from_size == sizeof(from) && from.nl_pid == 0) /* the kernel's */
 			is_news |= awake_is_news(data, (size_t)n);
 	}
-	/* Changes come in bursts, and only what they leave behind can be used. */
 	if (is_news)
-		loop_timer_set(&a->quiet, AWAKE_QUIET_MS);
+		wait_for_rest(a);
 }
 
 static void on_quiet(void *ctx)
 {
 	struct awake *a = ctx;
 
+	a->is_moving = false;
 	log_info("the machine's network has changed");
 	a->ops->network(a->ctx);
 }

@@ -6,7 +6,8 @@
  *
  *   timerfd (CLOCK_BOOTTIME) -- each AWAKE_LOOK_MS, and at once after a sleep --> both clocks
  *        compared --> slept()
- *   rtnetlink (addresses, routes, links) --> quiet for AWAKE_QUIET_MS --> network()
+ *   rtnetlink (addresses, routes, links) --> quiet for AWAKE_QUIET_MS, or AWAKE_LATE_MS after the first
+ *        --> network()
  *
  * CLOCK_MONOTONIC stands still while the machine sleeps, and so does every timer of the loop; the
  * difference to CLOCK_BOOTTIME is how long it slept. What changes by itself all the time (lifetimes
@@ -24,6 +25,7 @@ enum {
 	AWAKE_LOOK_MS = 5000,
 	AWAKE_SLEPT_MIN_MS = 2000, /* less is the clocks' own jitter, or no harm */
 	AWAKE_QUIET_MS = 300,
+	AWAKE_LATE_MS = 5000, /* a network that never comes to rest is looked at all the same */
 };
 
 struct awake_ops {

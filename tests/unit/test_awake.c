@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/loop.h"
 
 /* ---- sleep ---- */
@@ -172,6 +173,8 @@ END_TEST
 struct rig {
 	struct loop *loop;
 	struct loop_timer limit;
+	struct loop_timer next;
+	bool is_there; /* the route */
 	unsigned n_network;
 };
 
@@ -195,7 +198,7 @@ static void on_limit(void *ctx)
 	ck_abort_msg("nothing was heard of the new route");
 }
 
-static void add_route(void)
+static void set_route(uint16_t type)
 {
 	struct rtmsg body = { .rtm_family = AF_INET,
 			      .rtm_dst_len = 8,
@@ -209,37 +212,83 @@ static void add_route(void)
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 
 	ck_assert_int_ge(fd, 0);
-	message_begin(&m, RTM_NEWROUTE, &body, sizeof(body));
+	message_begin(&m, type, &body, sizeof(body));
 	message_attr(&m, 0, RTA_DST, &to, sizeof(to));
 	memcpy(&h, m.bytes, sizeof(h));
-	h.nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE;
+	h.nlmsg_flags = NLM_F_REQUEST | (type == RTM_NEWROUTE ? NLM_F_CREATE : 0);
 	memcpy(m.bytes, &h, sizeof(h));
 	ck_assert_int_eq(send(fd, m.bytes, m.size, 0), (ssize_t)m.size);
 	close(fd);
 }
 
-/* In a network namespace of its own, which it may change. */
-START_TEST(test_kernel)
+/* In a network namespace of its own, which it may change. Return: whether there is one. */
+static bool rig_up(struct rig *rig, struct awake **ret)
 {
 	static const struct awake_ops ops = { .slept = on_slept, .network = on_network };
-	struct rig rig = { .loop = NULL };
-	struct awake *a;
 
 	if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {
 		printf("not tried: no network namespace may be made here: %s\n", strerror(errno));
-		return;
+		return false;
 	}
-	rig.loop = loop_new();
-	ck_assert_ptr_nonnull(rig.loop);
-	ck_assert_int_eq(loop_timer_init(rig.loop, &rig.limit, on_limit, &rig), 0);
-	ck_assert_int_eq(awake_new(rig.loop, &ops, &rig, &a), 0);
-	add_route();
+	rig->loop = loop_new();
+	ck_assert_ptr_nonnull(rig->loop);
+	ck_assert_int_eq(loop_timer_init(rig->loop, &rig->limit, on_limit, rig), 0);
+	ck_assert_int_eq(awake_new(rig->loop, &ops, rig, ret), 0);
+	return true;
+}
+
+static void rig_down(struct rig *rig, struct awake *a)
+{
+	awake_free(a);
+	loop_timer_done(&rig->limit);
+	loop_timer_done(&rig->next);
+	loop_free(rig->loop);
+}
+
+START_TEST(test_kernel)
+{
+	struct rig rig = { .loop = NULL };
+	struct awake *a;
+
+	if (!rig_up(&rig, &a))
+		return;
+	set_route(RTM_NEWROUTE);
 	loop_timer_set(&rig.limit, 10000);
 	ck_assert_int_eq(loop_run(rig.loop), 0);
 	ck_assert_uint_eq(rig.n_network, 1);
-	awake_free(a);
-	loop_timer_done(&rig.limit);
-	loop_free(rig.loop);
+	rig_down(&rig, a);
+}
+END_TEST
+
+static void change_again(void *ctx)
+{
+	struct rig *rig = ctx;
+
+	set_route(rig->is_there ? RTM_DELROUTE : RTM_NEWROUTE);
+	rig->is_there = !rig->is_there;
+	loop_timer_set(&rig->next, AWAKE_QUIET_MS / 10);
+}
+
+/* A network that flaps is never quiet, and is looked at all the same, now and then. */
+START_TEST(test_flapping)
+{
+	struct rig rig = { .loop = NULL };
+	struct awake *a;
+	uint64_t began;
+
+	if (!rig_up(&rig, &a))
+		return;
+	ck_assert_int_eq(loop_timer_init(rig.loop, &rig.next, change_again, &rig), 0);
+	change_again(&rig);
+	for (unsigned i = 1; i <= 2; i++) {
+		began = clock_now(&clock_system);
+		loop_timer_set(&rig.limit, 4 * AWAKE_LATE_MS);
+		ck_assert_int_eq(loop_run(rig.loop), 0);
+		ck_assert_uint_eq(rig.n_network, i);
+		printf("told after %llu ms\n",
+		       (unsigned long long)(clock_now(&clock_system) - began));
+	}
+	rig_down(&rig, a);
 }
 END_TEST
 
@@ -256,6 +305,8 @@ int main(void)
 	tcase_add_test(t, test_links);
 	tcase_add_test(t, test_cut);
 	tcase_add_test(t, test_kernel);
+	tcase_add_test(t, test_flapping);
+	tcase_set_timeout(t, 120);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
