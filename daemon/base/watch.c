@@ -18,7 +18,11 @@
 #include "base/log.h"
 #include "base/loop.h"
 
-enum { STEPS_MAX = 64 };
+enum {
+	STEPS_MAX = 64,
+	READS_MAX =
+		16, /* in one turn: in a folder that others write to, there may always be more */
+};
 
 #define EVENTS                                                                              \
 	(IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | \
@@ -226,7 +230,8 @@ static void watch_on_fd(void *ctx, int fd, unsigned ready)
 	ssize_t n;
 
 	(void)ready;
-	while ((n = read(fd, data, sizeof(data))) > 0) {
+	/* What is left makes the descriptor ready in the next turn. */
+	for (unsigned i = 0; i < READS_MAX && (n = read(fd, data, sizeof(data))) > 0; i++) {
 		for (char *p = data; p < data + n; p += sizeof(*e) + e->len) {
 			e = (const struct inotify_event *)p;
 			TAILQ_FOREACH(f, &w->files, entry) {

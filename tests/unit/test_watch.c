@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -163,6 +164,51 @@ START_TEST(others_are_not_told)
 	put(in("t"), "a");
 	told("the one that is left");
 	ck_assert_uint_eq(other_calls, 1);
+}
+END_TEST
+
+/* What of the kernel's events has not been read yet. */
+static int unread(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	char path[300], to[64];
+	struct dirent *e;
+	int fd = -1, n = -1;
+	ssize_t size;
+
+	ck_assert_ptr_nonnull(d);
+	while ((e = readdir(d))) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%s", e->d_name);
+		size = readlink(path, to, sizeof(to) - 1);
+		to[size > 0 ? size : 0] = '\0';
+		if (strcmp(to, "anon_inode:inotify") == 0)
+			fd = atoi(e->d_name);
+	}
+	closedir(d);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ioctl(fd, FIONREAD, &n), 0);
+	return n;
+}
+
+/* In a folder that others fill, nobody else would have a turn. */
+START_TEST(a_flood_is_read_in_turns)
+{
+	char name[16];
+	int n;
+
+	begin("t");
+	for (unsigned i = 0; i < 2000; i++) {
+		snprintf(name, sizeof(name), "other-%u", i);
+		put(in(name), "");
+	}
+	put(in("t"), "behind them");
+	n = unread();
+	ck_assert_int_gt(n, 64 * 1024);
+	run_turn(loop);
+	ck_assert(unread() > 0 && unread() < n);
+	ck_assert_uint_eq(calls, 0);
+	told("the file behind");
+	ck_assert_int_eq(unread(), 0);
 }
 END_TEST
 
@@ -423,6 +469,7 @@ int main(void)
 	tcase_set_timeout(c, 120);
 	tcase_add_test(c, a_file_in_its_folder);
 	tcase_add_test(c, others_are_not_told);
+	tcase_add_test(c, a_flood_is_read_in_turns);
 	tcase_add_test(c, a_link_of_a_link_is_swapped);
 	tcase_add_test(c, links_of_all_kinds);
 	tcase_add_test(c, folders_come_and_go);
