@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "app/conf_impl.h"
 #include "app/token_store.h"
 #include "app/url.h"
+#include "base/cleanup.h"
 #include "realtime/jwt.h"
 
 int conf_place_set(struct conf_place *p, const struct url_parts *u, int path_size)
@@ -80,6 +82,22 @@ int conf_derive_token(struct conf *conf, const struct url_parts *realtime, struc
 
 /* ---- for people ---- */
 
+static void warn_of_role(const char *role)
+{
+	if (strcmp(role, "service_role") == 0)
+		printf("warning   [upstream] token_file: the token is of the role service_role, "
+		       "which "
+		       "no policy binds: every local client may all there; log in as a user with "
+		       "the "
+		       "rights that are needed, or bind the clients by rules ([access])\n");
+	else if (strcmp(role, "anon") == 0)
+		printf("warning   [upstream] token_file: the token is of the role anon: it gives "
+		       "no "
+		       "more than the anon key does, and when it ends everything waits; log in as "
+		       "a "
+		       "user, or leave token_file away\n");
+}
+
 /* What stands in the file now; it may not be there yet. */
 static void look_at_token(const char *path, int64_t now_s)
 {
@@ -111,6 +129,7 @@ static void look_at_token(const char *path, int64_t now_s)
 	exp = (time_t)jwt.exp_s;
 	if (gmtime_r(&exp, &tm))
 		(void)strftime(date, sizeof(date), "%F %T UTC", &tm);
+	warn_of_role(jwt.role);
 	if (jwt.exp_s <= now_s)
 		printf("warning   [upstream] token_file: %s: the token (role %s) has expired on "
 		       "%s; "
@@ -119,6 +138,52 @@ static void look_at_token(const char *path, int64_t now_s)
 	else
 		printf("token     role %s, ends %s\n", jwt.role, date);
 	jwt_done(&jwt);
+}
+
+/* The folder, or the lowest one above it that is there: nothing is made here. */
+static void look_at_folder(const struct conf *conf)
+{
+	CLEANUP(freep) char *path = strdup(conf->state_dir);
+	static const char what[] = "warning   [upstream] state_dir: ";
+	bool is_there = true;
+	struct stat st;
+	char *slash;
+
+	while (path && stat(path, &st) < 0) {
+		slash = strrchr(path, '/');
+		if (errno != ENOENT || !slash) {
+			printf("%s%s: %s; name another folder\n", what, path, strerror(errno));
+			return;
+		}
+		is_there = false;
+		slash[slash == path] = '\0';
+	}
+	if (!path)
+		return;
+	if (!S_ISDIR(st.st_mode))
+		printf("%s%s is no folder; name another one\n", what, path);
+	else if (is_there && st.st_uid != geteuid())
+		printf("%s%s belongs to uid %u, and this is uid %u; run this as the daemon's user, "
+		       "or "
+		       "give it a folder of its own\n",
+		       what, path, (unsigned)st.st_uid, (unsigned)geteuid());
+	else if (is_there && (st.st_mode & (S_IWGRP | S_IWOTH)))
+		printf("%s%s: mode %04o lets others write to it; run: chmod 700 %s\n", what, path,
+		       (unsigned)(st.st_mode & 07777), path);
+	else if (access(path, W_OK | X_OK) < 0)
+		printf("%s%s%s: %s; let the daemon's user write there, or name another folder\n",
+		       what, path, is_there ? "" : ", where it would be made", strerror(errno));
+}
+
+/* The first word, if it is the name of a program: assignments may hold secrets, and arguments, too. */
+static const char *program_of(const char *command, int *ret_size)
+{
+	size_t n;
+
+	command += strspn(command, " \t");
+	n = strspn(command, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-+");
+	*ret_size = (int)n;
+	return n > 0 && strchr(" \t\n|;&<>()", command[n]) ? command : NULL;
 }
 
 /* The seed has no form of its own, but it is no access token and no key. */
@@ -148,6 +213,9 @@ static void look_at_seed(const struct conf *conf)
 
 void conf_print_token(const struct conf *conf, int64_t now_s)
 {
+	const char *program;
+	int n;
+
 	switch (conf->token) {
 	case CONF_TOKEN_NONE:
 		break;
@@ -156,12 +224,18 @@ void conf_print_token(const struct conf *conf, int64_t now_s)
 		look_at_token(conf->token_file, now_s);
 		break;
 	case CONF_TOKEN_COMMAND:
-		printf("token     from the command %s\n", conf->token_command);
+		program = program_of(conf->token_command, &n);
+		if (program)
+			printf("token     from the command %.*s%s\n", n, program,
+			       program[n] ? " ..." : "");
+		else
+			printf("token     from a command of the shell\n");
 		break;
 	case CONF_TOKEN_REFRESH:
 		printf("token     refreshed at %s, begun with %s, kept in %s\n", conf->auth.url,
 		       conf->refresh_token_file, conf->state_dir);
 		look_at_seed(conf);
+		look_at_folder(conf);
 		break;
 	}
 }

@@ -31,6 +31,30 @@ static bool in_clear(const struct conf *conf, int64_t now_s, struct conf_text *r
 	return true;
 }
 
+/* What the daemon's own session is renewed with. */
+static bool auth_in_clear(const struct conf *conf, int64_t now_s, struct conf_text *ret)
+{
+	(void)now_s;
+	/* Derived from url it is said of that. */
+	if (!conf->auth_url || !conf->auth.host || conf->auth.tls ||
+	    url_host_is_local(conf->auth.host))
+		return false;
+	if (conf->allow_insecure)
+		snprintf(
+			ret->text, sizeof(ret->text),
+			"[upstream] auth_url: without TLS (allow_insecure) the key and the refresh "
+			"token go in clear to %.200s, and who reads them has the session; write "
+			"https://",
+			conf->auth.host);
+	else
+		snprintf(ret->text, sizeof(ret->text),
+			 "[upstream] auth_url: without TLS the refresh token would go in clear, so "
+			 "it is not renewed unless %.200s is this machine; write https:// (or "
+			 "allow_insecure = yes)",
+			 conf->auth.host);
+	return true;
+}
+
 static bool binds_nobody(const struct conf *conf, int64_t now_s, struct conf_text *ret)
 {
 	(void)now_s;
@@ -89,8 +113,8 @@ static bool shares_one_link(const struct conf *conf, int64_t now_s, struct conf_
 
 bool conf_warning(const struct conf *conf, unsigned i, int64_t now_s, struct conf_text *ret)
 {
-	static const warning_fn warnings[] = { in_clear, binds_nobody, is_odd, has_expired,
-					       shares_one_link };
+	static const warning_fn warnings[] = { in_clear, auth_in_clear, binds_nobody,
+					       is_odd,   has_expired,   shares_one_link };
 
 	for (size_t k = 0; k < sizeof(warnings) / sizeof(*warnings); k++) {
 		if (warnings[k](conf, now_s, ret) && i-- == 0)

@@ -155,10 +155,116 @@ START_TEST(test_one_source)
 	set("token_command", "vault read -field=jwt x");
 	ck_assert_int_eq(finish("https://x.supabase.co"), 0);
 	ck_assert_int_eq(conf.token, CONF_TOKEN_COMMAND);
-	expect_printed("token     from the command vault read -field=jwt x\n", NULL);
+	expect_printed("token     from the command vault ...\n", "jwt");
 	set_refused("token_file", "eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "write it into a file");
 	set_refused("token_command", "eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "token_file");
 	set_refused("state_dir", "relative", "absolute");
+}
+END_TEST
+
+/* What a command says may be a secret; its program is none. */
+START_TEST(test_command_printed)
+{
+	static const struct {
+		const char *command, *said;
+	} cases[] = {
+		{ "/usr/local/bin/get-token", "from the command /usr/local/bin/get-token\n" },
+		{ "get_token --password=hidden", "from the command get_token ...\n" },
+		{ "cat /x|jq hidden", "from the command cat ...\n" },
+		{ "VAULT_TOKEN=hidden vault read x", "from a command of the shell\n" },
+		{ "P=\"a hidden\" x", "from a command of the shell\n" },
+		{ "\"a hidden\"", "from a command of the shell\n" },
+		{ "$hidden", "from a command of the shell\n" },
+		{ "(hidden)", "from a command of the shell\n" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		again();
+		set("token_command", cases[i].command);
+		ck_assert_int_eq(finish("https://x.supabase.co"), 0);
+		expect_printed(cases[i].said, "hidden");
+	}
+}
+END_TEST
+
+/* {"role":...,"exp":1983812996} */
+#define TOKEN_OF(payload) "eyJhbGciOiJIUzI1NiJ9." payload ".c2ln\n"
+#define SERVICE_PAYLOAD                                                                    \
+	"eyJpc3MiOiJzdXBhYmFzZS1kZW1vIiwicm9sZSI6InNlcnZpY2Vfcm9sZSIsImV4cCI6MTk4MzgxMjk5" \
+	"Nn0"
+#define ANON_PAYLOAD "eyJpc3MiOiJzdXBhYmFzZS1kZW1vIiwicm9sZSI6ImFub24iLCJleHAiOjE5ODM4MTI5OTZ9"
+
+static void expect_of_token(const char *bytes, const char *words, const char *never)
+{
+	char *token = path_in("token");
+
+	again();
+	if (bytes)
+		put(token, bytes, strlen(bytes), 0600);
+	set("token_file", token);
+	ck_assert_msg(finish("https://x.supabase.co") == 0, "%s", why.text);
+	expect_printed(words, never);
+	free(token);
+}
+
+START_TEST(test_token_printed)
+{
+	expect_of_token(NULL, "token     the file is not there yet", "warning   [upstream] token");
+	expect_of_token(TOKEN_OF(ANON_PAYLOAD),
+			"token_file: the token is of the role anon: it gives no more",
+			"service_role");
+	expect_of_token(TOKEN_OF(SERVICE_PAYLOAD),
+			"token_file: the token is of the role service_role, which no policy binds",
+			"eyJ");
+	/* {"role":"worker","exp":1983812996} */
+	expect_of_token(TOKEN_OF("eyJyb2xlIjoid29ya2VyIiwiZXhwIjoxOTgzODEyOTk2fQ"),
+			"token     role worker, ends 2032-11-11", "warning   [upstream] token");
+	expect_of_token("nonsense", "warning   [upstream] token_file: ", "nonsense");
+}
+END_TEST
+
+static void expect_of_folder(const char *folder, const char *words)
+{
+	char *path = path_in(folder), *text;
+
+	again();
+	set("refresh_token_file", key);
+	set("state_dir", path);
+	ck_assert_msg(finish("https://x.supabase.co") == 0, "%s", why.text);
+	text = printed(0);
+	if (words)
+		ck_assert_msg(strstr(text, "warning   [upstream] state_dir: ") &&
+				      strstr(text, words),
+			      "%s; expected %s", text, words);
+	else
+		ck_assert_msg(!strstr(text, "state_dir"), "%s", text);
+	free(text);
+	free(path);
+}
+
+/* Where what the refresh token becomes is kept; nothing is made by looking. */
+START_TEST(test_state_printed)
+{
+	char *path = path_in("state");
+
+	expect_of_folder("state", NULL);
+	expect_of_folder("state/below/", NULL);
+	ck_assert_int_eq(access(path, F_OK), -1);
+	expect_of_folder("key", "is no folder");
+	expect_of_folder("key/below", "Not a directory");
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	expect_of_folder("state", NULL);
+	ck_assert_int_eq(chmod(path, 0770), 0);
+	expect_of_folder("state", "run: chmod 700");
+	ck_assert_int_eq(chmod(path, 0500), 0);
+	if (geteuid() == 0) {
+		ck_assert_int_eq(chown(path, 12345, (gid_t)-1), 0);
+		expect_of_folder("state", "belongs to uid 12345");
+	} else {
+		expect_of_folder("state", "Permission denied");
+		expect_of_folder("state/below", "where it would be made: Permission denied");
+	}
+	free(path);
 }
 END_TEST
 
@@ -231,7 +337,10 @@ int main(void)
 	tcase_add_test(t, test_proxy);
 	tcase_add_test(t, test_auth_address);
 	tcase_add_test(t, test_one_source);
+	tcase_add_test(t, test_command_printed);
+	tcase_add_test(t, test_token_printed);
 	tcase_add_test(t, test_state_dir);
+	tcase_add_test(t, test_state_printed);
 	tcase_add_test(t, test_rekey);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

@@ -20,11 +20,12 @@
 
 enum { KEY_EXP_S = 1983812996 };
 
-#define IN_CLEAR "[upstream] url: without TLS"
-#define KEY_IS   "[upstream] apikey_file: the key is "
-#define KEY_ODD  "[upstream] apikey_file: the key begins with no sb_"
-#define KEY_OLD  "[upstream] apikey_file: the key has expired on 2032-11-11"
-#define ONE_LINK "[limits] links: with 1, "
+#define IN_CLEAR      "[upstream] url: without TLS"
+#define AUTH_IN_CLEAR "[upstream] auth_url: without TLS"
+#define KEY_IS        "[upstream] apikey_file: the key is "
+#define KEY_ODD       "[upstream] apikey_file: the key begins with no sb_"
+#define KEY_OLD       "[upstream] apikey_file: the key has expired on 2032-11-11"
+#define ONE_LINK      "[limits] links: with 1, "
 
 /* The warnings begin with these; --check prints the same ones. */
 static void warns(const char *key_text, const char *url, const char *more, int64_t now_s,
@@ -142,6 +143,48 @@ START_TEST(one_url)
 }
 END_TEST
 
+static const struct {
+	const char *url, *auth;
+	bool url_warns, auth_warns;
+} auths[] = {
+	{ "https://h", "https://auth", false, false },
+	{ "https://h", "http://127.0.0.1:9999", false, false },
+	{ "https://h", "http://localhost", false, false },
+	{ "https://h", "http://auth.example.org:9999", false, true },
+	{ "http://127.0.0.1/socket", "http://10.0.0.1", false, true },
+	{ "http://h", "http://10.0.0.1", true, true },
+	{ "http://h", "https://10.0.0.1", true, false },
+	/* Beside url: it is said of that. */
+	{ "http://h", NULL, true, false },
+	{ "https://h", NULL, false, false },
+};
+
+START_TEST(one_auth_url)
+{
+	const char *expected[3] = { NULL };
+	char more[200];
+	unsigned n = 0;
+
+	if (auths[_i].url_warns)
+		expected[n++] = IN_CLEAR;
+	if (auths[_i].auth_warns)
+		expected[n] = AUTH_IN_CLEAR;
+	snprintf(more, sizeof(more),
+		 "[upstream]\nrefresh_token_file = %s/seed\nstate_dir = %s\n%s%s\n", dir, dir,
+		 auths[_i].auth ? "auth_url = " : "", auths[_i].auth ? auths[_i].auth : "");
+	warns("sb_publishable_x", auths[_i].url, more, 0, expected);
+	if (!auths[_i].auth_warns)
+		return;
+	ck_assert(conf_warning(&conf, n, 0, &why));
+	ck_assert_msg(strstr(why.text, "is not renewed unless ") &&
+			      strstr(why.text, conf.auth.host),
+		      "%s", why.text);
+	expected[n] = AUTH_IN_CLEAR " (allow_insecure) the key and the refresh token go in clear";
+	strcat(more, "allow_insecure = yes\n");
+	warns("sb_publishable_x", auths[_i].url, more, 0, expected);
+}
+END_TEST
+
 START_TEST(one_link)
 {
 	static const char *const none[] = { NULL }, *const said[] = { ONE_LINK, NULL };
@@ -185,6 +228,7 @@ int main(void)
 	tcase_add_loop_test(t, one_key, 0, sizeof(keys) / sizeof(*keys));
 	tcase_add_test(t, no_keys);
 	tcase_add_loop_test(t, one_url, 0, sizeof(urls) / sizeof(*urls));
+	tcase_add_loop_test(t, one_auth_url, 0, sizeof(auths) / sizeof(*auths));
 	tcase_add_test(t, one_link);
 	tcase_add_test(t, several);
 	tcase_add_test(t, long_ones);
