@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/request.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,8 +9,12 @@
 #include "app/conf.h"
 #include "base/cleanup.h"
 #include "hub/hub.h"
+#include "hub/send.h"
 #include "realtime/gotrue.h"
 #include "wire/wire.h"
+
+/* The daemon's token must not wait until the server has answered the sends. */
+static_assert((int)POSTS_MAX < (int)WIRE_MAX_POSTS, "the hub takes every place for requests");
 
 /* NAME VALUE in one piece of memory that is wiped. */
 static int put_secret(struct rtbp_buf *b, const char *name, const struct secret *value)
