@@ -240,15 +240,16 @@ static void read_refusal(const struct gotrue_answer *a, const struct secret *sen
 		r->got = GOTRUE_DENIED;
 		word = (struct rtbp_str){ d->error_code, strlen(d->error_code) };
 		say(r, d->code, a->status, word, d->text);
-	} else if (a->status == 401 && !code.size && words.size) {
-		/* What stands before Auth: {"message": "Invalid API key"}. */
-		r->got = GOTRUE_DENIED;
+		return;
+	}
+	r->retry_after_s = a->retry_after_s > GOTRUE_OTHER_S ? a->retry_after_s : GOTRUE_OTHER_S;
+	if (a->status == 401 && !code.size && words.size) {
+		/* What stands before Auth: {"message": "Invalid API key"}, now and then also when it
+		 * has a bad hour of its own. */
 		say(r, bad_apikey, a->status, no_word,
 		    "the API key is refused: see that it is this project's and has not been "
 		    "disabled");
 	} else {
-		r->retry_after_s =
-			a->retry_after_s > GOTRUE_OTHER_S ? a->retry_after_s : GOTRUE_OTHER_S;
 		if (code.size && !quotes(code, sent))
 			word = code;
 		say(r, "unexpected", a->status, word,

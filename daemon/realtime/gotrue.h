@@ -10,9 +10,9 @@
  * presented again, and nothing here ever advises to use a newer one that is not stored
  * (realtime/refresh.h).
  *
- * Denied is only what the server says in words known here: the session is over, or the API key is
- * wrong. Any other refusal may be a gateway's, a firewall's, a hook's that has its bad hour, and is
- * worth another try in a minute.
+ * Denied is only what Auth says in words known here: the session is over, or the API key is wrong. Any
+ * other refusal may be a gateway's (of the API key, too), a firewall's, a hook's that has its bad hour,
+ * and is worth another try in a minute.
  *
  * No text has a word of the server's in it but an error code, and that only when it shares nothing
  * with the token that was sent: servers and what stands before them quote requests.

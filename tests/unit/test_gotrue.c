@@ -269,6 +269,12 @@ static const struct {
 	  "unexpected", 60 },
 	{ 404, 0, "{\"message\":\"no Route matched with those values\"}", "unexpected", 60 },
 	{ 404, 300, "Not Found", "unexpected", 300 },
+	/* What stands before Auth says nothing of the session. */
+	{ 401, 0, "{\"message\":\"Invalid API key\",\"hint\":\"Double check your Supabase key.\"}",
+	  "bad_apikey", 60 },
+	{ 401, 5, "{\"message\":\"No API key found in request\"}", "bad_apikey", 60 },
+	{ 401, 300, "{\"statusCode\":401,\"error\":\"Unauthorized\",\"message\":\"Unauthorized\"}",
+	  "bad_apikey", 300 },
 	{ 404, 5, "Not Found", "unexpected", 60 },
 	{ 422, 0, "{\"code\":422,\"error_code\":\"hook_timeout\",\"msg\":\"no\"}", "unexpected",
 	  60 },
@@ -292,6 +298,9 @@ START_TEST(test_later)
 	ck_assert_ptr_null(strstr(result.text, "v7xq"));
 	if (!a.status)
 		ck_assert_ptr_nonnull(strstr(result.text, "auth.example: connection refused"));
+	if (strcmp(result.code, "bad_apikey") == 0)
+		ck_assert_ptr_nonnull(
+			strstr(result.text, "HTTP status 401: the API key is refused"));
 }
 END_TEST
 
@@ -342,12 +351,6 @@ static const struct {
 	  "{\"error\":\"invalid_client\",\"error_description\":\"Client authentication "
 	  "required for OAuth session\"}",
 	  "login_needed", "OAuth" },
-	/* What stands before it. */
-	{ 401, "{\"message\":\"Invalid API key\",\"hint\":\"Double check your Supabase key.\"}",
-	  "bad_apikey", "HTTP status 401: the API key is refused" },
-	{ 401, "{\"message\":\"No API key found in request\"}", "bad_apikey", "API key" },
-	{ 401, "{\"statusCode\":401,\"error\":\"Unauthorized\",\"message\":\"Unauthorized\"}",
-	  "bad_apikey", "API key" },
 };
 
 START_TEST(test_never)

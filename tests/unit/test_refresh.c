@@ -243,13 +243,31 @@ START_TEST(test_denied)
 	check_log(POST(1, "seed0") "refused1(login_needed) ");
 	/* Somebody asks for it all the same. */
 	fetch(2);
-	answer(401, "{\"message\":\"Invalid API key\"}");
+	answer(403, "{\"code\":403,\"error_code\":\"bad_jwt\",\"msg\":\"seed0\"}");
 	check_log(POST(2, "seed0") "refused2(bad_apikey) ");
 	set_token("seed1", true);
 	check_log("");
 	fetch(3);
 	answer(200, TOKENS("a", "r1"));
 	check_log(POST(3, "seed1") "store:r1 token3:a:60000 ");
+}
+END_TEST
+
+/* The gateway in front of Auth takes no key for a while: the session is what it was. */
+START_TEST(test_key_refused_for_a_while)
+{
+	set_token("seed0", true);
+	for (uint64_t i = 1; i < 4; i++) {
+		fetch(i);
+		recorded[0] = '\0';
+		answer(401, "{\"message\":\"Invalid API key\"}");
+		ck_assert_ptr_nonnull(strstr(recorded, "(bad_apikey)+60 "));
+		ck_assert_int_eq(strncmp(recorded, "failed", 6), 0);
+		recorded[0] = '\0';
+	}
+	fetch(4);
+	answer(200, TOKENS("a", "r1"));
+	check_log(POST(4, "seed0") "store:r1 token4:a:60000 ");
 }
 END_TEST
 
@@ -494,6 +512,7 @@ int main(void)
 	tcase_add_test(tc, test_no_token);
 	tcase_add_test(tc, test_same_token_again);
 	tcase_add_test(tc, test_denied);
+	tcase_add_test(tc, test_key_refused_for_a_while);
 	tcase_add_test(tc, test_post_fails);
 	tcase_add_test(tc, test_numbers);
 	tcase_add_test(tc, test_cannot_store);
