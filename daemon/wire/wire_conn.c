@@ -76,6 +76,15 @@ static void wire_conn_kill(struct wire_conn *c)
 	}
 }
 
+/* The first word on it stands. */
+static void judge(struct wire_conn *c, enum wire_dial_verdict verdict)
+{
+	if (!c->handed || c->judged)
+		return;
+	c->judged = true;
+	wire_dial_judge(&c->dial, c->l.attempt, verdict);
+}
+
 static void on_attempt_timeout(lws_sorted_usec_list_t *sul)
 {
 	struct wire_conn *c = lws_container_of(sul, struct wire_conn, sul_attempt);
@@ -91,6 +100,7 @@ static void on_attempt_timeout(lws_sorted_usec_list_t *sul)
 	else
 		wire_link_end(&c->l, WIRE_HANDSHAKE, "no answer to the WebSocket upgrade in %u ms",
 			      ms);
+	judge(c, WIRE_DIAL_SILENT);
 	wire_conn_kill(c);
 }
 
@@ -225,10 +235,13 @@ static void wire_conn_gone(struct wire_conn *c)
 
 	c->wsi = NULL;
 	wire_dial_stop(&c->dial);
-	if (l->state == LINK_TRYING)
+	if (l->state == LINK_TRYING) {
 		end_unopened(c, ended_early);
-	else
+		if (l->end.why != WIRE_BY_US)
+			judge(c, WIRE_DIAL_ENDED);
+	} else {
 		wire_link_end(l, WIRE_LOST, "the connection ended without a close frame");
+	}
 	wire_conn_cancel_timers(c);
 	wire_link_finish(l);
 }
@@ -239,7 +252,7 @@ void wire_conn_open(struct wire_conn *c, struct mbox_item *item)
 {
 	wire_link_begin(&c->l, item);
 	timer(c, &c->sul_attempt, on_attempt_timeout, wire_attempt_left_ms(c->l.attempt));
-	c->handed = c->hung_up = false;
+	c->handed = c->hung_up = c->judged = false;
 	wire_dial_start(&c->dial, c->l.attempt);
 }
 
@@ -280,6 +293,8 @@ static void on_append_headers(struct wire_conn *c, unsigned char **at, size_t ro
 	const struct secret *headers = c->l.attempt->headers;
 
 	c->l.request_sent = true;
+	if (c->l.attempt->tls)
+		judge(c, WIRE_DIAL_SPOKE);
 	if (secret_size(headers) > room)
 		return; /* cannot be: WIRE_HEADERS_MAX is far below SERVICE_BUFFER */
 	memcpy(*at, secret_bytes(headers), secret_size(headers));
@@ -294,6 +309,7 @@ static int on_http_answer(struct wire_conn *c, struct lws *wsi)
 	size_t before;
 	int n;
 
+	judge(c, WIRE_DIAL_SPOKE);
 	if (status == 101)
 		return 0;
 	if (lws_hdr_copy(wsi, retry, sizeof(retry), WSI_TOKEN_HTTP_RETRY_AFTER) > 0)
@@ -343,6 +359,7 @@ static int on_established(struct wire_conn *c)
 {
 	if (c->l.ended)
 		return -1;
+	judge(c, WIRE_DIAL_SPOKE);
 	wire_conn_cancel_timers(c);
 	wire_link_opened(&c->l);
 	return 0;

@@ -22,6 +22,7 @@ struct wire_conn {
 	bool connecting; /* inside lws_client_connect_via_info() */
 	bool gone;       /* ... which destroyed the wsi */
 	bool handed;     /* the wsi has the dialled connection */
+	bool judged;     /* ... and what it is worth is noted */
 	bool hung_up;    /* it failed when the peer had ended it */
 	lws_sorted_usec_list_t sul_attempt, sul_close, sul_kill;
 };

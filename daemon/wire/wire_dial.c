@@ -11,6 +11,8 @@
 #include "wire/wire_conn.h"
 #include "wire/wire_reach.h"
 
+#define CAME_TOO_LATE "there was a connection, but the attempt's %u ms were over"
+
 uint32_t wire_dial_share_ms(int addr, int n, uint32_t connect_ms)
 {
 	uint32_t share;
@@ -53,10 +55,15 @@ void wire_dial_stop(struct wire_dial *dial)
 	dial->state = DIAL_IDLE;
 }
 
-static void note(struct wire_dial *dial, bool good)
+static void note(struct wire_dial *dial, const struct wire_attempt *to, bool good)
 {
-	wire_reach_note(&dial->w->shared->reach, dial->to->addrs.addrs[dial->addr], good,
-			wire_now_ms());
+	wire_reach_note(&dial->w->shared->reach, to->addrs.addrs[dial->addr], good, wire_now_ms());
+}
+
+/* A request may have had a few milliseconds only: that is not enough to call an address silent. */
+static bool had_time(const struct wire_dial *dial)
+{
+	return wire_now_ms() - dial->since_ms >= WIRE_DIAL_LEAST_MS;
 }
 
 static void say(struct wire_dial *dial, const char *format, ...)
@@ -72,13 +79,13 @@ static void say(struct wire_dial *dial, const char *format, ...)
 }
 
 static void on_next(lws_sorted_usec_list_t *sul);
+static void on_connected(struct wire_dial *dial, int r);
 
 /* This address is of no use. */
 static void address_failed(struct wire_dial *dial)
 {
 	size_t len;
 
-	note(dial, false);
 	drop(dial);
 	dial->state = DIAL_CONNECTING;
 	if (dial->addr + 1 == dial->to->addrs.n_addrs && dial->addr > 0) {
@@ -89,7 +96,7 @@ static void address_failed(struct wire_dial *dial)
 	wire_timer(dial->w, &dial->sul_next, on_next, 0);
 }
 
-/* There is somebody, and no way on: other addresses would lead to the same. */
+/* There is somebody, and no way on: this attempt is over. */
 static void dial_failed(struct wire_dial *dial)
 {
 	drop(dial);
@@ -97,9 +104,19 @@ static void dial_failed(struct wire_dial *dial)
 	wire_timer(dial->w, &dial->sul_next, on_next, 0);
 }
 
+/* Not this machine's own trouble: no network, no descriptors, a firewall. That says nothing of an
+ * address, and fails at once. */
+static bool is_of_address(int e)
+{
+	return e == ECONNREFUSED || e == ETIMEDOUT || e == EHOSTUNREACH || e == ECONNRESET ||
+	       e == ECONNABORTED;
+}
+
 static void cannot_connect(struct wire_dial *dial, int e)
 {
 	say(dial, "cannot connect%s: %s", dial->to->proxy ? " to the proxy" : "", strerror(-e));
+	if (is_of_address(-e))
+		note(dial, dial->to, false);
 	address_failed(dial);
 }
 
@@ -112,9 +129,16 @@ static void say_no_connection(struct wire_dial *dial, uint64_t ms)
 static void on_addr_timeout(lws_sorted_usec_list_t *sul)
 {
 	struct wire_dial *dial = lws_container_of(sul, struct wire_dial, sul_addr);
+	int r = wire_sock_connected(&dial->sock);
 
+	/* If we were held up, it may be there. */
+	if (r != -EAGAIN) {
+		on_connected(dial, r);
+		return;
+	}
 	say_no_connection(
 		dial, wire_dial_share_ms(dial->addr, dial->to->addrs.n_addrs, dial->w->connect_ms));
+	note(dial, dial->to, false);
 	address_failed(dial);
 }
 
@@ -140,6 +164,7 @@ static void on_next(lws_sorted_usec_list_t *sul)
 		return;
 	}
 	dial->addr++;
+	dial->since_ms = wire_now_ms();
 	wire_attempt_where(to, dial->addr, dial->where, WIRE_WHERE_MAX);
 	wire_timer(dial->w, &dial->sul_addr, on_addr_timeout,
 		   wire_dial_share_ms(dial->addr, n, dial->w->connect_ms));
@@ -161,20 +186,6 @@ void wire_dial_start(struct wire_dial *dial, const struct wire_attempt *to)
 	wire_timer(dial->w, &dial->sul_next, on_next, 0);
 }
 
-const char *wire_dial_late(struct wire_dial *dial)
-{
-	unsigned ms = (unsigned)dial->to->attempt_ms;
-
-	if (dial->state == DIAL_ASKING)
-		say(dial, "the proxy did not answer in %u ms", ms);
-	else
-		say_no_connection(dial, ms);
-	if (dial->state == DIAL_CONNECTING && dial->addr >= 0)
-		note(dial, false);
-	wire_dial_stop(dial);
-	return dial->text;
-}
-
 /* ---- steps ---- */
 
 static void there(struct wire_dial *dial)
@@ -183,20 +194,14 @@ static void there(struct wire_dial *dial)
 	wire_timer(dial->w, &dial->sul_next, on_next, 0);
 }
 
-static void step_connecting(struct wire_dial *dial)
+/* `r`: what wire_sock_connected() said. */
+static void on_connected(struct wire_dial *dial, int r)
 {
-	int r = wire_sock_connected(&dial->sock);
-
-	if (r == -EAGAIN) {
-		wire_watch_writable(&dial->watch);
-		return;
-	}
 	if (r < 0) {
 		cannot_connect(dial, r);
 		return;
 	}
 	lws_sul_cancel(&dial->sul_addr);
-	note(dial, true);
 	if (!dial->to->proxy) {
 		there(dial);
 		return;
@@ -205,7 +210,27 @@ static void step_connecting(struct wire_dial *dial)
 	if (wire_proxy_begin(&dial->talk, dial->to->proxy, dial->to) < 0) {
 		say(dial, "no memory");
 		dial_failed(dial);
+		return;
 	}
+	wire_watch_writable(&dial->watch);
+}
+
+static void step_connecting(struct wire_dial *dial)
+{
+	int r = wire_sock_connected(&dial->sock);
+
+	if (r == -EAGAIN)
+		wire_watch_writable(&dial->watch);
+	else
+		on_connected(dial, r);
+}
+
+static void proxy_failed(struct wire_dial *dial)
+{
+	say(dial, "%s", dial->talk.text);
+	/* Another address of it may be better off. */
+	note(dial, dial->to, false);
+	dial_failed(dial);
 }
 
 static void step_asking(struct wire_dial *dial)
@@ -214,10 +239,10 @@ static void step_asking(struct wire_dial *dial)
 
 	if (r == 0) {
 		wire_proxy_done(&dial->talk);
+		note(dial, dial->to, true);
 		there(dial);
 	} else if (r != -EAGAIN) {
-		say(dial, "%s", dial->talk.text);
-		dial_failed(dial);
+		proxy_failed(dial);
 	} else if (dial->sock.wants_write) {
 		wire_watch_writable(&dial->watch);
 	}
@@ -239,10 +264,67 @@ static void on_ready(struct wire_watch *watch, bool hung_up)
 	}
 	/* The proxy, or what is behind it, has gone before a word was spoken. */
 	say(dial, dial->to->proxy ? "the proxy hung up" : "the server hung up at once");
+	note(dial, dial->to, false);
 	dial_failed(dial);
 }
 
+/* ---- its owner's time is over ---- */
+
+/* The attempt's time is over, and its own timer goes first. */
+static void late_to_connect(struct wire_dial *dial, unsigned ms)
+{
+	int r = wire_sock_connected(&dial->sock);
+
+	if (r == 0) {
+		say(dial, CAME_TOO_LATE, ms);
+	} else if (r != -EAGAIN) {
+		cannot_connect(dial, r);
+	} else {
+		say_no_connection(dial, ms);
+		if (had_time(dial))
+			note(dial, dial->to, false);
+	}
+}
+
+static void late_to_ask(struct wire_dial *dial, unsigned ms)
+{
+	int r = wire_proxy_step(&dial->talk, &dial->sock);
+
+	if (r == 0) {
+		say(dial, CAME_TOO_LATE, ms);
+	} else if (r != -EAGAIN) {
+		proxy_failed(dial);
+	} else {
+		say(dial, "the proxy did not answer in %u ms", ms);
+		if (had_time(dial))
+			note(dial, dial->to, false);
+	}
+}
+
+const char *wire_dial_late(struct wire_dial *dial)
+{
+	unsigned ms = (unsigned)dial->to->attempt_ms;
+
+	if (dial->state == DIAL_CONNECTING && dial->sock.fd >= 0)
+		late_to_connect(dial, ms);
+	else if (dial->state == DIAL_ASKING)
+		late_to_ask(dial, ms);
+	else if (dial->state == DIAL_THERE)
+		say(dial, CAME_TOO_LATE, ms);
+	else if (!dial->text[0])
+		say_no_connection(dial, ms);
+	wire_dial_stop(dial);
+	return dial->text;
+}
+
 /* ---- handing over ---- */
+
+void wire_dial_judge(struct wire_dial *dial, const struct wire_attempt *to,
+		     enum wire_dial_verdict verdict)
+{
+	if (!to->proxy && (verdict != WIRE_DIAL_SILENT || had_time(dial)))
+		note(dial, to, verdict == WIRE_DIAL_SPOKE);
+}
 
 void wire_dial_take(struct wire_dial *dial, struct wire_sock *ret_sock, struct wire_watch *to)
 {

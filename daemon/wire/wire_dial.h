@@ -29,8 +29,9 @@ struct wire_dial {
 	struct wire_lws *w;
 	enum wire_dial_state state;
 	const struct wire_attempt *to;
-	int addr;    /* index of the address tried now */
-	char *where; /* WIRE_WHERE_MAX, the owner's: for its texts */
+	int addr;          /* index of the address tried now */
+	char *where;       /* WIRE_WHERE_MAX, the owner's: for its texts */
+	uint64_t since_ms; /* when it was begun with */
 	/* From a timer. False: `text` says why, it is WIRE_CONNECT. */
 	void (*done)(struct wire_dial *dial, bool ok);
 	char text[192];
@@ -54,6 +55,18 @@ void wire_dial_take(struct wire_dial *dial, struct wire_sock *ret_sock, struct w
 /* A copy of it, under the number of a descriptor that is open already; wire_dial_stop() leaves that
  * one alone. Return: 0; a negative errno. */
 int wire_dial_take_as(struct wire_dial *dial, int fd);
+
+/* What a connection that was handed over came to. */
+enum wire_dial_verdict {
+	WIRE_DIAL_SPOKE,  /* a server has said something sensible */
+	WIRE_DIAL_ENDED,  /* it ended before that */
+	WIRE_DIAL_SILENT, /* it had no more time for that; nothing is proved when that was short */
+};
+
+/* Who takes connections and says nothing must not be tried first for ever. `to`: of
+ * wire_dial_start(). Nothing through a proxy, whose own address has been judged by its answer. */
+void wire_dial_judge(struct wire_dial *dial, const struct wire_attempt *to,
+		     enum wire_dial_verdict verdict);
 
 /* How long address number `addr` of n has: what is left for it, for none of the others is waited
  * longer. */

@@ -52,6 +52,15 @@ static void exchange_end(struct wire_exchange *x, enum wire_why why, const char 
 	va_end(args);
 }
 
+/* The first word on the connection stands. */
+static void judge(struct wire_exchange *x, enum wire_dial_verdict verdict)
+{
+	if (x->state == EXCHANGE_DIALLING || x->judged)
+		return;
+	x->judged = true;
+	wire_dial_judge(&x->dial, x->req->to, verdict);
+}
+
 /* The socket goes; who watches it closes it. */
 static void exchange_drop(struct wire_exchange *x)
 {
@@ -80,6 +89,7 @@ static void exchange_finish(struct wire_exchange *x)
 	struct mbox_item *item;
 	bool wake = false;
 
+	judge(x, WIRE_DIAL_ENDED);
 	if (x->http.status != 0) {
 		x->ended = false;
 		exchange_end(x, WIRE_HTTP, "HTTP status %u", x->http.status);
@@ -108,15 +118,18 @@ static void on_deadline(lws_sorted_usec_list_t *sul)
 	/* If we were held up, the answer may be there. */
 	if (x->state == EXCHANGE_TALKING)
 		exchange_step(x);
-	if (x->state == EXCHANGE_DIALLING)
+	if (x->state == EXCHANGE_DIALLING) {
 		exchange_end(x, WIRE_CONNECT, "%s", wire_dial_late(&x->dial));
-	else if (x->state == EXCHANGE_TLS)
+	} else if (x->state == EXCHANGE_TLS) {
 		exchange_end(x, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms%s", ms,
 			     wire_tls_heard_nothing(x->sock.tls) ? WIRE_TLS_NOT_A_BYTE : "");
-	else if (x->state == EXCHANGE_TALKING)
+	} else if (x->state == EXCHANGE_TALKING) {
 		exchange_end(x, WIRE_HANDSHAKE, "no answer in %u ms", ms);
-	if (x->state != EXCHANGE_IDLE)
+	}
+	if (x->state != EXCHANGE_IDLE) {
+		judge(x, WIRE_DIAL_SILENT);
 		exchange_finish(x);
+	}
 }
 
 void wire_exchange_start(struct wire_exchange *x, struct mbox_item *item)
@@ -124,7 +137,7 @@ void wire_exchange_start(struct wire_exchange *x, struct mbox_item *item)
 	x->req = TAKE(item->rider);
 	x->epoch = item->epoch;
 	x->state = EXCHANGE_DIALLING;
-	x->ended = x->was_sent = x->deaf = false;
+	x->ended = x->judged = x->was_sent = x->deaf = false;
 	x->n_sent = 0;
 	wire_http_init(&x->http, wire_request_answer_body(x->req), x->req->answer_room);
 	wire_timer(x->w, &x->sul_all, on_deadline, wire_attempt_left_ms(x->req->to));
@@ -159,6 +172,7 @@ static void step_tls(struct wire_exchange *x)
 	int r = wire_sock_tls_step(&x->sock);
 
 	if (r == 0) {
+		judge(x, WIRE_DIAL_SPOKE);
 		x->state = EXCHANGE_TALKING;
 	} else if (r != -EAGAIN) {
 		if (x->sock.tls_text.text[0])
@@ -200,6 +214,8 @@ static void receive(struct wire_exchange *x)
 		}
 		r = wire_http_feed(&x->http, x->w->read_buf, (size_t)n);
 		explicit_bzero(x->w->read_buf, (size_t)n);
+		if (x->http.status != 0)
+			judge(x, WIRE_DIAL_SPOKE);
 		if (r < 0)
 			exchange_end(x, WIRE_HTTP, "the answer is not HTTP");
 		if (r != 0) {

@@ -35,6 +35,7 @@ struct wire_exchange {
 	struct wire_sock sock;   /* once the dial is over */
 	struct wire_watch watch; /* of sock.fd */
 	bool ended;              /* the answer's why and text are decided */
+	bool judged;             /* what the connection is worth is noted */
 	bool was_sent;
 	bool deaf; /* the server takes no more of the request */
 	size_t n_sent;

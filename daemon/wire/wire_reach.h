@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Which addresses could be connected to lately, and which not: a black hole costs its seconds once,
- * not at each reconnection. W notes, M sorts; it knows no names and no ports. Any thread.
+ * At which addresses a server spoke lately, and at which not: a black hole, and who takes connections
+ * and says nothing, cost their seconds once, not at each reconnection. W notes, M sorts; it knows no names and no ports. Any thread.
  */
 #include <pthread.h>
 #include <stdbool.h>
@@ -29,7 +29,7 @@ struct wire_reach {
 void wire_reach_init(struct wire_reach *r);
 void wire_reach_done(struct wire_reach *r);
 
-/* `good`: a TCP connection came about; else it was refused, unreachable or silent. */
+/* `good`: somebody spoke there; else it was refused, unreachable, silent or cut off. */
 void wire_reach_note(struct wire_reach *r, const char *addr, bool good, uint64_t now_ms);
 
 /* What worked (the last one first), then what nothing is known of, then the family that failed,

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Several addresses, of which some are black holes; what is remembered of them; names that cannot be
  * looked up any more; and what the kernel is told about silent peers. Nothing leaves this machine. */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -13,6 +11,7 @@
 #include "wire/wire_attempt.h"
 #include "wire/wire_dial.h"
 #include "wire/wire_reach.h"
+#include "wire_ports.h"
 #include "wire_post_util.h"
 
 /* ---- the clock of what is remembered (linked with --wrap) ---- */
@@ -53,49 +52,6 @@ static void answer_with(const char *const *addrs, int n)
 	sem_init(&may_answer, 0, 0);
 	sem_init(&has_asked, 0, 0);
 	resolver_set_lookup(fake_lookup);
-}
-
-static struct sockaddr_in sin_of(const char *addr, uint16_t port)
-{
-	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(port) };
-
-	ck_assert_int_eq(inet_pton(AF_INET, addr, &sin.sin_addr), 1);
-	return sin;
-}
-
-/* A port that swallows: its queue of connections is full. */
-struct hole {
-	int fd, fill[4];
-};
-
-static int listen_at(const char *addr, uint16_t port, int backlog)
-{
-	struct sockaddr_in sin = sin_of(addr, port);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int on = 1;
-
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	ck_assert_int_eq(bind(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
-	ck_assert_int_eq(listen(fd, backlog), 0);
-	return fd;
-}
-
-static void hole_dig(struct hole *h, const char *addr, uint16_t port)
-{
-	struct sockaddr_in sin = sin_of(addr, port);
-
-	h->fd = listen_at(addr, port, 0);
-	for (int i = 0; i < 4; i++) {
-		h->fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		(void)!connect(h->fill[i], (struct sockaddr *)&sin, sizeof(sin));
-	}
-}
-
-static void hole_fill(struct hole *h)
-{
-	for (int i = 0; i < 4; i++)
-		close(h->fill[i]);
-	close(h->fd);
 }
 
 /* ---- rigs ---- */
@@ -216,18 +172,6 @@ START_TEST(test_six_at_most)
 	rig_stop(&rig);
 }
 END_TEST
-
-static void until_connected(struct rig *rig, int listener)
-{
-	struct pollfd p[] = { { .fd = listener, .events = POLLIN },
-			      { .fd = wire_fd(rig->w), .events = POLLIN } };
-	int64_t deadline = rig_now_ms() + WIRE_DEADLINE_MS;
-
-	while (!(p[0].revents & POLLIN)) {
-		ck_assert_int_gt(poll(p, 2, (int)(deadline - rig_now_ms())), 0);
-		wire_dispatch(rig->w);
-	}
-}
 
 /* A hole costs its time once: then it is behind the one that worked, also for the other kind. */
 START_TEST(test_hole_costs_once)
