@@ -216,6 +216,7 @@ void hub_set_apikey(struct hub *hub, const struct secret *apikey)
 	struct session *s;
 
 	hub->conf.apikey = apikey;
+	hub->own.key_serial++;
 	if (!hub->conf.has_own_token) {
 		verdicts_forget_identity(&hub->refused, 0);
 		if (hub->park_own.until_ms)

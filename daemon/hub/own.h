@@ -70,6 +70,7 @@ struct own {
 		int64_t since_wall_ms, ends_wall_ms; /* ends: -1: none */
 		uint64_t next_try_boot_ms;           /* clock_boot(); UINT64_MAX: none */
 	} status;                                    /* source "": there is none */
+	uint64_t key_serial; /* of the API key in use: how often it has been replaced */
 	struct refresh_asked_list refreshes;
 	uint64_t refresh_again_ms, reconnect_again_ms; /* such a wish is not carried out before */
 };

@@ -129,6 +129,8 @@ struct post {
 	unsigned n;            /* of its queue's head */
 	struct user *user;     /* whose share it takes; NULL: nobody's */
 	struct own_token *own; /* that it carries, if it is the daemon's own; held */
+	uint64_t token_number; /* of a client's token that it carries; 0: of none */
+	uint64_t key_serial;   /* of the API key that it carries: own.h */
 };
 
 /* A broadcast request, unpacked. */

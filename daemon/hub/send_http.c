@@ -331,6 +331,8 @@ static bool post_some(struct post *post, struct chan *ch)
 		post->chan = ch;
 		post->n = n;
 		post->own = own_ref(own);
+		post->token_number = token ? token->number : 0;
+		post->key_serial = hub->own.key_serial;
 		set_given(post);
 		wait_no_more(ch);
 		return true;
@@ -397,14 +399,17 @@ void posts_run(struct hub *hub)
 
 /* ---- the answer ---- */
 
-/* A gateway may quote the request in its complaint. */
+/* A gateway may quote the request in its complaint. What it carried and is not kept any more (a key
+ * that was replaced, a token whose clients are gone) cannot be looked for: then nothing is passed on. */
 static bool has_secret(const struct post *post, struct rtbp_str s)
 {
 	const struct chan *ch = post->chan;
-	const struct token *t = ch->identity ? identity_token(ch->identity) : NULL;
+	const struct token *t = identity_find_token(ch->identity, post->token_number);
 	const struct own_token *own = post->own;
 	const struct secret *key = ch->hub->conf.apikey;
 
+	if (post->key_serial != ch->hub->own.key_serial || (post->token_number && !t))
+		return true;
 	return memmem(s.p, s.size, secret_bytes(key), secret_size(key)) ||
 	       (t && memmem(s.p, s.size, secret_bytes(t->bytes), secret_size(t->bytes))) ||
 	       (own && memmem(s.p, s.size, secret_bytes(own->bytes), secret_size(own->bytes)));

@@ -13,11 +13,18 @@ enum { HOUR = 3600000 };
 #define NOT_THIS_TOKEN "{\"message\":\"Unauthorized\"}"
 
 static struct fake_peer *a;
+static struct secret *second; /* another API key */
 
 static void begin(void)
 {
 	own_start(NULL);
 	a = peer_ready();
+}
+
+static void end(void)
+{
+	own_end();
+	second = secret_free(second);
 }
 
 static void send(struct fake_peer *p, uint32_t id, const char *topic, const char *more)
@@ -169,12 +176,53 @@ START_TEST(quoted_back)
 }
 END_TEST
 
+/* The same of an API key that has been replaced since, and of a token whose client has gone: they are
+ * not kept, so nothing is passed on. What is sent from then on is told as ever. */
+START_TEST(quoted_back_after_it_is_gone)
+{
+	struct line *posts[2];
+	struct fake_peer *b;
+	const char *alice;
+	char words[600];
+
+	begin();
+	alice = token_of_user("alice", 1);
+	own_give(1, HOUR);
+	rig.uid = 2001;
+	b = peer_with(alice, "[1,0,null,*");
+	send(a, 1, "t", "");
+	posts[0] = expect_post("* own-1 *");
+	send(b, 2, "t", "");
+	posts[1] = expect_post("*");
+	second = secret_new("second", 6);
+	hub_set_apikey(rig.hub, second);
+	turn();
+	server_answer(posts[0], 403, "{\"message\":\"apikey: the-key\"}");
+	expect(a, "[1,1,null,{'outcome':'denied','via':'http','text':'HTTP status 403'}]");
+	server_answer(posts[1], 403, "{\"message\":\"apikey: the-key\"}");
+	expect(b, "[1,2,null,{'outcome':'denied','via':'http','text':'HTTP status 403'}]");
+	send(a, 3, "t", "");
+	server_answer(expect_post("* own-1 *"), 403, "{\"message\":\"not today\"}");
+	expect(a, "[1,3,null,{*'text':'HTTP status 403: not today'}]");
+
+	send(b, 4, "t", "");
+	posts[1] = expect_post("*");
+	peer_ask(b, 5, "auth", "{'token':null}");
+	peer_skip(b, "");
+	snprintf(words, sizeof(words), "{\"message\":\"Bearer %s\"}", alice);
+	server_answer(posts[1], 403, words);
+	ck_assert_uint_eq(messages_with(b, alice), 0);
+	peer_ask(b, 6, "outcome", "{'id':'m4'}");
+	expect(b, "[1,4,null,{'outcome':'denied','via':'http','text':'HTTP status 403'}]");
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("http");
 	Suite *s = suite_create("hub_own_http");
 
-	tcase_add_checked_fixture(t, NULL, own_end);
+	tcase_add_checked_fixture(t, NULL, end);
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, carried);
 	tcase_add_test(t, wait_for_the_first);
@@ -184,6 +232,7 @@ int main(void)
 	tcase_add_test(t, several_refused);
 	tcase_add_test(t, by_a_gateway);
 	tcase_add_test(t, quoted_back);
+	tcase_add_test(t, quoted_back_after_it_is_gone);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }
