@@ -107,6 +107,7 @@ static void rejoin_arm(struct join *j)
 void join_kill(struct join *j)
 {
 	struct hub *hub = j->hub;
+	bool was_refused = j->state == JOIN_REJECTED;
 
 	if (j->state == JOIN_DEAD)
 		return;
@@ -122,7 +123,8 @@ void join_kill(struct join *j)
 	TAILQ_INSERT_TAIL(&hub->reap_joins, j, reap_entry);
 	hub_wake(hub);
 	j->ops->dead(j);
-	place_left(j->link);
+	if (!was_refused)
+		place_left(j->link);
 	link_update(j->link);
 }
 
@@ -520,6 +522,14 @@ static void rejoin_due(void *ctx)
 
 	if (j->state != JOIN_JOINED || !j->ops->wanted(j) || !join_misfit(j))
 		return;
+	if (own_is_missing_for(j)) {
+		/* It works, and could not be joined again: the wish waits, not the channel. */
+		j->rejoin_by_ms = 0;
+		timer_arm(&j->hub->timers, &j->rejoin_timer, now + REJOIN_PAUSE_MIN_MS);
+		join_reopened(j);
+		hub_wake(j->hub);
+		return;
+	}
 	if (!j->rejoin_by_ms)
 		j->rejoin_by_ms = now + REJOIN_OWED_MS;
 	if (join_owes(j) && now < j->rejoin_by_ms)

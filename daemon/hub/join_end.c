@@ -15,6 +15,7 @@
 static void join_reject(struct join *j)
 {
 	join_unqueue(j);
+	park_forget_join(j); /* it tests nothing any more */
 	j->state = JOIN_REJECTED;
 	j->rejected_at_ms = hub_now(j->hub);
 }
@@ -217,11 +218,11 @@ static void join_lost(struct join *j, const char *text)
 	join_remember_success(j);
 	if (reason->class == REASON_PERMANENT || reason->class == REASON_AUTH)
 		join_forget_success(j);
-	if (reason->class != REASON_AUTH || is_about_earlier(j, reason))
-		t = NULL;
-	else if (t)
+	if (is_about_earlier(j, reason))
+		j->token_number = 0; /* not what it was told: it goes on with that one */
+	else if (reason->class == REASON_AUTH && t)
 		token_refused(t, reason->code, text);
-	else if (own_is_for(j))
+	else if (reason->class == REASON_AUTH && own_is_for(j))
 		own_was_refused(j->hub, j->own_serial, reason->code, text);
 	if (hub_now(j->hub) - j->joined_at_ms >= JOIN_STABLE_MS)
 		j->n_failures = 0;

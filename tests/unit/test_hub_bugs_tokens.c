@@ -114,6 +114,43 @@ START_TEST(a_rejoin_carries_what_was_pushed)
 }
 END_TEST
 
+/* The server ends the channel for the token before, at the moment at which it is told the next one: that
+ * says nothing of the next one, with which the channel goes on. */
+START_TEST(the_end_of_the_old_one_crosses_the_new_one)
+{
+	const char *claims = "'role':'authenticated','sub':'alice'";
+	const char *first = token_of(claims, 20, 1), *second = token_of(claims, 7200, 2);
+	bool is_private = _i == 1;
+	struct fake_peer *p = peer_ready();
+	struct line f;
+
+	rig.probes = true;
+	give(p, 1, first, UNPROVEN("1"));
+	peer_ask(p, 2, "subscribe", is_private ? "{'topic':'t','private':true}" : "{'topic':'t'}");
+	f = *expect_join("t", first);
+	server_reply(&f, true, "{}");
+	peer_skip(p, "");
+	advance(15000);
+	give(p, 3, second, NULL);
+	open_link(1);
+	server_tries(1, second, true, "{}");
+	expect_push("t", 0, second);
+	trial_left();
+	expect(p, ACCEPTED("3"));
+	own_closed(&f, OWN_EXPIRED);
+	expect(p, "[2,'channel',{*'state':'rejoining','code':'token_expired',*");
+	f = *expect_join("t", second);
+	server_reply(&f, true, "{}");
+	expect(p, "[2,'gap',{*'cause':'token_expired',*");
+	expect(p, "[2,'channel',{*'ready'}]");
+	expect_nothing(p);
+	/* The same word about this join is one about the new one. */
+	own_closed(&f, OWN_EXPIRED);
+	ck_assert_uint_eq(peer_skip(p, "\"rejected\",\"code\":\"token_expired\""), 1);
+	expect_no_frame();
+}
+END_TEST
+
 /* The same with the daemon's own, for all channels: after a renewal nothing carries the old one. */
 START_TEST(a_rejoin_carries_the_renewed_one)
 {
@@ -295,6 +332,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, rig_teardown);
 	tcase_add_loop_test(t, a_rejoin_carries_what_was_pushed, 0, N_WAYS);
+	tcase_add_loop_test(t, the_end_of_the_old_one_crosses_the_new_one, 0, 2);
 	tcase_add_test(t, nothing_with_a_cleared_token);
 	tcase_add_test(t, a_dead_token_of_a_client);
 	tcase_add_test(t, a_dead_token_of_the_daemon);

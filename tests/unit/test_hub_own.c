@@ -404,6 +404,64 @@ START_TEST(another_may_have_the_right)
 }
 END_TEST
 
+/* Who wants more of a channel that is joined waits for the token: the channel, which works, does not. */
+START_TEST(a_rejoin_waits)
+{
+	struct fake_peer *b;
+	struct line f;
+
+	begin();
+	rig.probes = true;
+	b = peer_ready();
+	own_give(1, HOUR);
+	ask(a, 1, "t", "");
+	f = *expect_join("t", own_name(1));
+	server_reply(&f, true, "{}");
+	expect(a, "[1,1,null,*'ready'}]");
+	own_take(2);
+	ask(b, 1, "t", ",'presence':{},'keep':true,'timeout_ms':1000");
+	advance(20000);
+	expect_no_frame();
+	expect_nothing(a);
+	expect(b, "[1,1,null,{*'state':'joined','presence':{'state':'pending','snapshot':[]}}]");
+	/* Both ways. */
+	peer_ask(a, 2, "broadcast", "{'topic':'t','event':'e','payload':1,'via':'ws'}");
+	server_reply(expect_frame("[3,*'e',1]"), true, "{}");
+	expect(a, "[1,2,null,{'outcome':'acked',*");
+	expect(b, "[2,'broadcast',{*");
+	own_give(3, HOUR);
+	expect_push("t", 0, own_name(3));
+	advance(10000);
+	f = *expect_join("t", own_name(3));
+	ck_assert_ptr_nonnull(strstr(f.text, "\"presence\":{\"enabled\":true"));
+	server_reply(&f, true, "{}");
+	ck_assert_uint_eq(peer_skip(a, "\"ready\""), 1);
+}
+END_TEST
+
+/* ... and is forgotten when nobody wants it any more. */
+START_TEST(a_rejoin_waits_for_nobody)
+{
+	struct fake_peer *b;
+
+	begin();
+	b = peer_ready();
+	own_give(1, HOUR);
+	ask(a, 1, "t", "");
+	server_reply(expect_join("t", own_name(1)), true, "{}");
+	expect(a, "[1,1,null,*'ready'}]");
+	own_take(2);
+	ask(b, 1, "t", ",'presence':{},'keep':true,'timeout_ms':1000");
+	advance(3000);
+	peer_close(b);
+	own_give(3, HOUR);
+	expect_push("t", 0, own_name(3));
+	advance(60000);
+	expect_no_frame();
+	expect_nothing(a);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("own");
@@ -428,6 +486,8 @@ int main(void)
 	tcase_add_test(t, with_an_sb_key);
 	tcase_add_test(t, none_configured);
 	tcase_add_test(t, another_may_have_the_right);
+	tcase_add_test(t, a_rejoin_waits);
+	tcase_add_test(t, a_rejoin_waits_for_nobody);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }
