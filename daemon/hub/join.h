@@ -160,7 +160,7 @@ struct join {
 	uint64_t told_at_ms;    /* when it was told another one, if that was about the end of the
 				 * one before; 0: it was not */
 	bool token_due;         /* a better one waits for its turn (push.c) */
-	bool needs_place;       /* the server takes no more on this link (move.c) */
+	bool needs_place;       /* the server takes no more on this link (place.c) */
 	bool has_news;          /* why it waits is another reason than was told */
 	bool is_trial;          /* it is itself a trial */
 	bool sent_unproven;     /* counted in link->unproven_unanswered */
@@ -297,8 +297,13 @@ void join_reply_text(struct rtbp_val response, const char *otherwise, char *text
 /* The server takes no more channels on its link. Return: whether another place is looked for, at the
  * turn's end. */
 bool place_wanted(struct join *j, const char *text);
+/* The server has said how many channels it takes on this link, and has so many. */
+bool place_is_full(struct link *link);
+/* It would be refused for that: at the turn's end another place is looked for, or it is refused. */
+void place_seek(struct join *j);
 void places_run(struct hub *hub);
-/* A channel of this link has been left. */
+/* A channel of this link has been left: of those that were refused for want of a place one is tried
+ * again, rather one of this link. */
 void place_left(struct link *link);
 
 /* links.c */

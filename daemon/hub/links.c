@@ -209,6 +209,7 @@ static struct join *next_join(struct link *link, uint64_t *next)
 {
 	struct hub *hub = link->hub;
 	uint64_t now = hub_now(hub), at, turn, least = UINT64_MAX;
+	bool is_full = place_is_full(link);
 	struct join *j, *found = NULL;
 	const struct park *park;
 	const char *code;
@@ -235,6 +236,11 @@ static struct join *next_join(struct link *link, uint64_t *next)
 			j->uid = j->ops->uid(j);
 		if (!probation_lets_go(j))
 			continue;
+		/* What is there still, and only joined anew, has its place. */
+		if (is_full && !j->live) {
+			place_seek(j);
+			continue;
+		}
 		u = user_get(hub, j->uid);
 		turn = u ? u->last_turn : 0;
 		if (turn < least) {

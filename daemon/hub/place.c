@@ -2,7 +2,8 @@
 /*
  * place: the server takes fewer channels on a connection than the configuration says. A channel that
  * it refused for that goes to another connection, as one does that finds the configured number
- * reached; where there is none, it is refused, and tried again when one of its connection is left.
+ * reached; where there is none, it is refused, and tried again when a channel has been left. Once the
+ * number is known nothing is sent to be refused for it: each refusal costs the connection 5 s.
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +15,10 @@
 enum { PLACE_MS = 60000 }; /* more than until the turn's end */
 
 static const char too_many[] = "too_many_channels";
+/* It begins as the server's words do: trials are judged by them. */
+static const char no_place[] =
+	"Too many channels: the server takes no more on this connection, and no "
+	"other has a place";
 
 static unsigned n_joined(struct link *link)
 {
@@ -25,19 +30,45 @@ static unsigned n_joined(struct link *link)
 	return n;
 }
 
+/* At the server, or about to be. What is being left is left before the next join is read. */
+static unsigned n_taken(struct link *link)
+{
+	struct join *j;
+	unsigned n = 0;
+
+	RB_FOREACH(j, join_topic_tree, &link->joins)
+		n += j->state == JOIN_JOINED || j->state == JOIN_JOINING ||
+		     (j->state == JOIN_WAITING && j->live);
+	return n;
+}
+
+bool place_is_full(struct link *link)
+{
+	return link->max_here && n_taken(link) >= link->max_here;
+}
+
+void place_seek(struct join *j)
+{
+	j->needs_place = j->hub->seeks_places = true;
+	hub_wake(j->hub);
+}
+
 bool place_wanted(struct join *j, const char *text)
 {
 	unsigned n = n_joined(j->link);
 
-	j->link->max_here = n ? n : 1;
+	/* It was more before: then one that is just ending was counted. */
+	if (n > j->link->max_here)
+		j->link->max_here = n;
+	if (!j->link->max_here)
+		j->link->max_here = 1;
 	if (!chan_of_join(j) || !j->ops->wanted(j))
 		return false;
 	j->live = false;
 	join_set_reason(j, too_many, text);
 	j->retry_at_ms = hub_now(j->hub) + PLACE_MS;
-	j->needs_place = j->hub->seeks_places = true;
 	join_queue(j);
-	hub_wake(j->hub);
+	place_seek(j);
 	return true;
 }
 
@@ -87,32 +118,53 @@ void places_run(struct hub *hub)
 			continue;
 		j->needs_place = false;
 		ch = chan_of_join(j);
-		if (j->state != JOIN_WAITING || !j->ops->wanted(j) || !ch)
+		if (j->state != JOIN_WAITING || !j->ops->wanted(j))
 			continue;
-		if (place_anew(j))
+		if (ch && place_anew(j))
 			chan_update(ch);
 		else
-			join_refuse_here(j, too_many,
-					 "the server takes no more channels on this "
-					 "connection, and no other has a place");
+			join_refuse_here(j, too_many, no_place);
 	}
 	joins_run(hub);
 }
 
+/* May it be joined on that link, which has a place? On another one than its own if that has room as
+ * link_has_room() counts, and only a channel. */
+static bool may_go_to(const struct join *j, struct link *link, bool has_room)
+{
+	return j->link == link || (has_room && chan_of_join(j) && !link_has_topic(link, j->topic));
+}
+
+static struct join *find_refused(struct link *link, bool has_room)
+{
+	struct join *j, *found = NULL;
+
+	RB_FOREACH(j, join_id_tree, &link->hub->joins) {
+		if (j->state != JOIN_REJECTED || strcmp(j->code, too_many) != 0 ||
+		    !j->ops->wanted(j) || !may_go_to(j, link, has_room))
+			continue;
+		if (j->link == link)
+			return j;
+		found = found ? found : j;
+	}
+	return found;
+}
+
 void place_left(struct link *link)
 {
-	struct join *j, *first = NULL;
+	unsigned max = link_max(link), n_staying = 0;
+	struct join *j;
 
-	if (!link->max_here || link->hub->dying)
+	if (link->hub->dying || !link->wanted || link->is_probation || n_taken(link) >= max)
 		return;
-	RB_FOREACH(j, join_topic_tree, &link->joins) {
-		if (j->state == JOIN_REJECTED && strcmp(j->code, too_many) == 0 &&
-		    j->ops->wanted(j) && (!first || j->id < first->id))
-			first = j;
-	}
-	if (!first)
+	RB_FOREACH(j, join_topic_tree, &link->joins)
+		n_staying += j->state != JOIN_LEAVING;
+	j = find_refused(link, n_staying < max);
+	if (!j)
 		return;
-	join_retry(first);
-	link->hub->seeks_places = true;
+	join_retry(j);
+	if (j->link != link)
+		place_seek(j);
+	link->hub->seeks_places = true; /* the queues go on then */
 	hub_wake(link->hub);
 }

@@ -152,7 +152,7 @@ static void refused(struct trial *t)
 	char text[sizeof(t->join->text)];
 
 	memcpy(text, t->join->text, sizeof(text));
-	if (!t->join->link->is_probation)
+	if (!t->join->link->is_probation && t->join->join_ref) /* else it was never sent */
 		user_stalled(t->hub, payer(t));
 	if (reason->class == REASON_TOO_MANY_USERS && t->join->link->is_probation)
 		probation_give_up_link(t->hub);
