@@ -9,5 +9,6 @@
 void wire_log_lws(bool error, bool starting, const char *line);
 
 /* Copies at most size-1 bytes of `from`, control characters as blanks, and the values of
- * apikey=, token= and the like replaced by "...". Always terminated. */
+ * apikey=, token= and the like replaced by "...", those of headers up to the line's end, in JSON, too.
+ * Always terminated. */
 void wire_log_clean(char *to, size_t size, const char *from, size_t from_size);

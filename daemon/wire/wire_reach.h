@@ -2,7 +2,8 @@
 #pragma once
 /*
  * At which addresses a server spoke lately, and at which not: a black hole, and who takes connections
- * and says nothing, cost their seconds once, not at each reconnection. W notes, M sorts; it knows no names and no ports. Any thread.
+ * and says nothing, cost their seconds once, not at each reconnection. W notes, M sorts; it knows no
+ * names and no ports. Any thread.
  */
 #include <pthread.h>
 #include <stdbool.h>

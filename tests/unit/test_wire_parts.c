@@ -149,6 +149,20 @@ START_TEST(test_clean_texts)
 		{ "x-api-key: SECRET\r\nhost: a", "x-api-key:...  host: a" },
 		{ "apikey=", "apikey=..." },
 		{ "apikey= SECRET", "apikey=..." },
+		{ "Authorization: Bearer SECRET\nHost: a", "Authorization:... Host: a" },
+		{ "authorization:Bearer SECRET", "authorization:..." },
+		{ "apikey: SECRET SECRET", "apikey:..." },
+		{ "apikey=\"SECRET\" x", "apikey=... x" },
+		{ "{\"apikey\":\"SECRET\",\"a\":1}", "{\"apikey\":...,\"a\":1}" },
+		{ "{\"access_token\" : \"SE\\\"CRET\"}", "{\"access_token\" :...}" },
+		{ "{'authorization': 'Bearer SECRET'}", "{'authorization':...}" },
+		{ "\"{\\\"apikey\\\":\\\"SECRET\\\"}\"", "\"{\\\"apikey\\\":...}\"" },
+		{ "{\"apikey\":\"SECRET\\", "{\"apikey\":..." },
+		{ "{\"apikey\":[\"SECRET\"]}", "{\"apikey\":..." },
+		/* Words for people stay. */
+		{ "InvalidJWTToken: Token has expired", "InvalidJWTToken: Token has expired" },
+		{ "No `apikey` header was found", "No `apikey` header was found" },
+		{ "the apikey", "the apikey" },
 	};
 	char to[64];
 
@@ -156,6 +170,9 @@ START_TEST(test_clean_texts)
 		wire_log_clean(to, sizeof(to), cases[i].from, strlen(cases[i].from));
 		ck_assert_str_eq(to, cases[i].to);
 	}
+	/* A byte that ends a string does not end a secret. */
+	wire_log_clean(to, sizeof(to), "apikey=a\0SECRET b", 17);
+	ck_assert_str_eq(to, "apikey=... b");
 	/* No room for the mark: nothing behind it either. */
 	for (size_t size = 1; size < 20; size++) {
 		wire_log_clean(to, size, "key apikey=SECRET", 17);
