@@ -22,12 +22,16 @@ static bool host_is_address(const char *host)
 bool wire_tls_pin_name(void *ssl, const char *host)
 {
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+	char name[TLSEXT_MAXLEN_host_name + 1];
 	size_t len = strlen(host);
 
+	/* The dot of a whole name is for the name service alone: neither has it. */
 	if (len > 0 && host[len - 1] == '.')
 		len--;
-	if (len == 0)
+	if (len == 0 || len >= sizeof(name))
 		return false;
+	memcpy(name, host, len);
+	name[len] = '\0';
 	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	if (host_is_address(host)) {
 		/* No SNI: it carries names only. */
@@ -35,8 +39,8 @@ bool wire_tls_pin_name(void *ssl, const char *host)
 		       X509_VERIFY_PARAM_set1_ip_asc(param, host) == 1 &&
 		       SSL_set_tlsext_host_name(ssl, NULL) == 1;
 	}
-	return X509_VERIFY_PARAM_set1_host(param, host, len) == 1 &&
-	       SSL_set_tlsext_host_name(ssl, host) == 1;
+	return X509_VERIFY_PARAM_set1_host(param, name, len) == 1 &&
+	       SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
 static void time_text(const ASN1_TIME *t, char *text, size_t size)

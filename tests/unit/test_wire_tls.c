@@ -274,9 +274,11 @@ END_TEST
 
 static struct resolver_answer fake_answer;
 static sem_t may_answer;
+static char asked_for[RESOLVER_HOST_MAX + 1];
 
 static void fake_lookup(const char *host, struct resolver_answer *ret)
 {
+	snprintf(asked_for, sizeof(asked_for), "%s", host);
 	if (strcmp(host, "hangs.example") == 0)
 		sem_wait(&may_answer);
 	if (strcmp(host, "gone.example") != 0)
@@ -311,6 +313,25 @@ START_TEST(test_insecure_is_refused)
 	rig_open(&rig, 0, false, hosts[_i], 80, "/");
 	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_INSECURE);
 	ck_assert_ptr_nonnull(strstr(rig.recs[0].end.text, "wss://"));
+	rig_stop(&rig);
+}
+END_TEST
+
+/* The dot at the end of a whole name is for the name service: neither SNI nor certificates have it. */
+START_TEST(test_whole_name)
+{
+	struct rig rig;
+
+	answer_with("127.0.0.1", NULL);
+	rig_init(&rig);
+	rig.conf.ca_file = ca_file;
+	rig_start(&rig);
+	rig.on_opened = close_it;
+	tls_open(&rig, "localhost.", "good");
+	ck_assert_msg(rig_until_closed(&rig, 0)->why == WIRE_BY_US, "%s", rig.recs[0].end.text);
+	ck_assert_str_eq(asked_for, "localhost.");
+	tls_open(&rig, "localhost.", "wrong-name");
+	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_TLS);
 	rig_stop(&rig);
 }
 END_TEST
@@ -426,6 +447,7 @@ int main(void)
 	tcase_add_loop_test(t, test_certificate_is_named, 0, 5);
 	tcase_add_test(t, test_wrong_clock);
 	tcase_add_loop_test(t, test_insecure_is_refused, 0, 4);
+	tcase_add_test(t, test_whole_name);
 	tcase_add_test(t, test_dns_fails);
 	tcase_add_test(t, test_dns_hangs);
 	tcase_add_test(t, test_dns_remembers);

@@ -52,10 +52,16 @@ async def echo(ws):
         pass
 
 
+def refuse_dot(sock, name, context):
+    """A name that ends in a dot is none that a certificate could have; many servers know no such host."""
+    return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME if name and name.endswith(".") else None
+
+
 def tls_context(folder, name):
     cert = "good" if name == "old" else name
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(os.path.join(folder, cert + ".pem"), os.path.join(folder, cert + ".key"))
+    context.sni_callback = refuse_dot
     if name == "old":
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = ssl.TLSVersion.TLSv1
