@@ -71,6 +71,7 @@ static void wire_done(struct wire *w)
 		w->links[i].attempt = wire_attempt_free(w->links[i].attempt);
 	wire_posts_done(w);
 	wire_find_free(w->find);
+	secret_free(w->proxy_auth);
 	mbox_free(w->shared.up);
 	mbox_free(w->shared.down);
 	closep(&w->epfd);
@@ -79,7 +80,7 @@ static void wire_done(struct wire *w)
 	free(w);
 }
 
-/* Return: 0; -EINVAL. */
+/* Return: 0; -EINVAL; -ENOMEM. */
 static int proxy_set(struct wire *w, const struct wire_conf *conf)
 {
 	if (!conf->proxy_host)
@@ -89,7 +90,14 @@ static int proxy_set(struct wire *w, const struct wire_conf *conf)
 		log_error("wire: the proxy's host, port or password cannot be put into a request");
 		return -EINVAL;
 	}
-	w->proxy = (struct wire_proxy){ conf->proxy_host, conf->proxy_port, conf->proxy_auth };
+	if (conf->proxy_auth) {
+		w->proxy_auth =
+			secret_new(secret_bytes(conf->proxy_auth), secret_size(conf->proxy_auth));
+		if (!w->proxy_auth)
+			return -ENOMEM;
+	}
+	strcpy(w->proxy_host, conf->proxy_host);
+	w->proxy = (struct wire_proxy){ w->proxy_host, conf->proxy_port, w->proxy_auth };
 	return 0;
 }
 
@@ -119,7 +127,9 @@ int wire_new(const struct wire_conf *conf, const struct wire_ops *ops, void *ctx
 	} else if (r == 0) {
 		r = wire_lws_new(&w->conf, &w->shared, &w->lws);
 	}
-	w->conf.ca_file = NULL; /* was borrowed for the call */
+	/* Were borrowed for the call. */
+	w->conf.ca_file = w->conf.proxy_host = NULL;
+	w->conf.proxy_auth = NULL;
 	if (r < 0) {
 		wire_done(w);
 		return r;

@@ -139,8 +139,8 @@ struct wire_conf {
 	uint32_t
 		tcp_ms; /* bytes that nobody acknowledges, and silence of the peer's kernel: dead after
 			    this (TCP_USER_TIMEOUT and keepalive) */
-	/* An HTTP proxy: everything goes through CONNECT there, and it looks the names up. Borrowed for
-	 * the wire's life. NULL host: none. */
+	/* An HTTP proxy: everything goes through CONNECT there, and it looks the names up. Copied. NULL
+	 * host: none. */
 	const char *proxy_host;
 	uint16_t proxy_port;
 	const struct secret *proxy_auth; /* "USER:PASSWORD"; NULL: none */

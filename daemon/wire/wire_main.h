@@ -31,6 +31,9 @@ struct post {
 struct wire {
 	struct wire_conf conf;
 	struct wire_proxy proxy; /* host NULL: none */
+	/* What it points to: a thread that is left behind looks at it after the caller's is gone. */
+	char proxy_host[WIRE_HOST_MAX + 1];
+	struct secret *proxy_auth;
 	const struct wire_ops *ops;
 	void *ctx;
 	int epfd; /* what M polls: the eventfd and the resolver */

@@ -89,6 +89,24 @@ START_TEST(test_works)
 }
 END_TEST
 
+/* What the configuration lent is gone as soon as wire_new() has returned. */
+START_TEST(test_nothing_is_borrowed)
+{
+	struct secret *auth = secret_new(PASSWORD, strlen(PASSWORD));
+	char host[] = "localhost";
+	struct rig rig;
+
+	proxy_init(&rig, "auth");
+	rig.conf.proxy_host = host;
+	rig.conf.proxy_auth = auth;
+	rig_start(&rig);
+	memset(host, 'x', sizeof(host) - 1);
+	secret_free(auth);
+	expect_works(&rig, true, "localhost");
+	rig_stop(&rig);
+}
+END_TEST
+
 static void fake_lookup(const char *host, struct resolver_answer *ret)
 {
 	if (strcmp(host, "proxy.example") == 0) {
@@ -382,6 +400,7 @@ int main(void)
 	tcase_add_unchecked_fixture(t, start_servers, stop_servers);
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, test_works, 0, 8);
+	tcase_add_test(t, test_nothing_is_borrowed);
 	tcase_add_test(t, test_names);
 	tcase_add_loop_test(t, test_refusals, 0, (int)(sizeof(refusals) / sizeof(*refusals)));
 	tcase_add_test(t, test_hangs_up_at_once);
