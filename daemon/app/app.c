@@ -487,6 +487,14 @@ static int app_build_wire(struct app *app)
 	return r == 0 ? loop_fd_want(&app->wire_fd, LOOP_READ) : r;
 }
 
+/* Where tokens come from may have refused the old one. */
+static void app_key_changed(void *ctx)
+{
+	struct app *app = ctx;
+
+	token_reread(app->token);
+}
+
 /* What is read anew while the daemon runs. */
 static int app_build_keys(struct app *app, struct conf_text *ret)
 {
@@ -496,8 +504,8 @@ static int app_build_keys(struct app *app, struct conf_text *ret)
 		log_warning("files cannot be watched (%s): the key and the token are read anew "
 			    "only when they end or are refused",
 			    strerror(-r));
-	app->key = key_new(app->loop, app->watch, app->hub, app->conf);
-	return app->key ? token_new(app->loop, app->watch, app->wire, app->hub, app->conf,
+	app->key = key_new(app->loop, app->watch, app->hub, app->conf, app_key_changed, app);
+	return app->key ? token_new(app->loop, app->watch, app->wire, app->hub, app->key, app->conf,
 				    &app->token, ret)
 			: -ENOMEM;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "app/conf.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/watch.h"
@@ -16,6 +17,8 @@ struct key {
 	struct conf *conf;
 	struct watch_file *watched;
 	struct loop_task task;
+	void (*changed)(void *ctx);
+	void *ctx;
 	struct conf_text told; /* what was wrong when it was logged last; "": nothing */
 };
 
@@ -36,8 +39,12 @@ void key_reread(struct key *k)
 	if (r == CONF_SAME)
 		return;
 	log_notice("%s holds another key: it is used from now on", k->conf->apikey_file);
+	/* As at the start: they may be about this one, too. */
+	for (unsigned i = 0; conf_warning(k->conf, i, clock_wall(&clock_system) / 1000, &text); i++)
+		log_warning("%s", text.text);
 	hub_set_apikey(k->hub, k->conf->apikey);
 	secret_free(old);
+	k->changed(k->ctx);
 }
 
 static void key_read(void *ctx)
@@ -50,7 +57,8 @@ void key_ask(struct key *k)
 	loop_task_add(k->loop, &k->task);
 }
 
-struct key *key_new(struct loop *loop, struct watch *watch, struct hub *hub, struct conf *conf)
+struct key *key_new(struct loop *loop, struct watch *watch, struct hub *hub, struct conf *conf,
+		    void (*changed)(void *ctx), void *ctx)
 {
 	struct key *k = calloc(1, sizeof(*k));
 
@@ -59,6 +67,8 @@ struct key *key_new(struct loop *loop, struct watch *watch, struct hub *hub, str
 	k->loop = loop;
 	k->hub = hub;
 	k->conf = conf;
+	k->changed = changed;
+	k->ctx = ctx;
 	k->task = (struct loop_task){ .fn = key_read, .ctx = k };
 	/* Without it the server's refusal is what makes us look. */
 	if (watch)

@@ -12,9 +12,10 @@ struct key;
 struct loop;
 struct watch;
 
-/* All borrowed, for its life; the key in @conf is replaced. @watch: NULL: the file is not watched.
- * NULL without memory. */
-struct key *key_new(struct loop *loop, struct watch *watch, struct hub *hub, struct conf *conf);
+/* All borrowed, for its life; the key in @conf is replaced, then @changed is called. @watch: NULL: the
+ * file is not watched. NULL without memory. */
+struct key *key_new(struct loop *loop, struct watch *watch, struct hub *hub, struct conf *conf,
+		    void (*changed)(void *ctx), void *ctx);
 struct key *key_free(struct key *k); /* NULL is fine. Returns NULL. */
 
 /* Read it at this turn's end; from inside the hub, too. */

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "app/conf.h"
+#include "app/key.h"
 #include "app/token_command.h"
 #include "app/token_file.h"
 #include "app/token_refresh.h"
@@ -21,6 +22,7 @@
 struct token {
 	struct loop *loop;
 	struct hub *hub;
+	struct key *key;
 	enum conf_token kind;
 	struct keeper *keeper;
 	struct token_source *source;
@@ -33,7 +35,7 @@ struct token {
 	/* For the log. */
 	bool is_adopted; /* another one than when it was told last */
 	enum keeper_state told;
-	char told_code[32];
+	char told_code[32], told_text[256];
 };
 
 /* ---- what people are told ---- */
@@ -71,13 +73,33 @@ static void log_adopted(const struct keeper_status *st)
 		   (long long)st->ends_in_ms / 1000, next);
 }
 
-/* Once for each state and reason. */
+/* The words of a text without those that have a digit: numbers, times, addresses, which differ each
+ * time. */
+static void words_of(const char *text, char *ret)
+{
+	size_t n;
+
+	for (; *text; text += n) {
+		n = strspn(text, " ");
+		n += strcspn(text + n, " ");
+		if (strcspn(text, "0123456789") >= n)
+			ret = mempcpy(ret, text, n);
+	}
+	*ret = '\0';
+}
+
+/* Once for each state and cause. */
 static void log_trouble(struct token *t, const struct keeper_status *st)
 {
-	if (st->state == t->told && strcmp(st->code, t->told_code) == 0)
+	char words[sizeof(st->text)];
+
+	words_of(st->text, words);
+	if (st->state == t->told && strcmp(st->code, t->told_code) == 0 &&
+	    strcmp(words, t->told_text) == 0)
 		return;
 	t->told = st->state;
 	snprintf(t->told_code, sizeof(t->told_code), "%s", st->code);
+	strcpy(t->told_text, words);
 	if (st->code[0])
 		log_warning("the daemon's token (%s) is %s: %s: %s", t->source->name,
 			    keeper_state_name(st->state), st->code, st->text);
@@ -138,6 +160,9 @@ static void on_fetched(void *ctx, uint64_t nr, const struct keeper_news *news)
 {
 	struct token *t = ctx;
 
+	/* The file may hold another one that nobody has told us of; that one makes us ask anew. */
+	if (news->code && strcmp(news->code, "bad_apikey") == 0)
+		key_ask(t->key);
 	keeper_on_fetched(t->keeper, nr, news);
 	settle(t);
 }
@@ -258,7 +283,8 @@ static int make_source(struct token *t, struct watch *watch, struct wire *wire,
 }
 
 int token_new(struct loop *loop, struct watch *watch, struct wire *wire, struct hub *hub,
-	      const struct conf *conf, struct token **ret, struct conf_text *ret_text)
+	      struct key *key, const struct conf *conf, struct token **ret,
+	      struct conf_text *ret_text)
 {
 	static const struct keeper_ops ops = { .fetch = op_fetch,
 					       .adopt = op_adopt,
@@ -277,6 +303,7 @@ int token_new(struct loop *loop, struct watch *watch, struct wire *wire, struct 
 		return -ENOMEM;
 	t->loop = loop;
 	t->hub = hub;
+	t->key = key;
 	t->kind = conf->token;
 	t->news = (struct token_news){
 		.fetched = on_fetched, .changed = on_changed, .trouble = on_trouble, .ctx = t

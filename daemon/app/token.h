@@ -7,6 +7,8 @@
  *   conf --> token_file | token_command | token_refresh --> keeper --> hub_set_token()
  *                                                           |   ^      hub_set_token_status()
  *                                                          log  +----- hub_ops.token_refused
+ *
+ * Where the source says that it is the API key that is refused, its file is read again.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,6 +17,7 @@
 struct conf;
 struct conf_text;
 struct hub;
+struct key;
 struct loop;
 struct token;
 struct watch;
@@ -24,7 +27,8 @@ struct wire_answer;
 /* All borrowed, for its life. @watch: NULL: files are not watched. @ret: NULL when the configuration
  * names no source. Return: 0; a negative errno with a sentence. */
 int token_new(struct loop *loop, struct watch *watch, struct wire *wire, struct hub *hub,
-	      const struct conf *conf, struct token **ret, struct conf_text *ret_text);
+	      struct key *key, const struct conf *conf, struct token **ret,
+	      struct conf_text *ret_text);
 
 /* Of these, each takes NULL for a daemon without a token of its own. */
 struct token *token_free(struct token *t); /* returns NULL */

@@ -2,7 +2,9 @@
 #include "app/token_file.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/loop.h"
 #include "base/secret.h"
@@ -24,7 +26,8 @@ static void file_read(void *ctx)
 	struct token_file *f = ctx;
 	struct keeper_news news = { .got = KEEPER_TOKEN };
 	struct secret *token = NULL;
-	char text[256];
+	char text[384];
+	size_t n;
 	int r = secret_read_file(f->path, RTBP_TOKEN_MAX, &token, text, sizeof(text));
 
 	if (r == 0) {
@@ -35,6 +38,9 @@ static void file_read(void *ctx)
 		news.got = KEEPER_FAILED;
 		news.code = r == -ENOENT ? "no_token" : "bad_file";
 		news.text = text;
+		n = strlen(text);
+		if (r == -ENOENT)
+			snprintf(text + n, sizeof(text) - n, "; write the token into it");
 	}
 	f->news->fetched(f->news->ctx, f->nr, &news);
 	secret_free(token);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "app/conf.h"
 #include "app/request.h"
@@ -14,6 +15,8 @@
 #include "base/watch.h"
 #include "realtime/refresh.h"
 #include "wire/wire.h"
+
+enum { LOOK_MS = 60000 };
 
 struct token_refresh {
 	struct token_source source;
@@ -25,12 +28,13 @@ struct token_refresh {
 	struct refresh *refresh;
 	struct watch_file *watched;
 	struct loop_timer timer; /* refresh_deadline() */
+	struct loop_timer look;  /* the file, while nothing comes of asking */
 	struct loop_task task;   /* a fetch is not answered from inside */
 	uint64_t nr;
 	bool is_watched; /* the file. The source is not (keeper.h): it says nothing of the next token */
-	bool has_token;
+	bool has_token, is_denied;
 	int error; /* of the last load; 0: none */
-	char text[256];
+	char text[256], logged[256];
 };
 
 static void set_timer(struct token_refresh *t)
@@ -49,6 +53,16 @@ static void refresh_on_timer(void *ctx)
 
 	refresh_tick(t->refresh);
 	set_timer(t);
+}
+
+/* Not every way in which a file comes to be there is seen by a watch (another host's, a mount, a lock
+ * that is gone), and a session that is over waits for one. Before it has begun the keeper asks. */
+static void look_again(struct token_refresh *t)
+{
+	if (t->has_token && (t->is_denied || t->error < 0))
+		loop_timer_set(&t->look, LOOK_MS);
+	else
+		loop_timer_clear(&t->look);
 }
 
 /* ---- the session's ops ---- */
@@ -76,6 +90,8 @@ static void op_give(void *ctx, uint64_t nr, const struct keeper_news *news)
 {
 	struct token_refresh *t = ctx;
 
+	t->is_denied = news->got == KEEPER_REFUSED;
+	look_again(t);
 	t->news->fetched(t->news->ctx, nr, news);
 }
 
@@ -88,6 +104,17 @@ static void op_trouble(void *ctx, const char *code, const char *text)
 
 /* ---- the file ---- */
 
+/* Each look finds the same. */
+static void log_error_of_load(struct token_refresh *t)
+{
+	if (t->error == 0) {
+		t->logged[0] = '\0';
+	} else if (t->has_token && strcmp(t->text, t->logged) != 0) {
+		memcpy(t->logged, t->text, sizeof(t->logged));
+		log_warning("%s; until then the session goes on as it is", t->text);
+	}
+}
+
 /* Return: whether there is another token than before. */
 static bool load(struct token_refresh *t)
 {
@@ -95,30 +122,32 @@ static bool load(struct token_refresh *t)
 	int r = token_store_load(t->store, &token, t->text, sizeof(t->text));
 
 	t->error = r < 0 ? r : 0;
-	if (r != 0)
-		return false;
-	t->error = refresh_set_token(t->refresh, secret_bytes(token), secret_size(token), true);
-	if (t->error < 0)
-		snprintf(t->text, sizeof(t->text), "the daemon is out of memory");
-	secret_free(token);
-	t->has_token |= t->error == 0;
-	return t->error == 0;
+	if (r == 0) {
+		t->error = refresh_set_token(t->refresh, secret_bytes(token), secret_size(token),
+					     true);
+		if (t->error < 0) {
+			token_store_forget(t->store);
+			snprintf(t->text, sizeof(t->text), "the daemon is out of memory");
+		}
+		secret_free(token);
+		t->has_token |= t->error == 0;
+	}
+	log_error_of_load(t);
+	return r == 0 && t->error == 0;
 }
 
 static void file_on_change(void *ctx)
 {
 	struct token_refresh *t = ctx;
-	bool had_one = t->has_token;
 
 	if (load(t)) {
 		log_notice("%s holds another refresh token: the session begins anew with it",
 			   t->conf->refresh_token_file);
 		t->news->changed(t->news->ctx);
-	} else if (t->error < 0 && had_one) {
-		log_warning("%s; the session goes on without it", t->text);
-	} else if (t->error < 0) {
+	} else if (t->error < 0 && !t->has_token) {
 		t->news->changed(t->news->ctx); /* says what is wrong now */
 	}
+	look_again(t);
 	set_timer(t);
 }
 
@@ -128,8 +157,9 @@ static void give_error(void *ctx)
 {
 	struct token_refresh *t = ctx;
 	struct keeper_news news = {
-		/* Nothing comes of asking again: the watch tells when it has changed. */
-		.got = t->is_watched ? KEEPER_REFUSED : KEEPER_FAILED,
+		/* It may come to be there in a way that the watch does not see. */
+		.got = KEEPER_FAILED,
+		.retry_after_s = t->is_watched ? LOOK_MS / 1000 : 0,
 		.code = t->error == -ENOENT ? "no_token" : "bad_file",
 		.text = t->text,
 	};
@@ -143,8 +173,10 @@ static int refresh_source_fetch(struct token_source *s, uint64_t nr, bool is_ren
 	int r;
 
 	t->nr = nr;
-	if (!is_renewal || !t->has_token)
+	if (!is_renewal || !t->has_token) {
 		(void)load(t);
+		look_again(t);
+	}
 	if (!t->has_token) {
 		loop_task_add(t->loop, &t->task);
 		return 0;
@@ -176,6 +208,7 @@ static struct token_source *refresh_source_free(struct token_source *s)
 	watch_remove(t->watched);
 	loop_task_cancel(t->loop, &t->task);
 	loop_timer_done(&t->timer);
+	loop_timer_done(&t->look);
 	refresh_free(t->refresh);
 	token_store_free(t->store);
 	free(t);
@@ -205,6 +238,8 @@ int token_refresh_new(struct loop *loop, struct watch *watch, struct wire *wire,
 	t->refresh = refresh_new(&clock_system, &session_ops, t);
 	if (t->refresh)
 		r = loop_timer_init(loop, &t->timer, refresh_on_timer, t);
+	if (r == 0)
+		r = loop_timer_init(loop, &t->look, file_on_change, t);
 	if (r == 0)
 		r = token_store_new(conf->state_dir, conf->refresh_token_file, &t->store,
 				    ret_text->text, sizeof(ret_text->text));

@@ -254,7 +254,9 @@ static void on_ended(struct keeper *k)
 {
 	if (!k->why.code[0])
 		say(&k->why, "expired",
-		    "the token has ended, and its source has given no other so far");
+		    "the token has ended, and its source has given no other so far: see why it "
+		    "gives "
+		    "none");
 	drop_token(k, false);
 }
 
@@ -286,7 +288,8 @@ static void on_same(struct keeper *k, const struct keeper_news *news)
 	k->failures++;
 	k->is_failing = true;
 	say(&k->why, "not_renewed",
-	    "the token's source has given the same token again, which ends soon");
+	    "the token's source has given the same token again, which ends soon: see that it gives "
+	    "another one in time");
 }
 
 /* The bytes that the server does not take. */
@@ -308,14 +311,15 @@ static void on_unusable(struct keeper *k, const char *what)
 {
 	char text[sizeof(k->why.text)];
 
-	snprintf(text, sizeof(text), "the token that the source has given cannot be used: it %s",
+	snprintf(text, sizeof(text),
+		 "the token that the source has given cannot be used: it %s; give another one",
 		 what);
 	on_failure(k, "bad_token", text, 0);
 }
 
 static const char no_memory[] = "the daemon is out of memory";
-static const char has_ended[] =
-	"has ended already by this machine's clock; see that the source renews it, and the clock";
+static const char has_ended[] = "has ended already by this machine's clock; see that the clock is "
+				"right, and the token renewed";
 
 /* @now: from before @ends_at was compared with it: the clock goes on. */
 static void adopt(struct keeper *k, struct secret *token, struct jwt *jwt, uint64_t now,
