@@ -172,12 +172,16 @@ START_TEST(nothing_is_sent_beyond)
 	server_text("['%" PRIu64 "','%" PRIu64 "','realtime:t0','phx_error',{}]", ok[0].ref,
 		    ok[0].ref);
 	advance(5 * SECOND);
+	/* What has just ended was counted: that makes the number no smaller. */
+	server_reply(expect_frame("*'realtime:t0','phx_join'*"), false, too_many);
+	advance(10 * MINUTE);
+	ask_for(b, 19, 0);
 	server_join("t0");
 	advance(MINUTE);
 	peer_ask(b, 20, "subscribe", "{'topic':'t1','presence':{}}");
 	advance(5 * SECOND);
 	server_join("t1");
-	ck_assert_uint_eq(joins_on(0), SENT + 2);
+	ck_assert_uint_eq(joins_on(0), SENT + 3);
 	/* The next connection may take more. */
 	server_drop(SESSION_FAULT_LOST, "lost");
 	while (!rig.links[0].is_open)
@@ -263,33 +267,50 @@ START_TEST(a_place_on_another_link)
 }
 END_TEST
 
-/* One that was refused has none, so its end makes none free. */
-START_TEST(the_end_of_a_refused_one)
+/* One that was refused has none, so its end makes none free; nor does that of one that waits, while others
+ * have all there are. */
+START_TEST(the_end_of_one_without_a_place)
 {
-	struct fake_peer *c;
+	struct fake_peer *c, *d;
+	struct line one;
 
 	begin(one_link);
 	c = peer_ready();
-	peer_join(a, "one", "{}");
-	peer_join(b, "two", "{}");
-	peer_join(c, "three", "{}");
+	d = peer_ready();
+	peer_join(a, "t1", "{}");
+	peer_join(b, "t2", "{}");
+	peer_join(c, "t3", "{}");
+	peer_join(d, "t4", "{}");
 	server_drop(SESSION_FAULT_LOST, "lost");
 	while (!rig.links[0].is_open)
 		advance(100);
 	server_open();
-	server_reply(expect_frame("*'phx_join'*"), true, "{}");
-	server_reply(expect_frame("*'phx_join'*"), false, too_many);
-	server_reply(expect_frame("*'phx_join'*"), false, too_many);
-	ck_assert_uint_eq(peer_skip(b, "too_many_channels"), 1);
+	one = *expect_frame("*'realtime:t1','phx_join'*");
+	server_reply(&one, true, "{}");
+	server_reply(expect_frame("*'realtime:t2','phx_join'*"), false,
+		     "{'reason':'Query was cancelled, please try again'}");
+	server_reply(expect_frame("*'realtime:t3','phx_join'*"), false, too_many);
+	server_reply(expect_frame("*'realtime:t4','phx_join'*"), false, too_many);
 	ck_assert_uint_eq(peer_skip(c, "too_many_channels"), 1);
+	ck_assert_uint_eq(peer_skip(d, "too_many_channels"), 1);
 	peer_close(b);
-	advance(5 * SECOND);
+	advance(SECOND);
 	expect_no_frame();
 	expect_nothing(c);
+	/* Its place is its own while it comes back. */
+	server_text("['%" PRIu64 "','%" PRIu64 "','realtime:t1','phx_error',{}]", one.ref, one.ref);
+	peer_close(c);
+	turn();
+	expect_no_frame();
+	advance(5 * SECOND);
+	server_join("t1");
+	advance(5 * SECOND);
+	expect_no_frame();
+	expect_nothing(d);
 	peer_close(a);
 	advance(5 * SECOND);
 	server_reply(expect_frame("*'phx_leave'*"), true, "{}");
-	server_join("three");
+	server_join("t4");
 }
 END_TEST
 
@@ -298,24 +319,32 @@ END_TEST
 /* The channel that was to show what a new token is worth finds no place: another one shows it. */
 START_TEST(refused_while_it_tests)
 {
-	struct line f;
+	struct line one, two;
 
 	own_start(one_link);
 	rig.probes = true;
 	a = peer_ready();
+	b = peer_ready();
 	own_give(1, 60 * MINUTE);
 	peer_ask(a, 1, "subscribe", "{'topic':'one'}");
-	f = *expect_join("one", own_name(1));
-	server_reply(&f, true, "{}");
+	one = *expect_join("one", own_name(1));
+	server_reply(&one, true, "{}");
+	peer_ask(b, 1, "subscribe", "{'topic':'two'}");
+	two = *expect_join("two", own_name(1));
+	server_reply(&two, true, "{}");
 	own_give(2, 60 * MINUTE);
 	expect_push("one", 0, own_name(2));
-	peer_ask(a, 2, "subscribe", "{'topic':'two'}");
+	expect_push("two", 0, own_name(2));
+	server_text("['%" PRIu64 "','%" PRIu64 "','realtime:two','phx_error',{}]", two.ref,
+		    two.ref);
+	advance(5 * SECOND);
 	server_reply(expect_join("two", own_name(2)), false, too_many);
-	peer_skip(a, "");
-	server_text("['%" PRIu64 "','%" PRIu64 "','realtime:one','phx_error',{}]", f.ref, f.ref);
+	ck_assert_uint_eq(peer_skip(b, "too_many_channels"), 1);
+	server_text("['%" PRIu64 "','%" PRIu64 "','realtime:one','phx_error',{}]", one.ref,
+		    one.ref);
 	advance(5 * SECOND);
 	server_reply(expect_join("one", own_name(2)), true, "{}");
-	ck_assert_uint_eq(peer_skip(a, "\"ready\""), 1);
+	ck_assert_uint_eq(peer_skip(a, "\"ready\""), 2);
 }
 END_TEST
 
@@ -333,7 +362,7 @@ int main(void)
 	tcase_add_test(t, nothing_is_sent_beyond);
 	tcase_add_test(t, the_others_go_elsewhere);
 	tcase_add_test(t, a_place_on_another_link);
-	tcase_add_test(t, the_end_of_a_refused_one);
+	tcase_add_test(t, the_end_of_one_without_a_place);
 	tcase_add_test(t, refused_while_it_tests);
 	suite_add_tcase(s, t);
 	return suite_run(s);
