@@ -59,7 +59,9 @@ static const char *token_advice(const struct cli *cli, const char *code, char *b
 	if (cli->token_file)
 		(void)snprintf(buf, size, "put another token into %s", cli->token_file);
 	else if (strcmp(code, "bad_token") != 0)
-		return "without --token-file that is the daemon's key: see `rtbridged --check`";
+		return "without --token-file that is the daemon's own token or key, for who runs "
+		       "the "
+		       "daemon to replace: see `rtbridge status`, `rtbridged --check`";
 	else
 		return "see --token-file";
 	return buf;

@@ -16,7 +16,7 @@ static void print_head(struct mp v, const char *state)
 	struct mp conn = mp_find(v, "connection"), link = mp_first(mp_find(v, "links"));
 	int64_t rtt = mp_int(mp_find(link, "rtt_ms"), -1), next;
 	struct mp last = mp_find(v, "last_disconnect"), http = mp_find(v, "http");
-	char age[32], url[512], trouble[512];
+	char age[32], url[512], trouble[512], token[32];
 
 	cli_put_plain(stdout, state);
 	printf(" %s ", cli_age_of(conn, age, sizeof(age)));
@@ -28,6 +28,12 @@ static void print_head(struct mp v, const char *state)
 		printf(" bindings=%zu", mp_count(mp_find(v, "postgres_changes")));
 	if (rtt >= 0)
 		printf(" rtt=%lldms", (long long)rtt);
+	/* The connection may be there, and nothing of the daemon's identity be joined. */
+	mp_text(mp_find(mp_find(v, "token"), "state"), token, sizeof(token));
+	if (token[0] && strcmp(token, "good") != 0) {
+		printf(" token=");
+		cli_put_plain(stdout, token);
+	}
 	putchar('\n');
 	cli_print_trouble(conn);
 	if (mp_find(v, "token").p)

@@ -318,6 +318,34 @@ class Refused(Case):
                 self.assertEqual(code, 5)
                 self.assertRegex(errors, r"not any more \(forbidden\); see the access rules")
 
+    def test_the_daemons_own(self):
+        """Who has given no token can do nothing about it, but for saying it to who runs the daemon."""
+        advice = ("; without --token-file that is the daemon's own token or key, for who runs the daemon to replace: see `rtbridge "
+                  "status`, `rtbridged --check`")  # fmt: skip
+        run = self.run_cli("sub", "t", "-v", "--json")
+        connection = self.connection()
+        while run.json().get("state") != "ready":
+            pass
+        connection.notify("channel", chan=1, topic="t", private=False, state="rejoining", code="token_missing", text="none yet",
+                          retry_in_ms=4000)  # fmt: skip
+        run.wait_error(f"t rejoining: none yet (token_missing); next try in 4.0 s{advice}")
+        connection.notify("channel", chan=1, topic="t", private=False, state="rejected", code="token_expired", text="it has ended")
+        code, _, errors = run.end()
+        self.assertEqual(code, 5)
+        self.assertTrue(errors.endswith(f"it has ended (token_expired){advice}"), errors)
+
+    def test_status_begins_with_it(self):
+        """A connection without a token that is good serves nobody who needs the daemon's."""
+        token = {"source": "command", "since": 1700000000000, "code": "command_failed", "text": "it ended with 1"}
+        for state in ("waiting", "late", "bad", "denied", "good"):
+            status = {"connection": {"state": "online"}, "url": "wss://host/x", "token": dict(token, state=state)}
+            self.daemon.on["status"] = lambda c, id, p, status=status: status
+            with self.subTest(state):
+                code, lines, _ = self.run_cli("status").end()
+                words = "" if state == "good" else f" token={state}"
+                self.assertEqual((code, lines[0]), (0, f"online - wss://host/x channels=0 clients=0{words}"))
+                self.assertRegex(lines[1], f"^  token {state} .*: command_failed: it ended with 1$")
+
     def test_too_many_failures(self):
         """Those are waited out."""
 
