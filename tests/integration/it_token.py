@@ -80,7 +80,76 @@ class File(TokenStory):
         daemon.stop()
 
 
+    def test_causes_are_logged(self):
+        """Each once, also when the code is the same; and what differs in a number alone is the same cause."""
+        daemon = self.with_token(token_file="{dir}/token")
+        path = os.path.join(daemon.dir, "token")
+        put(path, "two words")
+        daemon.start()
+        self.wait_token(daemon, "waiting", "bad_file")
+        for text, words in (("x" * 9000, "9000 bytes"), ("x" * 9001, "9001 bytes"), ("", "empty"), (" ", "empty")):
+            put(path, text)
+            until(lambda: words in self.token_of(daemon)["text"], lambda: f"{words}; {self.token_of(daemon)}")
+        logged = daemon.log_text()
+        for words, n in (("more than one word", 1), ("9000 bytes", 1), ("9001 bytes", 0), ("empty", 1)):
+            self.assertEqual(logged.count(words), n, f"{words}: {logged}")
+        os.unlink(path)
+        self.assertIn("write the token into it", self.wait_token(daemon, "waiting", "no_token")["text"])
+        daemon.stop()
+
+
 class Command(TokenStory):
+    def run_again(self, daemon, script, words):
+        """What a command of these lines comes to, when the token's text has these words."""
+        put(os.path.join(daemon.dir, "script"), script)
+        daemon.reload()
+        until(lambda: words in self.token_of(daemon).get("text", ""), lambda: f"{words}; {self.token_of(daemon)}")
+        return self.token_of(daemon)
+
+    def test_what_goes_wrong(self):
+        """It is told with what to do; the token that is there serves on; and another script helps."""
+        daemon = self.with_token(token_command="exec sh {dir}/script", token_timeout="2s")
+        first, second = (self.server.token(role="authenticated", sub="wrong", exp_in=s) for s in (3600, 7200))
+        put(os.path.join(daemon.dir, "script"), f"echo {first}")
+        daemon.start()
+        self.wait_token(daemon, "good")
+        self.join(daemon, "wrong:1")
+        # Each with a text of its own: that of the one before is still there for a while.
+        cases = [("exit 7", "ended with status 7; run it by hand", "command_failed"),
+                 (f"echo {second}; exit 1", "ended with status 1", "command_failed"),
+                 ("echo; echo ' '", "printed nothing; it must print the token alone", "command_failed"),
+                 (f"echo {second}; echo {second}", "printed more than one word; it must", "command_failed"),
+                 ("while :; do echo x; done", "bytes; it must print the token alone", "command_failed"),
+                 ("sleep 1000", "took longer than 2000 ms and was ended; see what it waits for", "command_failed"),
+                 ("exit 3", "ended with status 3", "command_failed"),
+                 ("trap '' TERM; sleep 1000", "more time (token_timeout)", "command_failed"),
+                 ("kill -9 $$", "signal 9", "command_failed"),
+                 ("{dir}/script", "may not run the program", "command_failed"),
+                 ("{dir}/nowhere", "finds no such program", "command_failed"),
+                 ("echo sb_secret_abcdefghijklmnop", "is an API key", "bad_token"),
+                 ("echo nonsense", "give another one", "bad_token")]
+        for script, words, code in cases:
+            said = self.run_again(daemon, script.replace("{dir}", daemon.dir), words)
+            self.assertEqual((said["state"], said["code"]), ("late", code), f"{script}: {said}")
+        self.join(daemon, "wrong:2")
+        pushes = self.server.status()["access_tokens"]
+        self.run_again(daemon, f"echo; echo ' {second} '", "")
+        self.wait_token(daemon, "good")
+        until(lambda: self.server.status()["access_tokens"] > pushes, "the channels are told")
+        self.assertNotIn("eyJ", daemon.log_text())
+        daemon.stop()
+
+    def test_not_executable(self):
+        """At the start, too: it waits, and goes on as soon as the program can be run."""
+        daemon = self.with_token(token_command="{dir}/program")
+        path = os.path.join(daemon.dir, "program")
+        put(path, f"#!/bin/sh\necho {self.server.token(role='authenticated', sub='run')}\n")
+        daemon.start()
+        self.assertIn("may not run the program", self.wait_token(daemon, "waiting", "command_failed")["text"])
+        os.chmod(path, 0o700)
+        self.wait_token(daemon, "good")
+        daemon.stop()
+
     def test_command(self):
         daemon = self.with_token(token_command="cat {dir}/out; echo something >&2; exit $(cat {dir}/status)")
         put(os.path.join(daemon.dir, "out"), self.server.token(role="authenticated", sub="run"))
@@ -95,8 +164,8 @@ class Command(TokenStory):
         self.assertIn("3", said["text"])
         put(os.path.join(daemon.dir, "status"), "0")
         put(os.path.join(daemon.dir, "out"), self.server.token(role="authenticated", sub="run", exp_in=7200))
-        with Peer(daemon.socket) as peer:
-            self.assertEqual(peer.call("refresh_token", {})["state"], "good")
+        daemon.reload()
+        self.wait_token(daemon, "good")
         daemon.stop()
 
 
@@ -149,6 +218,61 @@ class Refresh(TokenStory):
         self.assertEqual(self.kept(daemon), fresh.active())
         daemon.stop()
 
+    def test_no_seed_yet(self):
+        _, daemon = self.session()
+        seed = os.path.join(daemon.dir, "seed")
+        os.rename(seed, seed + ".later")
+        daemon.start()
+        self.assertIn("put a refresh token into it", self.wait_token(daemon, "waiting", "no_token")["text"])
+        os.rename(seed + ".later", seed)
+        self.wait_token(daemon, "good")
+        daemon.stop()
+
+    def test_folder_made_anew(self):
+        """What the session becomes is written where the folder is now, not into one that nobody finds any more."""
+        session, daemon = self.session()
+        daemon.start()
+        self.wait_token(daemon, "good")
+        os.rename(os.path.join(daemon.dir, "state"), os.path.join(daemon.dir, "gone"))
+        os.mkdir(os.path.join(daemon.dir, "state"), 0o700)
+        with Peer(daemon.socket) as peer:
+            self.assertEqual(peer.call("refresh_token", {})["state"], "good")
+        self.assertEqual(self.kept(daemon), session.active())
+        daemon.kill()
+        daemon.start()
+        self.wait_token(daemon, "good")
+        self.assertFalse([e for e in self.server.token_log() if e.revoked])
+        daemon.stop()
+
+    def test_key_is_replaced(self):
+        """The gateway takes the key no more: that ends no session, another key is used at once, and warned of as the first."""
+        session, daemon = self.session()
+        self.server.token_fault("answer", work=False, status=401, type="application/json", body='{"message":"Invalid API key"}')
+        daemon.start()
+        said = self.wait_token(daemon, "waiting", "bad_apikey")
+        self.assertGreater(said["next_try_ms"], 30000, said)
+        self.assertNotIn("no policy binds", daemon.log_text())
+        put(daemon.key_file, self.server.token(role="service_role"))
+        until(lambda: self.token_of(daemon)["state"] == "good", lambda: f"with another key; {daemon.log_text()}", 20)
+        self.assertIn("no policy binds", daemon.log_text())
+        self.assertEqual(self.kept(daemon), session.active())
+        daemon.stop()
+
+    def test_beside_sends_without_an_answer(self):
+        """The hub has all its requests on their way, and nobody answers them: the token is renewed all the same."""
+        _, daemon = self.session()
+        daemon.start()
+        self.wait_token(daemon, "good")
+        peer = self.peer(daemon)
+        self.server.http_fault("hang", path="*/api/*", work=False, count=100)
+        hung = [peer.request("broadcast", {"topic": f"hung:{i}", "event": "e", "payload": {"n": i}, "via": "http"}) for i in range(12)]
+        until(lambda: len([r for r in self.server.requests() if "/api/" in r.path]) >= 8, "eight are on their way")
+        with Peer(daemon.socket) as other:
+            said = other.call("refresh_token", {})
+        self.assertEqual((said["state"], said.get("code")), ("good", None), said)
+        self.assertTrue(hung)
+        daemon.kill()
+
     def test_two_daemons(self):
         """One session is for one: the second would end it for both."""
         _, daemon = self.session()
@@ -161,7 +285,7 @@ class Refresh(TokenStory):
                     f"state_dir = {daemon.dir}/state\n")
         other.start(wait=False)
         self.assertNotEqual(other.process.wait(20), 0)
-        self.assertIn("refresh-token", other.log_text())
+        self.assertIn("give each daemon a folder (state_dir) and a login of its own", other.log_text())
         self.wait_token(daemon, "good")
         daemon.stop()
 

@@ -16,7 +16,7 @@ class Deadline:
         """Seconds left; AssertionError(what) when there are none."""
         left = self.end - time.monotonic()
         if left <= 0:
-            raise AssertionError(f"deadline: {what}")
+            raise AssertionError(f"deadline: {what() if callable(what) else what}")
         return left
 
 
