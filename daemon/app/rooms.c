@@ -116,6 +116,7 @@ static enum session_fault fault_of(const struct wire_end *end)
 	case WIRE_TOO_BIG:
 	case WIRE_PROTOCOL:
 		return SESSION_FAULT_PROTOCOL;
+	case WIRE_PROXY_AUTH:
 	case WIRE_INSECURE:
 		return SESSION_FAULT_CONFIG;
 	}

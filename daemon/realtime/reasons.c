@@ -427,8 +427,8 @@ static const struct fault_reason faults[] = {
 				     "what it passes" },
 	[SESSION_FAULT_SLEPT] = { "slept", "backoff", 0, 0, "nothing; the daemon connects again" },
 	[SESSION_FAULT_CONFIG] = { "config", "config_error", SLOW_FLOOR, SLOW_GROWN,
-				   "correct the configuration ([upstream] url, allow_insecure) and "
-				   "restart the daemon" },
+				   "correct the configuration ([upstream] url, allow_insecure, "
+				   "proxy, proxy_auth_file) and restart the daemon" },
 };
 
 const struct fault_reason *reasons_of_fault(enum session_fault fault)

@@ -55,14 +55,15 @@ enum wire_why {
 	WIRE_CONNECT, /* refused, unreachable, timed out (all addresses); or the proxy refused, did
 			 not answer, or not in HTTP: the text begins with "the proxy" then, behind
 			 where it was to go */
-	WIRE_TLS,     /* handshake or certificate: text has OpenSSL's reason */
-	WIRE_HTTP,    /* an answer other than 101: http_status, retry_after_s, text has the start
+	WIRE_PROXY_AUTH, /* the proxy wants a user and password, or others (407, 401) */
+	WIRE_TLS,        /* handshake or certificate: text has OpenSSL's reason */
+	WIRE_HTTP,       /* an answer other than 101: http_status, retry_after_s, text has the start
 			 of what came of the body together with the header */
-	WIRE_HANDSHAKE, /* connected, but no (valid) upgrade answer within the limit; or the
+	WIRE_HANDSHAKE,  /* connected, but no (valid) upgrade answer within the limit; or the
 			   connection ended before, be it in the TLS handshake */
-	WIRE_TOO_BIG,   /* a message over max_message_bytes (we close with 1009) */
-	WIRE_PROTOCOL,  /* the peer broke the WebSocket protocol */
-	WIRE_INSECURE,  /* ws:// or http:// to an address that is not loopback, or through a proxy
+	WIRE_TOO_BIG,    /* a message over max_message_bytes (we close with 1009) */
+	WIRE_PROTOCOL,   /* the peer broke the WebSocket protocol */
+	WIRE_INSECURE,   /* ws:// or http:// to an address that is not loopback, or through a proxy
 			   that is not, and not allowed */
 };
 
@@ -104,7 +105,7 @@ struct wire_post {
  * What became of a POST. With a status the server has answered, whatever happened to the rest of
  * its answer (cut off, endless, too slow, garbage); why is WIRE_HTTP then. Without one:
  *
- *   WIRE_DNS, WIRE_CONNECT, WIRE_TLS, WIRE_INSECURE   never was_sent
+ *   WIRE_DNS, WIRE_CONNECT, WIRE_PROXY_AUTH, WIRE_TLS, WIRE_INSECURE   never was_sent
  *   WIRE_HANDSHAKE   no answer in timeout_ms (not was_sent: TLS did not come about in that time)
  *   WIRE_LOST        the connection ended before an answer (not was_sent: it had just come about, or
  *                    TLS had not)

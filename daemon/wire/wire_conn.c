@@ -90,16 +90,19 @@ static void on_attempt_timeout(lws_sorted_usec_list_t *sul)
 	struct wire_conn *c = lws_container_of(sul, struct wire_conn, sul_attempt);
 	unsigned ms = c->l.attempt ? (unsigned)c->l.attempt->attempt_ms : 0;
 
-	if (c->dial.state != DIAL_IDLE)
-		wire_link_end(&c->l, WIRE_CONNECT, "%s", wire_dial_late(&c->dial));
-	else if (!c->l.request_sent)
+	if (c->dial.state != DIAL_IDLE) {
+		const char *text = wire_dial_late(&c->dial);
+
+		wire_link_end(&c->l, c->dial.why, "%s", text);
+	} else if (!c->l.request_sent) {
 		wire_link_end(&c->l, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms%s", ms,
 			      c->wsi && wire_tls_heard_nothing(lws_get_ssl(c->wsi))
 				      ? WIRE_TLS_NOT_A_BYTE
 				      : "");
-	else
+	} else {
 		wire_link_end(&c->l, WIRE_HANDSHAKE, "no answer to the WebSocket upgrade in %u ms",
 			      ms);
+	}
 	judge(c, WIRE_DIAL_SILENT);
 	wire_conn_kill(c);
 }
@@ -203,7 +206,7 @@ static void on_dialled(struct wire_dial *dial, bool ok)
 		wire_conn_upgrade(c);
 		return;
 	}
-	wire_link_end(&c->l, WIRE_CONNECT, "%s", dial->text);
+	wire_link_end(&c->l, dial->why, "%s", dial->text);
 	wire_conn_gone(c);
 }
 

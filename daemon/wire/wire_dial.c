@@ -181,6 +181,7 @@ void wire_dial_start(struct wire_dial *dial, const struct wire_attempt *to)
 	dial->to = to;
 	dial->addr = -1;
 	dial->state = DIAL_CONNECTING;
+	dial->why = WIRE_CONNECT;
 	dial->text[0] = '\0';
 	wire_attempt_where(to, 0, dial->where, WIRE_WHERE_MAX);
 	wire_timer(dial->w, &dial->sul_next, on_next, 0);
@@ -225,8 +226,9 @@ static void step_connecting(struct wire_dial *dial)
 		on_connected(dial, r);
 }
 
-static void proxy_failed(struct wire_dial *dial)
+static void proxy_failed(struct wire_dial *dial, int e)
 {
+	dial->why = e == -EACCES ? WIRE_PROXY_AUTH : WIRE_CONNECT;
 	say(dial, "%s", dial->talk.text);
 	/* Another address of it may be better off. */
 	note(dial, dial->to, false);
@@ -242,7 +244,7 @@ static void step_asking(struct wire_dial *dial)
 		note(dial, dial->to, true);
 		there(dial);
 	} else if (r != -EAGAIN) {
-		proxy_failed(dial);
+		proxy_failed(dial, r);
 	} else if (dial->sock.wants_write) {
 		wire_watch_writable(&dial->watch);
 	}
@@ -293,7 +295,7 @@ static void late_to_ask(struct wire_dial *dial, unsigned ms)
 	if (r == 0) {
 		say(dial, CAME_TOO_LATE, ms);
 	} else if (r != -EAGAIN) {
-		proxy_failed(dial);
+		proxy_failed(dial, r);
 	} else {
 		say(dial, "the proxy did not answer in %u ms", ms);
 		if (had_time(dial))

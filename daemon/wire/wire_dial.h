@@ -32,8 +32,9 @@ struct wire_dial {
 	int addr;          /* index of the address tried now */
 	char *where;       /* WIRE_WHERE_MAX, the owner's: for its texts */
 	uint64_t since_ms; /* when it was begun with */
-	/* From a timer. False: `text` says why, it is WIRE_CONNECT. */
+	/* From a timer. False: see `why` and `text`. */
 	void (*done)(struct wire_dial *dial, bool ok);
+	enum wire_why why; /* WIRE_CONNECT, WIRE_PROXY_AUTH */
 	char text[192];
 	struct wire_sock sock;
 	struct wire_watch watch; /* of sock.fd */
@@ -47,7 +48,7 @@ void wire_dial_init(struct wire_dial *dial, struct wire_lws *w, char *where,
 void wire_dial_start(struct wire_dial *dial, const struct wire_attempt *to);
 /* Without done(). It may be idle. */
 void wire_dial_stop(struct wire_dial *dial);
-/* It has taken its owner's time: stops it. Return: what it was waiting for. */
+/* It has taken its owner's time: stops it. Return: `text`, with what it was waiting for. */
 const char *wire_dial_late(struct wire_dial *dial);
 
 /* After done(true), within it: the connection is the caller's. */

@@ -114,12 +114,14 @@ static void on_deadline(lws_sorted_usec_list_t *sul)
 {
 	struct wire_exchange *x = lws_container_of(sul, struct wire_exchange, sul_all);
 	unsigned ms = (unsigned)x->req->to->attempt_ms;
+	const char *late;
 
 	/* If we were held up, the answer may be there. */
 	if (x->state == EXCHANGE_TALKING)
 		exchange_step(x);
 	if (x->state == EXCHANGE_DIALLING) {
-		exchange_end(x, WIRE_CONNECT, "%s", wire_dial_late(&x->dial));
+		late = wire_dial_late(&x->dial);
+		exchange_end(x, x->dial.why, "%s", late);
 	} else if (x->state == EXCHANGE_TLS) {
 		exchange_end(x, WIRE_HANDSHAKE, "the TLS handshake did not end in %u ms%s", ms,
 			     wire_tls_heard_nothing(x->sock.tls) ? WIRE_TLS_NOT_A_BYTE : "");
@@ -152,7 +154,7 @@ static void on_dialled(struct wire_dial *dial, bool ok)
 	const struct wire_attempt *to = x->req->to;
 
 	if (!ok) {
-		exchange_end(x, WIRE_CONNECT, "%s", dial->text);
+		exchange_end(x, dial->why, "%s", dial->text);
 		exchange_finish(x);
 		return;
 	}

@@ -50,7 +50,7 @@ static const char *hint(unsigned status)
 	switch (status) {
 	case 401:
 	case 407:
-		return " (it wants a user and password, or others)";
+		return " (it wants a user and password, or others: see proxy_auth_file)";
 	case 403:
 		return " (it does not allow this host or port)";
 	case 502:
@@ -78,7 +78,7 @@ static size_t read_header(struct wire_proxy_talk *t, const char *data, size_t si
 		} else if (t->http.status != 0 && t->http.status / 100 != 2) {
 			snprintf(t->text, sizeof(t->text), "the proxy refused: HTTP status %u%s",
 				 t->http.status, hint(t->http.status));
-			*ret = -EPROTO;
+			*ret = t->http.status == 401 || t->http.status == 407 ? -EACCES : -EPROTO;
 		} else if (t->http.status != 0 && t->http.state > HTTP_HEADERS) {
 			*ret = 0;
 		}

@@ -37,6 +37,7 @@ struct wire_proxy_talk {
 int wire_proxy_begin(struct wire_proxy_talk *t, const struct wire_proxy *proxy,
 		     const struct wire_attempt *to);
 /* Goes on as far as the socket allows. Return: 0: what follows is spoken with the target; -EAGAIN
- * (s->wants_write tells for what); -EPROTO, see text. */
+ * (s->wants_write tells for what); see text: -EACCES when it wants a user and password, or others;
+ * -EPROTO. */
 int wire_proxy_step(struct wire_proxy_talk *t, struct wire_sock *s);
 void wire_proxy_done(struct wire_proxy_talk *t);

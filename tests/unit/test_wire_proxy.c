@@ -13,16 +13,16 @@ static struct server proxies;
 
 static void start_servers(void)
 {
-	const char *const argv[] = { RTB_PYTHON, RTB_WIRE_TESTS "/proxy_server.py",
-				     "ok",       "auth",
-				     "odd",      "slow",
-				     "407",      "403",
-				     "502",      "504",
-				     "301",      "hang",
-				     "garbage",  "endless",
-				     "close",    "close-early",
-				     "cut",      "reset",
-				     NULL };
+	const char *const argv[] = { RTB_PYTHON,    RTB_WIRE_TESTS "/proxy_server.py",
+				     "ok",          "auth",
+				     "odd",         "slow",
+				     "407",         "401",
+				     "403",         "502",
+				     "504",         "301",
+				     "hang",        "garbage",
+				     "endless",     "close",
+				     "close-early", "cut",
+				     "reset",       NULL };
 
 	http_server_start();
 	server_start(&proxies, argv);
@@ -145,18 +145,24 @@ END_TEST
 
 static const struct {
 	const char *mode, *text;
+	bool is_auth;
 } refusals[] = {
-	{ "407", "the proxy refused: HTTP status 407 (it wants a user and password" },
-	{ "auth", "the proxy refused: HTTP status 407" },
-	{ "403", "the proxy refused: HTTP status 403 (it does not allow this host or port)" },
-	{ "502", "the proxy refused: HTTP status 502 (it cannot reach the host)" },
-	{ "504", "the proxy refused: HTTP status 504 (it cannot reach the host)" },
-	{ "301", "the proxy refused: HTTP status 301" },
-	{ "garbage", "the proxy did not answer in HTTP" },
-	{ "endless", "the proxy's answer has more than 16384 bytes of header" },
-	{ "close", "the proxy hung up before its answer" },
-	{ "cut", "the proxy hung up in the middle of its answer" },
-	{ "reset", "the proxy broke the connection before its answer" },
+	{ "407",
+	  "the proxy refused: HTTP status 407 (it wants a user and password, or others: see "
+	  "proxy_auth_file)",
+	  true },
+	{ "401", "the proxy refused: HTTP status 401 (it wants a user and password", true },
+	{ "auth", "the proxy refused: HTTP status 407", true },
+	{ "403", "the proxy refused: HTTP status 403 (it does not allow this host or port)",
+	  false },
+	{ "502", "the proxy refused: HTTP status 502 (it cannot reach the host)", false },
+	{ "504", "the proxy refused: HTTP status 504 (it cannot reach the host)", false },
+	{ "301", "the proxy refused: HTTP status 301", false },
+	{ "garbage", "the proxy did not answer in HTTP", false },
+	{ "endless", "the proxy's answer has more than 16384 bytes of header", false },
+	{ "close", "the proxy hung up before its answer", false },
+	{ "cut", "the proxy hung up in the middle of its answer", false },
+	{ "reset", "the proxy broke the connection before its answer", false },
 };
 
 static void expect_refusal(const char *text, const char *want, const char *mode)
@@ -181,6 +187,7 @@ static void ask(struct rig *rig, uint32_t timeout_ms)
 
 START_TEST(test_refusals)
 {
+	enum wire_why why = refusals[_i].is_auth ? WIRE_PROXY_AUTH : WIRE_CONNECT;
 	const char *mode = refusals[_i].mode;
 	const struct wire_answer *a;
 	struct rig rig;
@@ -188,11 +195,11 @@ START_TEST(test_refusals)
 	proxy_init(&rig, mode);
 	rig_start(&rig);
 	rig_open(&rig, 0, true, "localhost", 443, "/ws");
-	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_CONNECT);
+	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, why);
 	expect_refusal(rig.recs[0].end.text, refusals[_i].text, mode);
 	ask(&rig, WIRE_DEADLINE_MS);
 	a = rig_until_answered(&rig, 0);
-	ck_assert_int_eq(a->why, WIRE_CONNECT);
+	ck_assert_int_eq(a->why, why);
 	ck_assert(!a->was_sent);
 	ck_assert_uint_eq(a->status, 0);
 	expect_refusal(a->text, refusals[_i].text, mode);
@@ -376,7 +383,8 @@ START_TEST(test_password_is_told_to_nobody)
 		rig.conf.proxy_auth = auth;
 		rig_start(&rig);
 		rig_open(&rig, 0, true, "localhost", 443, "/ws");
-		ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_CONNECT);
+		ck_assert_int_eq(rig_until_closed(&rig, 0)->why,
+				 refusals[i].is_auth ? WIRE_PROXY_AUTH : WIRE_CONNECT);
 		fprintf(stderr, "%s\n", rig.recs[0].end.text);
 		rig_stop(&rig);
 	}

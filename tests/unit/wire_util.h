@@ -250,9 +250,9 @@ static inline int64_t rig_now_ms(void)
 
 static inline const char *why_name(enum wire_why why)
 {
-	static const char *const names[] = { "BY_US",   "BY_PEER",  "LOST",    "DNS",
-					     "CONNECT", "TLS",      "HTTP",    "HANDSHAKE",
-					     "TOO_BIG", "PROTOCOL", "INSECURE" };
+	static const char *const names[] = { "BY_US",     "BY_PEER",    "LOST",     "DNS",
+					     "CONNECT",   "PROXY_AUTH", "TLS",      "HTTP",
+					     "HANDSHAKE", "TOO_BIG",    "PROTOCOL", "INSECURE" };
 
 	return names[why];
 }
