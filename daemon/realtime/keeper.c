@@ -318,8 +318,8 @@ static void on_unusable(struct keeper *k, const char *what)
 }
 
 static const char no_memory[] = "the daemon is out of memory";
-static const char has_ended[] = "has ended already by this machine's clock; see that the clock is "
-				"right, and the token renewed";
+static const char has_ended[] =
+	"has ended already by this machine's clock; see that the clock is right";
 
 /* @now: from before @ends_at was compared with it: the clock goes on. */
 static void adopt(struct keeper *k, struct secret *token, struct jwt *jwt, uint64_t now,

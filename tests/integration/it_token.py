@@ -264,6 +264,7 @@ class Refresh(TokenStory):
         daemon.start()
         self.wait_token(daemon, "good")
         peer = self.peer(daemon)
+        self.addCleanup(self.server.fault, op="clear")
         self.server.http_fault("hang", path="*/api/*", work=False, count=100)
         hung = [peer.request("broadcast", {"topic": f"hung:{i}", "event": "e", "payload": {"n": i}, "via": "http"}) for i in range(12)]
         until(lambda: len([r for r in self.server.requests() if "/api/" in r.path]) >= 8, "eight are on their way")
