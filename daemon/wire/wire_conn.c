@@ -143,22 +143,37 @@ static void door_close(struct door *d)
 		close(d->filler);
 }
 
-/* Return: false: it cannot be made; door_close() in either case. */
-static bool door_open(struct door *d)
+/* Return: 0; a negative errno. door_close() in either case. */
+static int door_open(struct door *d)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	socklen_t len = sizeof(sun);
 
+	d->filler = -1;
 	d->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	d->filler = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (d->fd >= 0)
+		d->filler = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (d->fd < 0 || d->filler < 0 ||
 	    bind(d->fd, (struct sockaddr *)&sun, sizeof(sa_family_t)) < 0 || listen(d->fd, 0) < 0 ||
 	    getsockname(d->fd, (struct sockaddr *)&sun, &len) < 0)
-		return false;
+		return -errno;
 	snprintf(d->address, sizeof(d->address), "+@%.*s",
 		 (int)(len - offsetof(struct sockaddr_un, sun_path) - 1), sun.sun_path + 1);
 	/* Refused (EAGAIN) when somebody else was faster: then that one fills it. */
-	return connect(d->filler, (struct sockaddr *)&sun, len) == 0 || errno == EAGAIN;
+	return connect(d->filler, (struct sockaddr *)&sun, len) == 0 || errno == EAGAIN ? 0
+											: -errno;
+}
+
+static void end_unhanded(struct wire_conn *c)
+{
+	wire_link_end(&c->l, WIRE_CONNECT, "the connection cannot be handed on: %s",
+		      c->why_not[0] ? c->why_not : "libwebsockets did not take it");
+}
+
+static void say_why_not(struct wire_conn *c, const char *why)
+{
+	if (!c->why_not[0])
+		snprintf(c->why_not, sizeof(c->why_not), "%s", why);
 }
 
 /* libwebsockets takes over, from a timer: a connection made while events are being handed out inherits
@@ -169,6 +184,7 @@ static void wire_conn_upgrade(struct wire_conn *c)
 	struct lws_client_connect_info info = { 0 };
 	struct lws *wsi = NULL;
 	struct door door;
+	int r;
 
 	info.context = c->w->context;
 	info.address = door.address;
@@ -181,19 +197,29 @@ static void wire_conn_upgrade(struct wire_conn *c)
 	info.opaque_user_data = c;
 	info.pwsi = &c->wsi;
 	c->gone = c->handed = false;
+	c->why_not[0] = '\0';
 	c->connecting = true;
-	if (door_open(&door))
+	r = door_open(&door);
+	if (r == 0) {
+		errno = 0;
 		wsi = lws_client_connect_via_info(&info);
+		/* It does not say why; the kernel may have. */
+		r = wsi && !c->gone ? 0 : -errno;
+	}
 	door_close(&door);
 	c->connecting = false;
-	if (wsi && !c->gone)
-		c->handed = wire_dial_take_as(&c->dial, lws_get_socket_fd(wsi)) == 0;
+	if (wsi && !c->gone) {
+		r = wire_dial_take_as(&c->dial, lws_get_socket_fd(wsi));
+		c->handed = r == 0;
+	}
+	if (r < 0)
+		say_why_not(c, strerror(-r));
 	wire_dial_stop(&c->dial);
 	if (!wsi || c->gone) {
 		c->wsi = NULL;
 		wire_conn_gone(c);
 	} else if (!c->handed) {
-		wire_link_end(&c->l, WIRE_CONNECT, "the connection cannot be handed on");
+		end_unhanded(c);
 		wire_conn_kill(c);
 	}
 }
@@ -218,7 +244,7 @@ static void end_unopened(struct wire_conn *c, const char *why)
 	struct wire_link *l = &c->l;
 
 	if (!c->handed)
-		wire_link_end(l, WIRE_CONNECT, "the connection cannot be handed on");
+		end_unhanded(c);
 	else if (!l->attempt->tls || l->request_sent)
 		wire_link_end(l, WIRE_HANDSHAKE, "%s", why);
 	else if (l->tls_text[0])
@@ -344,6 +370,8 @@ static void on_connect_error(struct wire_conn *c, struct lws *wsi, const char *i
 	char why[128], body[sizeof(l->body) + 1], text[192];
 
 	wire_log_clean(why, sizeof(why), in ? in : "", in ? len : 0);
+	if (!c->handed)
+		say_why_not(c, why);
 	if (status != 0 && status != 101) {
 		wire_log_clean(body, sizeof(body), l->body, l->body_size);
 		if (!l->ended)

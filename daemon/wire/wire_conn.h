@@ -19,11 +19,12 @@ struct wire_conn {
 	struct wire_lws *w;
 	struct wire_dial dial;
 	struct lws *wsi;
-	bool connecting; /* inside lws_client_connect_via_info() */
-	bool gone;       /* ... which destroyed the wsi */
-	bool handed;     /* the wsi has the dialled connection */
-	bool judged;     /* ... and what it is worth is noted */
-	bool hung_up;    /* it failed when the peer had ended it */
+	bool connecting;  /* inside lws_client_connect_via_info() */
+	bool gone;        /* ... which destroyed the wsi */
+	char why_not[96]; /* libwebsockets did not take the connection over */
+	bool handed;      /* the wsi has the dialled connection */
+	bool judged;      /* ... and what it is worth is noted */
+	bool hung_up;     /* it failed when the peer had ended it */
 	lws_sorted_usec_list_t sul_attempt, sul_close, sul_kill;
 };
 
