@@ -156,6 +156,7 @@ void join_refused(struct join *j, const char *text, bool by_trial)
 
 void join_refuse_here(struct join *j, const char *code, const char *text)
 {
+	probation_forget_join(j); /* else what waits to be tried waits for this one's answer */
 	j->refused = true;
 	j->live = false;
 	join_set_reason(j, code, text);

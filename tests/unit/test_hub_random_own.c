@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Stories by chance about the daemon's own token: it comes, ends, is refused, while connections,
- * channels and wishes come and go. No request ever carries the API key, a token that has ended, or one
- * that the server is known to refuse; a refusal is told once; and when a good token is there at last,
- * everything that is wanted is there. Equal seeds are equal stories.
+ * channels and wishes come and go, and the server of some stories takes a few channels on a connection
+ * only. No request ever carries the API key, a token that has ended, or one that the server is known to
+ * refuse; a refusal is told once; nothing is sent beyond the number of channels that is known; and when a
+ * good token is there at last, everything that is wanted is there, or has no place. Equal seeds are equal
+ * stories.
  */
 #include "hub_own.h"
 #include "hub_tokens.h"
@@ -13,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PEERS = 3, TOPICS = 8, STEPS = 250, TOKENS_MAX_HERE = 400, SEEN = 64 };
+enum { PEERS = 3, TOPICS = 8, STEPS = 250, TOKENS_MAX_HERE = 400, SEEN = 40 };
 
 static uint64_t seed;
 static struct fake_peer *peers[PEERS];
@@ -25,8 +27,12 @@ static struct {
 } tokens[TOKENS_MAX_HERE];
 static size_t seen, seen_posts;  /* frames, requests that were looked at */
 static size_t checked;           /* frames that were looked at */
-static struct line joined[SEEN]; /* what the server has, some of it over by now */
-static unsigned n_joined;
+static struct line joined[SEEN]; /* what the server has, ref 0: nothing */
+static unsigned most; /* channels that it takes on a connection; 0: as many as are wanted */
+static struct {
+	uint64_t epoch;  /* of the connection on which it refused one beyond that */
+	size_t n_frames; /* were sent then */
+} full[LINKS_MAX];
 static struct secret *key;
 
 static unsigned roll(unsigned n)
@@ -54,18 +60,79 @@ static uint64_t token_in(const char *text)
 	return n;
 }
 
-static void on_join(struct line *f)
+static bool is_there(const struct line *j)
+{
+	return j->ref && frame_is_current(j);
+}
+
+/* What the server has of this topic on the link of this frame; else where it may be remembered. */
+static struct line *place_for(const struct line *f)
+{
+	struct line *found = NULL;
+
+	for (unsigned i = 0; i < SEEN; i++) {
+		if (is_there(&joined[i]) && joined[i].link == f->link &&
+		    strcmp(joined[i].topic, f->topic) == 0)
+			return &joined[i];
+		if (!is_there(&joined[i]))
+			found = &joined[i];
+	}
+	MUST(found);
+	return found;
+}
+
+static unsigned n_there(unsigned link)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < SEEN; i++)
+		n += is_there(&joined[i]) && joined[i].link == link;
+	return n;
+}
+
+/* @i: its number. Return: whether it has been refused. */
+static bool refuse_beyond(struct line *f, size_t i)
+{
+	bool is_known = full[f->link].epoch == f->epoch && i >= full[f->link].n_frames;
+
+	if (!most || is_there(place_for(f)) || n_there(f->link) < most)
+		return false;
+	MUST_MSG(!is_known, "sent though it is known that there is no place: %s", f->text);
+	if (full[f->link].epoch != f->epoch) {
+		full[f->link].epoch = f->epoch;
+		full[f->link].n_frames = rig.frames.n;
+	}
+	server_reply(f, false, "{'reason':'ChannelRateLimitReached: Too many channels'}");
+	return true;
+}
+
+static void on_join(struct line *f, size_t i)
 {
 	uint64_t n = token_in(f->text);
-	struct line copy = *f; /* the list moves as it grows */
+	struct line copy = *f, *place; /* the list moves as it grows */
 
+	if (refuse_beyond(f, i))
+		return;
 	if (tokens[n].is_bad || boot() >= tokens[n].ends_ms) {
+		place = place_for(f); /* a join replaces what was there */
+		place->ref = 0;
 		server_reply(f, false, roll(2) ? REFUSED_TOKEN : "{'reason':'" OWN_EXPIRED "'}");
 		return;
 	}
-	server_reply(f, true, "{}");
+	place = place_for(f);
 	copy.text = NULL;
-	joined[n_joined++ % SEEN] = copy;
+	*place = copy;
+	server_reply(f, true, "{}");
+}
+
+static void on_leave(struct line *f)
+{
+	struct line *j = place_for(f);
+
+	if (is_there(j) && j->ref == f->join_ref)
+		j->ref = 0;
+	if (!f->answered)
+		server_reply(f, true, "{}");
 }
 
 static void on_token(const struct line *f)
@@ -75,7 +142,7 @@ static void on_token(const struct line *f)
 	for (unsigned i = 0; i < SEEN; i++) {
 		struct line *j = &joined[i];
 
-		if (!tokens[n].is_bad || !j->ref || j->link != f->link || !frame_is_current(j) ||
+		if (!tokens[n].is_bad || !is_there(j) || j->link != f->link ||
 		    strcmp(j->topic, f->topic) != 0 || j->ref != f->join_ref)
 			continue;
 		own_closed(j, "Failed to validate JWT signature");
@@ -94,7 +161,9 @@ static void serve(void)
 			continue;
 		f->taken = true;
 		if (strcmp(f->event, "phx_join") == 0)
-			on_join(f);
+			on_join(f, seen);
+		else if (strcmp(f->event, "phx_leave") == 0)
+			on_leave(f);
 		else if (strcmp(f->event, "access_token") == 0)
 			on_token(f);
 		else if (!f->answered)
@@ -139,8 +208,9 @@ static void wish(unsigned who)
 	unsigned topic = roll(TOPICS);
 	char params[200];
 
-	snprintf(params, sizeof(params), "{'topic':'t%u','private':%s,'keep':true,'timeout_ms':%u}",
-		 topic, topic % 2 ? "true" : "false", roll(3) * 1000);
+	snprintf(params, sizeof(params),
+		 "{'topic':'t%u','private':%s,'keep':true,'timeout_ms':%u%s}", topic,
+		 topic % 2 ? "true" : "false", roll(3) * 1000, roll(4) ? "" : ",'presence':{}");
 	if (roll(3)) {
 		ask(who, "subscribe", params);
 	} else if (roll(2)) {
@@ -174,7 +244,7 @@ static void close_one(void)
 					     "You no longer have permission to read" };
 	struct line *j = &joined[roll(SEEN)];
 
-	if (!j->ref || !frame_is_current(j))
+	if (!is_there(j))
 		return;
 	own_closed(j, words[roll(4)]);
 	j->ref = 0;
@@ -268,13 +338,25 @@ static void check_sent(void)
 		tokens[owner.serial].is_known = true;
 }
 
+/* Each connection's number is learned by a refusal of its own, and of those a user has two in five
+ * minutes. */
+static bool has_no_place(const struct join *j)
+{
+	if (!most)
+		return false;
+	if (j->state == JOIN_WAITING)
+		return strcmp(j->code, "join_budget") == 0 && j->retry_at_ms > rig.now;
+	return j->state == JOIN_REJECTED && strcmp(j->code, "too_many_channels") == 0 &&
+	       n_there(j->link->number) >= most;
+}
+
 static void everything_is_there(void)
 {
 	struct join *j;
 
 	RB_FOREACH(j, join_id_tree, &rig.hub->joins)
-		MUST_MSG(!j->ops->wanted(j) || j->state == JOIN_JOINED, "%s: state %d, code %s: %s",
-			 j->wire_topic, j->state, j->code, j->text);
+		MUST_MSG(!j->ops->wanted(j) || j->state == JOIN_JOINED || has_no_place(j),
+			 "%s: state %d, code %s: %s", j->wire_topic, j->state, j->code, j->text);
 	MUST(TAILQ_EMPTY(&rig.hub->posts_waiting));
 	for (unsigned i = 0; i < PEERS; i++)
 		MUST_MSG(peers[i]->n_asked == 0, "peer %u has %u requests without an answer", i,
@@ -286,7 +368,8 @@ START_TEST(story)
 	seed = (uint64_t)_i * 7919 + 17;
 	serial = 0;
 	seen = seen_posts = checked = 0;
-	n_joined = 0;
+	most = roll(2) ? 0 : 1 + roll(4);
+	memset(full, 0, sizeof(full));
 	memset(joined, 0, sizeof(joined));
 	memset(tokens, 0, sizeof(tokens));
 	own_start(NULL);
@@ -310,6 +393,7 @@ START_TEST(story)
 		advance(500);
 		check_sent();
 	}
+	serve();
 	everything_is_there();
 	own_end();
 	key = secret_free(key);
@@ -322,7 +406,7 @@ int main(void)
 	Suite *s = suite_create("hub_random_own");
 
 	tcase_set_timeout(t, 120);
-	tcase_add_loop_test(t, story, 0, 60);
+	tcase_add_loop_test(t, story, 0, 150);
 	suite_add_tcase(s, t);
 	return suite_run(s);
 }
