@@ -22,7 +22,8 @@ static void start_servers(void)
 				     "hang",        "garbage",
 				     "endless",     "close",
 				     "close-early", "cut",
-				     "reset",       NULL };
+				     "reset",       "eager",
+				     NULL };
 
 	http_server_start();
 	server_start(&proxies, argv);
@@ -203,6 +204,32 @@ START_TEST(test_refusals)
 	ck_assert(!a->was_sent);
 	ck_assert_uint_eq(a->status, 0);
 	expect_refusal(a->text, refusals[_i].text, mode);
+	rig_stop(&rig);
+}
+END_TEST
+
+/* The target's first bytes come together with the proxy's answer: not one of them is lost. */
+START_TEST(test_eager_target)
+{
+	struct wire_post p = post_to(false, "/status-202");
+	const struct wire_answer *a;
+	const struct wire_end *end;
+	struct rig rig;
+
+	proxy_init(&rig, "eager");
+	rig_start(&rig);
+	rig_open(&rig, 0, false, "localhost", 80, "/ws");
+	end = rig_until_closed(&rig, 0);
+	ck_assert_msg(end->why == WIRE_HTTP, "%s", end->text);
+	ck_assert_uint_eq(end->http_status, 503);
+	ck_assert_uint_eq(end->retry_after_s, 7);
+	ck_assert_ptr_nonnull(strstr(end->text, "busy"));
+	p.target.host = "localhost";
+	ck_assert_int_eq(rig_try_post(&rig, 0, &p), 0);
+	a = rig_until_answered(&rig, 0);
+	ck_assert_msg(a->status == 503, "%s", a->text);
+	ck_assert(a->whole);
+	ck_assert_str_eq(a->body, "busy");
 	rig_stop(&rig);
 }
 END_TEST
@@ -411,6 +438,7 @@ int main(void)
 	tcase_add_test(t, test_nothing_is_borrowed);
 	tcase_add_test(t, test_names);
 	tcase_add_loop_test(t, test_refusals, 0, (int)(sizeof(refusals) / sizeof(*refusals)));
+	tcase_add_test(t, test_eager_target);
 	tcase_add_test(t, test_hangs_up_at_once);
 	tcase_add_test(t, test_no_answer);
 	tcase_add_test(t, test_no_proxy_there);

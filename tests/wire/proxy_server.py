@@ -8,6 +8,7 @@ Prints "PORT MODE N" for each and serves until standard input ends. Every name l
 is not exactly what a proxy should be sent is answered by 400. Modes:
 
     ok, auth        lead on; auth wants USER and PASSWORD of below, else 407
+    eager           answers, and for the target, too, in one packet
     odd, slow       lead on, after a strange answer, or one that comes byte by byte
     N               refuses with HTTP status N and a page of HTML
     hang, garbage, endless, close, close-early, cut, reset
@@ -28,6 +29,7 @@ REQUEST = re.compile(
     rb"Host: (?P=where)\r\n"
     rb"(Proxy-Authorization: (?P<auth>Basic [A-Za-z0-9+/]+=*)\r\n)?\r\n")
 OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
+EAGER = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nbusy"
 ANSWERS = {
     "ok": OK,
     "auth": OK,
@@ -77,7 +79,12 @@ def refuse(sock, status):
 
 
 def misbehave(sock, mode):
-    if mode == "garbage":
+    if mode == "eager":
+        # What is peeked at and what is read must not be more than the proxy's own answer.
+        sock.sendall(OK + EAGER)
+        while sock.recv(65536):
+            pass
+    elif mode == "garbage":
         sock.sendall(b"220 mail.example ESMTP\r\n\r\n\r\n")
     elif mode == "cut":
         sock.sendall(OK[:-6])
