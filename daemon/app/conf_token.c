@@ -204,7 +204,12 @@ static void look_at_seed(const struct conf *conf)
 		return;
 	}
 	bytes = secret_bytes(seed);
-	if (strncmp(bytes, "eyJ", 3) == 0 || strncmp(bytes, "sb_", 3) == 0)
+	if (*bytes == '{')
+		printf("warning   [upstream] refresh_token_file: %s: this looks like a login's "
+		       "whole "
+		       "answer; write its refresh_token alone\n",
+		       path);
+	else if (strncmp(bytes, "eyJ", 3) == 0 || strncmp(bytes, "sb_", 3) == 0)
 		printf("warning   [upstream] refresh_token_file: %s: this looks like %s and not "
 		       "like a refresh token; a login gives both\n",
 		       path, *bytes == 'e' ? "an access token (or key)" : "an API key");

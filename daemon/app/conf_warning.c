@@ -62,7 +62,7 @@ static bool binds_nobody(const struct conf *conf, int64_t now_s, struct conf_tex
 		return false;
 	snprintf(
 		ret->text, sizeof(ret->text),
-		"[upstream] apikey_file: the key is %s, which no policy binds: every local client "
+		"[upstream] apikey_file: the key is %s, which no policy binds: who goes with it "
 		"may all there; use the anon (publishable) key as apikey, and let the clients that "
 		"need more give a token of their own",
 		conf->key_kind == CONF_KEY_SECRET ? "a secret one (sb_secret_...)"

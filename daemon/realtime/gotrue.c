@@ -174,11 +174,12 @@ static void read_tokens(const struct gotrue_answer *a, struct gotrue_result *r)
 		say(r, "no_memory", a->status, no_word, "the daemon is out of memory");
 	} else if (!rtbp_is(v, RTBP_MAP)) {
 		say(r, "bad_answer", a->status, no_word,
-		    "the answer is no JSON object: see that the URL is that of a Supabase project");
+		    "the answer is no JSON object: see auth_url (rtbridged --check shows the "
+		    "address)");
 	} else if (!r->access.size || !is_word(r->refresh)) {
 		say(r, "bad_answer", a->status, no_word,
-		    "the answer has no access_token and refresh_token that could be used: see that "
-		    "the URL is that of a Supabase project");
+		    "the answer has no access_token and refresh_token that could be used: see "
+		    "auth_url (rtbridged --check shows the address)");
 	} else {
 		r->got = GOTRUE_TOKENS;
 		r->lives_ms = life_of(rtbp_find(v, "expires_in", 10));
@@ -247,7 +248,8 @@ static void read_refusal(const struct gotrue_answer *a, const struct secret *sen
 		/* What stands before Auth: {"message": "Invalid API key"}, now and then also when it
 		 * has a bad hour of its own. */
 		say(r, bad_apikey, a->status, no_word,
-		    "the API key is refused: see that it is this project's and has not been "
+		    "the API key in apikey_file is refused: see that it is this project's and has "
+		    "not been "
 		    "disabled");
 	} else {
 		if (code.size && !quotes(code, sent))
@@ -255,9 +257,8 @@ static void read_refusal(const struct gotrue_answer *a, const struct secret *sen
 		say(r, "unexpected", a->status, word,
 		    rtbp_is(v, RTBP_MAP)
 			    ? "Auth does not renew the token now: see the project's Auth logs"
-			    : "no answer of Auth: see that the URL is that of a Supabase project, "
-			      "and "
-			      "what stands between");
+			    : "no answer of Auth: see auth_url (rtbridged --check shows the "
+			      "address), and what stands between");
 	}
 }
 
@@ -271,7 +272,9 @@ void gotrue_read(const struct gotrue_answer *a, const struct secret *sent,
 				       .code = "" };
 	if (s == 0) {
 		ret->code = "no_answer";
-		snprintf(ret->text, sizeof(ret->text), "Auth cannot be asked: %s", a->text);
+		snprintf(ret->text, sizeof(ret->text),
+			 "Auth cannot be asked: %.180s; see auth_url, the network and the proxy",
+			 a->text);
 		text_clean(ret->text);
 	} else if (s >= 200 && s < 300) {
 		read_tokens(a, ret);

@@ -36,8 +36,9 @@ struct keeper {
 	/* The last one, if the server refused it or it has ended: to know it again. */
 	struct secret *spent;
 	bool spent_was_refused;
-	unsigned n_refused; /* in a row */
-	unsigned n_slow;    /* slow fetches in a row */
+	char refusal[sizeof(((struct reason_text *)0)->text)]; /* the server's words */
+	unsigned n_refused;                                    /* in a row */
+	unsigned n_slow;                                       /* slow fetches in a row */
 
 	/* The fetch on its way, or the next one. */
 	bool is_fetching, is_asked;
@@ -295,15 +296,18 @@ static void on_same(struct keeper *k, const struct keeper_news *news)
 /* The bytes that the server does not take. */
 static void on_refused_again(struct keeper *k)
 {
+	char text[sizeof(k->why.text)];
+
 	k->failures++;
 	k->is_failing = true;
 	k->is_denied = false;
 	k->n_series = 0;
 	backoff_reset(&k->backoff);
-	say(&k->why, "refused",
-	    "the token's source has given the same token again that the server had refused: it "
-	    "must "
-	    "give another one");
+	snprintf(text, sizeof(text),
+		 "the token's source has given the same token again that the server had refused "
+		 "(%.120s): it must give another one",
+		 k->refusal);
+	say(&k->why, "refused", text);
 	k->next_at = now_ms(k) + slow_delay(k);
 }
 
@@ -447,6 +451,7 @@ void keeper_refused(struct keeper *k, uint64_t serial, const char *code, const c
 	if (now_ms(k) - k->adopted_at >= KEEPER_SLOW_MAX_MS)
 		k->n_refused = k->n_slow = 0;
 	is_first = k->n_refused++ == 0;
+	snprintf(k->refusal, sizeof(k->refusal), "%s", text ? text : "without words");
 	if (!k->is_denied) /* then what the source said is what must be heard */
 		say(&k->why, code && *code ? code : "refused", text);
 	drop_token(k, true);

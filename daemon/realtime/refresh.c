@@ -58,7 +58,7 @@ static bool store(struct refresh *r)
 	snprintf(
 		r->store_text, sizeof(r->store_text),
 		"the new refresh token cannot be stored (%s), and until it is, the access token is "
-		"not renewed: see that the daemon may write where it keeps it, and that there is "
+		"not renewed: see that the daemon may write to state_dir, and that there is "
 		"room",
 		strerror(-e));
 	return false;

@@ -223,6 +223,29 @@ START_TEST(test_token_printed)
 }
 END_TEST
 
+static void expect_of_seed(const char *bytes, const char *words, const char *never)
+{
+	char *seed = path_in("seed");
+
+	again();
+	put(seed, bytes, strlen(bytes), 0600);
+	set("refresh_token_file", seed);
+	set("state_dir", dir);
+	ck_assert_msg(finish("https://x.supabase.co") == 0, "%s", why.text);
+	expect_printed(words, never);
+	free(seed);
+}
+
+START_TEST(test_seed_printed)
+{
+	expect_of_seed("abcdefghij12\n", "begun with", "warning   [upstream] refresh");
+	expect_of_seed("{\"refresh_token\":\"hush\"}", "write its refresh_token alone", "hush");
+	expect_of_seed(TOKEN_OF(ANON_PAYLOAD), "looks like an access token", "c2ln");
+	expect_of_seed("sb_secret_hush", "looks like an API key", "hush");
+	expect_of_seed("two words", "it must hold the", "words\"");
+}
+END_TEST
+
 static void expect_of_folder(const char *folder, const char *words)
 {
 	char *path = path_in(folder), *text;
@@ -340,6 +363,7 @@ int main(void)
 	tcase_add_test(t, test_command_printed);
 	tcase_add_test(t, test_token_printed);
 	tcase_add_test(t, test_state_dir);
+	tcase_add_test(t, test_seed_printed);
 	tcase_add_test(t, test_state_printed);
 	tcase_add_test(t, test_rekey);
 	suite_add_tcase(s, t);

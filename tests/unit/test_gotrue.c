@@ -299,8 +299,8 @@ START_TEST(test_later)
 	if (!a.status)
 		ck_assert_ptr_nonnull(strstr(result.text, "auth.example: connection refused"));
 	if (strcmp(result.code, "bad_apikey") == 0)
-		ck_assert_ptr_nonnull(
-			strstr(result.text, "HTTP status 401: the API key is refused"));
+		ck_assert_ptr_nonnull(strstr(
+			result.text, "HTTP status 401: the API key in apikey_file is refused"));
 }
 END_TEST
 

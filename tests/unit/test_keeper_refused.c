@@ -69,6 +69,7 @@ START_TEST(test_refused_and_the_same_bytes)
 		first_again();
 		check_log("[bad refused] ");
 		ck_assert_ptr_nonnull(strstr(status().text, "the same token again"));
+		ck_assert_ptr_nonnull(strstr(status().text, "(y): it must give another one"));
 		check_slow(n);
 	}
 	failed();
