@@ -305,6 +305,8 @@ void places_run(struct hub *hub);
 /* A channel of this link has been left: of those that were refused for want of a place one is tried
  * again, rather one of this link. */
 void place_left(struct link *link);
+/* This one has been refused: the same, unless it was for that. */
+void place_given_up(const struct join *j);
 
 /* links.c */
 int links_init(struct hub *hub);

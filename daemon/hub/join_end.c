@@ -18,6 +18,7 @@ static void join_reject(struct join *j)
 	park_forget_join(j); /* it tests nothing any more */
 	j->state = JOIN_REJECTED;
 	j->rejected_at_ms = hub_now(j->hub);
+	place_given_up(j);
 }
 
 bool join_is_refused_for_token(const struct join *j)

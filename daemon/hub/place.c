@@ -168,3 +168,9 @@ void place_left(struct link *link)
 	link->hub->seeks_places = true; /* the queues go on then */
 	hub_wake(link->hub);
 }
+
+void place_given_up(const struct join *j)
+{
+	if (strcmp(j->code, too_many) != 0)
+		place_left(j->link);
+}

@@ -314,6 +314,37 @@ START_TEST(the_end_of_one_without_a_place)
 }
 END_TEST
 
+/* One that had a place, and is refused for another reason, has it no more. */
+START_TEST(one_loses_its_right)
+{
+	struct fake_peer *c;
+	struct line two;
+
+	begin(one_link);
+	c = peer_ready();
+	peer_join(a, "t1", "{}");
+	peer_join(b, "t2", "{}");
+	peer_join(c, "t3", "{}");
+	server_drop(SESSION_FAULT_LOST, "lost");
+	while (!rig.links[0].is_open)
+		advance(100);
+	server_open();
+	server_reply(expect_frame("*'realtime:t1','phx_join'*"), true, "{}");
+	two = *expect_frame("*'realtime:t2','phx_join'*");
+	server_reply(&two, true, "{}");
+	server_reply(expect_frame("*'realtime:t3','phx_join'*"), false, too_many);
+	ck_assert_uint_eq(peer_skip(c, "too_many_channels"), 1);
+	own_closed(&two, "You no longer have permission to read from this topic");
+	server_join("t3");
+	ck_assert_uint_eq(peer_skip(b, "\"rejected\",\"code\":\"unauthorized\""), 1);
+	ck_assert_uint_eq(peer_skip(c, "\"ready\""), 1);
+	/* Its end comes later, and frees nothing. */
+	peer_close(b);
+	advance(5 * SECOND);
+	expect_no_frame();
+}
+END_TEST
+
 /* ---- with a token that is being tested ---- */
 
 /* The channel that was to show what a new token is worth finds no place: another one shows it. */
@@ -363,6 +394,7 @@ int main(void)
 	tcase_add_test(t, the_others_go_elsewhere);
 	tcase_add_test(t, a_place_on_another_link);
 	tcase_add_test(t, the_end_of_one_without_a_place);
+	tcase_add_test(t, one_loses_its_right);
 	tcase_add_test(t, refused_while_it_tests);
 	suite_add_tcase(s, t);
 	return suite_run(s);
