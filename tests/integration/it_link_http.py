@@ -42,6 +42,7 @@ SLOW = {
     "401": (http(401, JSON), "auth_failed", "auth", "401"),
     "403": (http(403, JSON), "config_error", "forbidden", "403"),
     "404": (http(404, JSON), "config_error", "not_found", "404"),
+    "407": (http(407), "config_error", "config", "407"),
     "400": (http(400), "config_error", "not_found", "400"),
     "429": (http(429, JSON), "backoff", "rate_limited", "429"),
     "429 retry": (http(429, Retry_After="70"), "backoff", "rate_limited", "429"),
