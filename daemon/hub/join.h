@@ -294,6 +294,8 @@ int join_tell_token(struct join *j, const struct secret *token);
 void join_reply_text(struct rtbp_val response, const char *otherwise, char *text, size_t size);
 
 /* place.c */
+/* How many channels it may carry. */
+unsigned link_max(const struct link *link);
 /* The server takes no more channels on its link. Return: whether another place is looked for, at the
  * turn's end. */
 bool place_wanted(struct join *j, const char *text);
@@ -338,8 +340,6 @@ struct link *link_find_unused(struct hub *hub);
 void link_stop(struct link *link);
 /* It has a join of this topic, public or private, perhaps one that is being left. */
 bool link_has_topic(struct link *link, struct rtbp_str topic);
-/* How many channels it may carry. */
-unsigned link_max(const struct link *link);
 /* Room for one more channel: those that nobody wants any more go first. */
 bool link_has_room(struct link *link);
 /* The join that needs this link longest; NULL: nothing does. */

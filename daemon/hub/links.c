@@ -330,13 +330,6 @@ void joins_refuse(struct hub *hub)
 
 /* ---- which one ---- */
 
-unsigned link_max(const struct link *link)
-{
-	unsigned max = link->hub->conf.max_channels;
-
-	return link->max_here && link->max_here < max ? link->max_here : max;
-}
-
 /* What goes goes before its time. A channel that is being left still counts at the server for a
  * moment; a few may overlap. */
 bool link_has_room(struct link *link)

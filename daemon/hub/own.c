@@ -138,6 +138,22 @@ void own_key_refused(struct hub *hub)
 		hub->ops->key_refused(hub->ctx);
 }
 
+/* ---- what an answer may quote ---- */
+
+bool post_may_be_quoted(const struct post *post, struct rtbp_str s)
+{
+	const struct chan *ch = post->chan;
+	const struct token *t = identity_find_token(ch->identity, post->token_number);
+	const struct own_token *own = post->own;
+	const struct secret *key = ch->hub->conf.apikey;
+
+	if (post->key_serial != ch->hub->own.key_serial || (post->token_number && !t))
+		return true;
+	return memmem(s.p, s.size, secret_bytes(key), secret_size(key)) ||
+	       (t && memmem(s.p, s.size, secret_bytes(t->bytes), secret_size(t->bytes))) ||
+	       (own && memmem(s.p, s.size, secret_bytes(own->bytes), secret_size(own->bytes)));
+}
+
 /* ---- what was refused for want of another one ---- */
 
 /* A refusal that another token, or key, may lift. */

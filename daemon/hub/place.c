@@ -42,6 +42,13 @@ static unsigned n_taken(struct link *link)
 	return n;
 }
 
+unsigned link_max(const struct link *link)
+{
+	unsigned max = link->hub->conf.max_channels;
+
+	return link->max_here && link->max_here < max ? link->max_here : max;
+}
+
 bool place_is_full(struct link *link)
 {
 	return link->max_here && n_taken(link) >= link->max_here;

@@ -194,6 +194,9 @@ void posts_run(struct hub *hub);
 uint64_t posts_sender(struct chan *ch, struct rtbp_val meta, struct rtbp_str event,
 		      struct rtbp_val payload);
 void posts_forget(struct chan *ch);
+/* own.c: a gateway may quote the request in its complaint `s`. What it carried and is not kept any more (a
+ * key that was replaced, a token whose clients are gone) cannot be looked for: then it may. */
+bool post_may_be_quoted(const struct post *post, struct rtbp_str s);
 
 /* ---- outcome.c ---- */
 struct outcome;

@@ -399,22 +399,6 @@ void posts_run(struct hub *hub)
 
 /* ---- the answer ---- */
 
-/* A gateway may quote the request in its complaint. What it carried and is not kept any more (a key
- * that was replaced, a token whose clients are gone) cannot be looked for: then nothing is passed on. */
-static bool has_secret(const struct post *post, struct rtbp_str s)
-{
-	const struct chan *ch = post->chan;
-	const struct token *t = identity_find_token(ch->identity, post->token_number);
-	const struct own_token *own = post->own;
-	const struct secret *key = ch->hub->conf.apikey;
-
-	if (post->key_serial != ch->hub->own.key_serial || (post->token_number && !t))
-		return true;
-	return memmem(s.p, s.size, secret_bytes(key), secret_size(key)) ||
-	       (t && memmem(s.p, s.size, secret_bytes(t->bytes), secret_size(t->bytes))) ||
-	       (own && memmem(s.p, s.size, secret_bytes(own->bytes), secret_size(own->bytes)));
-}
-
 /* The server's words, {"message": TEXT} or {"error": TEXT}; "" for any other body: nobody knows
  * what is in it. */
 static void words_of(const struct post *post, const struct hub_answer *a, char *text, size_t size)
@@ -430,7 +414,7 @@ static void words_of(const struct post *post, const struct hub_answer *a, char *
 	v = (struct rtbp_val){ mp.data, mp.size };
 	if (!rtbp_get_str(rtbp_find(v, "message", 7), &s))
 		(void)rtbp_get_str(rtbp_find(v, "error", 5), &s);
-	if (s.size && rtbp_utf8_valid(s.p, s.size) && !has_secret(post, s))
+	if (s.size && rtbp_utf8_valid(s.p, s.size) && !post_may_be_quoted(post, s))
 		hub_copy_text(s, text, size);
 }
 
