@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 
 #include "wire/resolver.h"
@@ -274,11 +275,12 @@ END_TEST
 
 static struct resolver_answer fake_answer;
 static sem_t may_answer;
-static char asked_for[RESOLVER_HOST_MAX + 1];
+static atomic_bool asked_with_dot;
 
 static void fake_lookup(const char *host, struct resolver_answer *ret)
 {
-	snprintf(asked_for, sizeof(asked_for), "%s", host);
+	if (strcmp(host, "localhost.") == 0)
+		atomic_store(&asked_with_dot, true);
 	if (strcmp(host, "hangs.example") == 0)
 		sem_wait(&may_answer);
 	if (strcmp(host, "gone.example") != 0)
@@ -329,7 +331,7 @@ START_TEST(test_whole_name)
 	rig.on_opened = close_it;
 	tls_open(&rig, "localhost.", "good");
 	ck_assert_msg(rig_until_closed(&rig, 0)->why == WIRE_BY_US, "%s", rig.recs[0].end.text);
-	ck_assert_str_eq(asked_for, "localhost.");
+	ck_assert(atomic_load(&asked_with_dot));
 	tls_open(&rig, "localhost.", "wrong-name");
 	ck_assert_int_eq(rig_until_closed(&rig, 0)->why, WIRE_TLS);
 	rig_stop(&rig);
