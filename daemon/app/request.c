@@ -16,6 +16,8 @@
 /* The daemon's token must not wait until the server has answered the sends. */
 static_assert((int)POSTS_MAX < (int)WIRE_MAX_POSTS, "the hub takes every place for requests");
 
+enum { PROXY_AUTH_RETRY_S = 60 };
+
 /* NAME VALUE in one piece of memory that is wiped. */
 static int put_secret(struct rtbp_buf *b, const char *name, const struct secret *value)
 {
@@ -74,12 +76,18 @@ int request_post(struct wire *wire, const struct conf *conf, uint64_t id,
 	return post_to(wire, conf, &conf->api, post->path, post->token, id, &request);
 }
 
+/* A proxy to which a wrong password is told again and again may lock the account. */
+static uint32_t retry_after_s(const struct wire_answer *a)
+{
+	return a->why == WIRE_PROXY_AUTH ? PROXY_AUTH_RETRY_S : a->retry_after_s;
+}
+
 void request_answer(const struct wire_answer *a, struct hub_answer *ret)
 {
 	*ret = (struct hub_answer){
 		.was_sent = a->was_sent,
 		.status = a->status,
-		.retry_after_s = a->retry_after_s,
+		.retry_after_s = retry_after_s(a),
 		.body = a->body,
 		.size = a->size,
 		.text = a->text,
@@ -104,7 +112,7 @@ void request_refresh_answer(const struct wire_answer *a, struct gotrue_answer *r
 {
 	*ret = (struct gotrue_answer){
 		.status = a->status,
-		.retry_after_s = a->retry_after_s,
+		.retry_after_s = retry_after_s(a),
 		.body = a->body,
 		.size = a->size,
 		.whole = a->whole,

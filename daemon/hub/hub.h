@@ -86,10 +86,10 @@ struct hub_post {
 
 /* What became of it. Borrowed. */
 struct hub_answer {
-	bool was_sent;   /* false: not one byte of it reached the server */
-	unsigned status; /* HTTP status; 0: there was no answer */
-	uint32_t retry_after_s;
-	const char *body; /* the beginning of it */
+	bool was_sent;          /* false: not one byte of it reached the server */
+	unsigned status;        /* HTTP status; 0: there was no answer */
+	uint32_t retry_after_s; /* not before that; also without an answer, 0: as the hub likes */
+	const char *body;       /* the beginning of it */
 	size_t size;
 	const char *text; /* one line for people, when there was no answer */
 };

@@ -509,6 +509,8 @@ static void note_failure(struct hub *hub, const struct hub_answer *a)
 		pause *= 2;
 	if (pause > POST_RETRY_MAX_MS)
 		pause = POST_RETRY_MAX_MS;
+	if (pause / 2 < UINT64_C(1000) * a->retry_after_s)
+		pause = UINT64_C(2000) * a->retry_after_s; /* half of it is jitter */
 	snprintf(hub->post_text, sizeof(hub->post_text), "%s", a->text);
 	if (hub_now(hub) < hub->post_retry_at_ms)
 		return; /* one of several that were on their way together */

@@ -128,6 +128,7 @@ class Password(ProxyStory):
         with Peer(daemon.socket) as peer:
             found = until(lambda: (c := peer.status()["connection"])["state"] == "config_error" and c, daemon.log_text)
             self.assertEqual(peer.broadcast("t", "e", {}, via="http", ttl_ms=300)["outcome"], "expired")
+            http = peer.status()["http"]
         self.assertEqual(found["reason"], "config")
         said = self.cli(daemon, "status", code=4)
         for text in found["text"], said, daemon.log_text():
@@ -135,6 +136,7 @@ class Password(ProxyStory):
             self.assertIn("proxy_auth_file", text)
         # A minute: nobody's password gets better by being tried.
         self.assertGreater(found["next_try_ms"], 15000 if self.sanitized else 45000)
+        self.assertGreater(http["next_try_ms"], 45000 if not self.sanitized else 15000)
         self.assertRegex(said, r"config: .*next try in \d+\.\d s")
         return found
 

@@ -82,6 +82,29 @@ START_TEST(pauses_grow)
 }
 END_TEST
 
+/* Who answers for the network knows when it makes sense, as with a proxy that refuses a password. */
+START_TEST(not_before_that)
+{
+	struct hub_answer refused = { .text = "the proxy refused", .retry_after_s = 10 };
+	struct line *post;
+	uint64_t from;
+
+	says(a, 1, 60000);
+	post = expect_post("*");
+	for (unsigned i = 0; i < 2; i++) {
+		server_answer_all(post, &refused);
+		from = rig.now;
+		advance(9900);
+		expect_no_post();
+		while (!(post = any_post()))
+			advance(100);
+		MUST(rig.now - from <= 20100);
+	}
+	server_answer(post, 202, "");
+	expect(a, SENT(1));
+}
+END_TEST
+
 /* What comes meanwhile, to other channels too, waits for the same moment; the order is kept. */
 START_TEST(all_wait)
 {
@@ -466,6 +489,7 @@ int main(void)
 	TCase *t = add_case(s, "again"), *who = add_case(s, "who");
 
 	tcase_add_test(t, pauses_grow);
+	tcase_add_test(t, not_before_that);
 	tcase_add_test(t, all_wait);
 	tcase_add_test(t, one_gets_through);
 	tcase_add_test(t, each_has_its_own_time);
