@@ -779,7 +779,8 @@ RTB_API int64_t rtb_sync(struct rtb_client *c, bool upstream, rtb_reply_fn fn,
 			 void *user) RTB_MUST_CHECK;
 
 /* Both need the right `admin` of the daemon's access rules (else RTB_E_FORBIDDEN). Return: as
- * rtb_status(). An older daemon does not know them: RTB_E_REFUSED. */
+ * rtb_status(). Each at most once in 10 s for all clients together: RTB_E_BUSY. An older daemon does
+ * not know them: RTB_E_REFUSED. */
 
 /* All connections of the daemon to the server are opened anew, at once, and what it had given up is
  * tried again. Answered with the state of the connection the moment after. */
