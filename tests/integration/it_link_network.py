@@ -169,8 +169,7 @@ class Cuts(FaultStory):
 
     def cut(self, direction, at, how, after_head):
         before = self.proxy.counts()
-        self.proxy.cut(direction, at, how=how, after_head=after_head)
-        self.proxy.drop()
+        self.proxy.cut(direction, at, how=how, after_head=after_head, drop=True)
         # Large ones, so that the byte comes soon.
         self.flow_until(lambda: self.proxy.counts()["cut"] > before["cut"], f"the cut of {direction} at {at}", size=700)
         self.flow_to(state="online")
@@ -224,8 +223,7 @@ class Tls(FaultStory):
         for at in sorted(random.sample(range(1, 6000), 12)):
             with self.subTest(at=at):
                 before = self.proxy.counts()["cut"]
-                self.proxy.cut(random.choice((UP, DOWN)), at, how=random.choice(("rst", "fin")))
-                self.proxy.drop()
+                self.proxy.cut(random.choice((UP, DOWN)), at, how=random.choice(("rst", "fin")), drop=True)
                 self.flow_until(lambda: self.proxy.counts()["cut"] > before, f"the cut at {at}")
                 self.flow_to(state="online")
         self.markers()  # `online` may have been said of the connection that was cut

@@ -226,6 +226,23 @@ class Test(unittest.TestCase):
             sock.sendall(piece)
         self.assertEqual(self.read(sock, 100), b"HTTP/1.1 101 x\r\na: b\r\n\r\nfr")
 
+    def test_cut_and_drop(self):
+        """Those that are there end, and none of them is the one that is cut."""
+        there = [self.connect() for _ in range(3)]
+        for sock in there:
+            self.exchange(sock)
+        self.proxy.cut(DOWN, 2, drop=True)
+        self.assertEqual((self.proxy.counts()["open"], self.proxy.counts()["cut"]), (0, 0))
+        for sock in there:
+            with self.assertRaises(ConnectionResetError):
+                sock.recv(1)
+        sock = self.connect()
+        sock.sendall(b"0123456789")
+        with self.assertRaises(ConnectionResetError):
+            while sock.recv(10):
+                pass
+        self.proxy.wait(lambda c: c["cut"] == 1, "the cut")
+
     def test_answers(self):
         heads = []
 

@@ -299,7 +299,7 @@ class Soak:
         self.wait(self.same_people, "all see the same people", 90)
         for peer in list(self.field.peers):
             peer.sync(upstream=True)
-        self.turn()
+        self.field.hear_out()
         self.harvest()
         self.judge()
         self.field.begin_round()

@@ -11,6 +11,7 @@ the time, and the checker at the end.
 
 import base64
 import hashlib
+import json
 import select
 import struct
 import time
@@ -87,7 +88,7 @@ class Far:
 
     def __init__(self, field, connect, witness_of=()):
         self.field, self.connect, self.witness_of = field, connect, witness_of
-        self.client, self.heard_ms, self.next_try = None, wall_ms(), 0.0
+        self.client, self.heard_ms, self.next_try, self.asked = None, wall_ms(), 0.0, None
         self.come()
 
     def come(self):
@@ -104,7 +105,7 @@ class Far:
 
     def lost(self):
         self.client.abort()
-        self.client = None
+        self.client = self.asked = None
 
     def say(self, topic, payload):
         """Whether it could be given away."""
@@ -134,6 +135,7 @@ class Far:
                 if got[0] == 8:
                     raise Closed(1005)
                 self.heard_ms = wall_ms()
+                self.take_answer(*got)
                 one = self.message(*got)
                 if one and one[0] in self.witness_of:
                     self.field.hears(*one)
@@ -146,12 +148,27 @@ class Far:
         return one and (one[0], one[2])
 
     def beat(self):
-        """So that the server keeps it."""
+        """So that the server keeps it. Returns the heartbeat's ref, or None."""
         if self.client is not None:
             try:
-                self.client.push("phoenix", "heartbeat", {}, join_ref=None)
+                return self.client.push("phoenix", "heartbeat", {}, join_ref=None)
             except OSError:
                 self.lost()
+        return None
+
+    def ask(self):
+        """What the server has sent to it so far is here when is_here()."""
+        self.asked = self.beat()
+
+    def is_here(self):
+        return self.client is not None and self.asked is None
+
+    def take_answer(self, opcode, data):
+        if self.asked is not None and opcode == 1:
+            message = json.loads(data)
+            ref, event = (message["ref"], message["event"]) if isinstance(message, dict) else (message[1], message[3])
+            if event == "phx_reply" and ref == self.asked:
+                self.asked = None
 
     def close(self):
         if self.client is not None:
@@ -270,6 +287,13 @@ class Field:
         while not (value := condition()):
             self.pump(min(0.05, end.left(what)))
         return value
+
+    def hear_out(self):
+        """Waits until those past the daemon are there, and have all that the server had for them when this began: what it has
+        answered to one socket may still be on its way to another."""
+        for far in self.fars:
+            far.ask()
+        self.pump_until(lambda: all(far.is_here() for far in self.fars), "those past the daemon have heard it all")
 
     def unanswered(self):
         return sum(len(m.waiting) for m in self.mouths)
@@ -415,7 +439,7 @@ class FaultStory(Story):
         self.field.pump_until(lambda: not self.field.unanswered(), "every send has an outcome")
         for peer in list(self.field.peers):
             peer.sync(upstream=True)
-        self.field.pump()
+        self.field.hear_out()
         self.harvest()
         self.field.checker.verify()
         print(f"{self.id().rpartition('.')[2]}: {self.field.checker.summary()}", flush=True)

@@ -383,13 +383,20 @@ class TcpProxy:
 
         self._do(do)
 
-    def cut(self, direction, at, how="rst", count=1, after_head=False):
+    def cut(self, direction, at, how="rst", count=1, after_head=False, drop=False):
         """The next `count` connections end when `at` bytes have passed in this direction, with "rst" or "fin".
 
-        after_head: counted from the end of the HTTP head that comes first.
+        after_head: counted from the end of the HTTP head that comes first. drop: and all that are there end now; with a
+        drop() of its own, a connection that comes between the two would take the cut away unused.
         """
         assert direction in (UP, DOWN) and how in ("rst", "fin")
-        self._do(lambda: self.cuts[direction].extend([Cut(at, how, after_head) for _ in range(count)]))
+
+        def do():
+            self.cuts[direction].extend([Cut(at, how, after_head) for _ in range(count)])
+            if drop:
+                self._drop("rst")
+
+        self._do(do)
 
     def answer(self, make, count=1, then="hold"):
         """The next `count` (-1: all) connections get what make(head of the request) gives: bytes in pieces, as they are
@@ -407,14 +414,7 @@ class TcpProxy:
 
     def drop(self, how="rst"):
         """All connections end now. Returns how many."""
-
-        def do():
-            links = list(self.links)
-            for link in links:
-                link.close(how)
-            return len(links)
-
-        return self._do(do)
+        return self._do(lambda: self._drop(how))
 
     def refuse(self):
         """The port is closed: connections are refused by the system. Nobody else can take it meanwhile."""
@@ -446,6 +446,12 @@ class TcpProxy:
         return self._do(lambda: list(self.ended_ms))
 
     # ---- the thread ----
+
+    def _drop(self, how):
+        links = list(self.links)
+        for link in links:
+            link.close(how)
+        return len(links)
 
     def _counts(self):
         return dict(self.counters, open=len(self.links), **self.passed)
