@@ -6,6 +6,7 @@
 #include "devserver/play.h"
 #include "devserver/span.h"
 #include "devserver/ws.h"
+#include "tests/unit/suite.h"
 
 #define JOINED(ref)                                                                              \
 	"[\"" ref "\",\"" ref "\",\"realtime:r\",\"phx_reply\",{\"status\":\"ok\",\"response\":" \
@@ -388,8 +389,6 @@ int main(void)
 {
 	Suite *suite = suite_create("devserver");
 	TCase *tc = tcase_create("core");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_a_refused_join_holds_all_back);
@@ -404,8 +403,5 @@ int main(void)
 	tcase_add_test(tc, test_scanner_on_hard_cases);
 	tcase_add_test(tc, test_frames_cut_at_every_length);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

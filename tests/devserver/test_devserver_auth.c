@@ -4,6 +4,7 @@
 
 #include "devserver/play_auth.h"
 #include "devserver/policy.h"
+#include "tests/unit/suite.h"
 
 static void rules(const char *text)
 {
@@ -333,14 +334,9 @@ int main(void)
 {
 	Suite *suite = suite_create("devserver: tokens, policies");
 	TCase *tc = tcase_create("auth");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	add_all(tc);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -4,6 +4,7 @@
 
 #include "devserver/play_auth.h"
 #include "devserver/rates.h"
+#include "tests/unit/suite.h"
 
 /* As it was recorded: 12 joins at once, one a second allowed. */
 START_TEST(test_joins_are_averages)
@@ -250,8 +251,6 @@ int main(void)
 {
 	Suite *suite = suite_create("devserver: limits");
 	TCase *tc = tcase_create("limits");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_joins_are_averages);
@@ -262,8 +261,5 @@ int main(void)
 	tcase_add_test(tc, test_users);
 	tcase_add_test(tc, test_the_order_of_the_checks);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

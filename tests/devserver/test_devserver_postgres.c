@@ -7,6 +7,7 @@
 #include "devserver/core.h"
 #include "devserver/jwt.h"
 #include "devserver/pg_params.h"
+#include "tests/unit/suite.h"
 
 #ifdef NDEBUG
 #error "tests need assertions"
@@ -543,8 +544,6 @@ int main(void)
 {
 	Suite *suite = suite_create("devserver postgres");
 	TCase *tc = tcase_create("core");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_shapes);
@@ -560,8 +559,5 @@ int main(void)
 	tcase_add_test(tc, test_refused_and_lost_by_order);
 	tcase_add_test(tc, test_private_only);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -4,6 +4,7 @@
 
 #include "devserver/play_auth.h"
 #include "devserver/term.h"
+#include "tests/unit/suite.h"
 
 #define REPLAY "{\"private\":true,\"broadcast\":{\"replay\":{\"since\":1234,\"limit\":3}}}"
 #define ROW    "[{\"id\" : \"i-1\", \"event\" : \"e\", \"payload\" : {\"n\": 1}, \"base64\" : null}]"
@@ -362,8 +363,6 @@ int main(void)
 {
 	Suite *suite = suite_create("devserver: the HTTP API and what a database sends");
 	TCase *tc = tcase_create("rest");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_sizes);
@@ -377,8 +376,5 @@ int main(void)
 	tcase_add_test(tc, test_a_message_of_the_database);
 	tcase_add_test(tc, test_how_long_it_is_stored);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "devserver/play.h"
+#include "tests/unit/suite.h"
 
 #define TOKEN_CHARS 12
 
@@ -304,8 +305,6 @@ int main(void)
 {
 	Suite *suite = suite_create("devserver: the token endpoint, and what stands still");
 	TCase *tc = tcase_create("core");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_the_reuse_interval);
@@ -318,8 +317,5 @@ int main(void)
 	tcase_add_test(tc, test_a_late_close);
 	tcase_add_test(tc, test_a_database_that_is_away);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -588,14 +588,3 @@ void peer_join(struct fake_peer *p, const char *topic, const char *broadcast)
 	server_serve();
 	expect(p, "[1,1,null,{'chan':*,'topic':*,'private':false,'state':'ready'}]");
 }
-
-int suite_run(Suite *s)
-{
-	SRunner *runner = srunner_create(s);
-	int failed;
-
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}

@@ -20,6 +20,7 @@
 
 #include "hub/hub.h"
 #include "hub/impl.h"
+#include "suite.h"
 
 /* For what is asked thousands of times: ck_assert() writes a record for each success. */
 #define MUST_MSG(condition, ...)                   \
@@ -164,9 +165,6 @@ bool text_matches(const char *pattern, const char *text);
 char *quoted(const char *text);
 /* The value as JSON, a bin as {"bin":"hex"}; to be freed. */
 char *render(struct rtbp_val v);
-
-/* Runs the suite and frees it. Return: the exit status. */
-int suite_run(Suite *s);
 
 /* hub_check.c: counts and lists agree. */
 void hub_check(struct hub *hub);

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "base/loop.h"
+#include "suite.h"
 
 enum { WAIT_MAX_MS = 60000 }; /* generous: sanitizers on a busy machine */
 
@@ -55,16 +56,4 @@ static inline void run_until_stopped(struct loop *l, const char *what)
 	loop_timer_set(&t, WAIT_MAX_MS);
 	ck_assert_int_eq(loop_run(l), 0);
 	loop_timer_done(&t);
-}
-
-/* The end of a test program. */
-static inline int run_suite(Suite *s)
-{
-	SRunner *runner = srunner_create(s);
-	int failed;
-
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "suite.h"
 
 #ifdef NDEBUG
 #error tests need their assertions
@@ -59,14 +60,8 @@ static inline void put_be(uint8_t *at, uint64_t v, unsigned n_bytes)
 static inline int run_tests(const char *name, TCase *cases)
 {
 	Suite *suite = suite_create(name);
-	SRunner *runner;
-	int n_failed;
 
 	tcase_set_timeout(cases, 200);
 	suite_add_tcase(suite, cases);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	n_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

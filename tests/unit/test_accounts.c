@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/accounts.h"
+#include "suite.h"
 
 enum { MIB = 1 << 20 };
 
@@ -156,8 +157,6 @@ int main(void)
 {
 	Suite *s = suite_create("accounts");
 	TCase *t = tcase_create("accounts");
-	SRunner *runner = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, NULL);
 	tcase_add_loop_test(t, found, 0, 3);
@@ -167,8 +166,5 @@ int main(void)
 	tcase_add_loop_test(t, large_entries, 0, 3);
 	tcase_add_test(t, long_names);
 	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -10,6 +10,7 @@
 
 #include "alloc_util.h"
 #include "tests/unit/acl_util.h"
+#include "suite.h"
 
 enum { BOB = 1002, INTERNS = 2002 };
 
@@ -491,8 +492,6 @@ int main(void)
 {
 	Suite *s = suite_create("acl");
 	TCase *t = tcase_create("acl");
-	SRunner *runner = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
@@ -513,8 +512,5 @@ int main(void)
 	tcase_add_test(t, limits);
 	tcase_add_test(t, without_memory);
 	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

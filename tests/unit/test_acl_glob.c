@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "tests/unit/acl_util.h"
+#include "suite.h"
 
 /* ---- globs ---- */
 
@@ -257,8 +258,6 @@ int main(void)
 {
 	Suite *s = suite_create("acl_glob");
 	TCase *t = tcase_create("acl_glob");
-	SRunner *runner = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
@@ -269,8 +268,5 @@ int main(void)
 	tcase_add_test(t, all_short_globs_without_a_name);
 	tcase_add_test(t, hostile_globs);
 	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tests/unit/acl_util.h"
+#include "suite.h"
 
 static struct acl *rules_of(const char *const *texts)
 {
@@ -66,13 +67,8 @@ int main(void)
 {
 	Suite *s = suite_create("acl_same");
 	TCase *t = tcase_create("same");
-	SRunner *runner = srunner_create(s);
-	int failed;
 
 	tcase_add_test(t, told_apart);
 	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/loop.h"
+#include "suite.h"
 
 /* ---- sleep ---- */
 
@@ -296,8 +297,6 @@ int main(void)
 {
 	Suite *s = suite_create("awake");
 	TCase *t = tcase_create("awake");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, test_clocks);
 	tcase_add_test(t, test_addresses);
@@ -308,9 +307,5 @@ int main(void)
 	tcase_add_test(t, test_flapping);
 	tcase_set_timeout(t, 120);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed == 0 ? 0 : 1;
+	return suite_run(s);
 }

@@ -5,6 +5,7 @@
 
 #include "realtime/backoff.h"
 #include "realtime/reasons.h"
+#include "suite.h"
 
 enum { MIN = 1000, MAX = 30000, RUNS = 4000, MINUTE = 60000 };
 
@@ -200,8 +201,6 @@ int main(void)
 {
 	TCase *tc = tcase_create("backoff");
 	Suite *suite = suite_create("backoff");
-	SRunner *runner;
-	int n;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_full_jitter);
@@ -213,9 +212,5 @@ int main(void)
 	tcase_add_test(tc, test_long_outage);
 	tcase_add_test(tc, test_seed);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

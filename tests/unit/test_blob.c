@@ -176,5 +176,5 @@ int main(void)
 	tcase_add_test(c, outq_lays_small_entries_side_by_side);
 	tcase_add_test(c, outq_is_a_stream);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <stdlib.h>
+#include "suite.h"
 
 START_TEST(burst_then_rate)
 {
@@ -70,17 +71,11 @@ int main(void)
 {
 	Suite *s = suite_create("bucket");
 	TCase *t = tcase_create("bucket");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(t, burst_then_rate);
 	tcase_add_test(t, debt);
 	tcase_add_test(t, given_back);
 	tcase_add_test(t, after_a_long_time);
 	suite_add_tcase(s, t);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

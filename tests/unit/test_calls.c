@@ -5,6 +5,7 @@
 #include <check.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include "suite.h"
 
 enum { SERVER_WINDOW_MS = 30000, SEQUENCES = 50, CALLS = 400 };
 
@@ -147,8 +148,6 @@ int main(void)
 {
 	Suite *s = suite_create("calls");
 	TCase *t = tcase_create("calls");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(t, first_goes_at_once);
 	tcase_add_test(t, pauses_grow);
@@ -157,9 +156,5 @@ int main(void)
 	tcase_add_test(t, a_new_channel_counts_from_zero);
 	tcase_add_loop_test(t, never_a_sixth, 0, SEQUENCES);
 	suite_add_tcase(s, t);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -402,5 +402,5 @@ int main(void)
 	tcase_add_test(c, freed_while_it_runs);
 	tcase_add_test(c, freed_without_a_turn);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

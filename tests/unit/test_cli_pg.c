@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "libclient/cli/cli.h"
+#include "suite.h"
 
 static const struct good {
 	const char *spec, *schema, *table, *event, *filter;
@@ -149,16 +150,10 @@ int main(void)
 {
 	Suite *suite = suite_create("cli_pg");
 	TCase *tc = tcase_create("specs");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, takes, 0, sizeof(good) / sizeof(*good));
 	tcase_add_loop_test(tc, refuses, 0, sizeof(bad) / sizeof(*bad));
 	tcase_add_loop_test(tc, columns, 0, sizeof(selects) / sizeof(*selects));
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

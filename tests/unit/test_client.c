@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include "test_client_fake.h"
+#include "suite.h"
 
 struct log {
 	int n_states, n_connections, n_errors;
@@ -471,9 +472,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("attach");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, hello_says_who_we_are);
@@ -490,8 +489,5 @@ int main(void)
 	tcase_add_loop_test(t, only_a_trusted_daemon, 0, 2);
 	tcase_add_test(t, options_are_checked);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -11,6 +11,7 @@
 
 #include "proto/rtbp_buf.h"
 #include "proto/rtbp_pack.h"
+#include "suite.h"
 
 static const char row_json[] =
 	"{\"null\":null,\"true\":true,\"false\":false,\"zero\":0,\"one\":1,\"minus\":-7,"
@@ -393,9 +394,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_column");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("column");
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 120);
@@ -411,8 +410,5 @@ int main(void)
 	tcase_add_test(t, strings);
 	tcase_add_test(t, texts);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

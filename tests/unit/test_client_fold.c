@@ -4,6 +4,7 @@
  * the walk over the state, and what a handler has that applies each event as it is told.
  */
 #include "test_client_watch.h"
+#include "suite.h"
 
 enum { KEYS = 3, REFS = 4, NAMES = KEYS * REFS, ROUNDS = 3000, NOBODY = -1 };
 
@@ -259,16 +260,11 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_fold");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("fold");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, random_changes);
 	tcase_add_test(t, a_great_many);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

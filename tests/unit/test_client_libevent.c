@@ -3,6 +3,7 @@
 #include <rtbridge/libevent.h>
 
 #include "test_client_fake.h"
+#include "suite.h"
 
 static void on_state(struct rtb_client *c, enum rtb_state state, int why, void *user)
 {
@@ -62,15 +63,10 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_libevent");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("libevent");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, the_loop_does_it);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: subscriptions over losses and refusals, and changed inside callbacks. */
 #include "test_client_ear.h"
+#include "suite.h"
 
 START_TEST(wishes_survive_the_daemon)
 {
@@ -220,9 +221,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_life");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("life");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, wishes_survive_the_daemon);
@@ -232,8 +231,5 @@ int main(void)
 	tcase_add_test(t, stale_answers_are_ignored);
 	tcase_add_test(t, changes_inside_callbacks);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -4,6 +4,7 @@
  * N. Nothing may crash, leak or get lost; only -ENOMEM may be seen, and trying again must work.
  */
 #include "test_client_chaos.h"
+#include "suite.h"
 
 /* What callbacks saw; they run armed, hence without the assertions of Check, which allocate. */
 struct ear {
@@ -475,9 +476,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_oom");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("oom");
-	int failed;
 
 	tcase_set_timeout(t, 280);
 	tcase_add_test(t, one_fails);
@@ -485,8 +484,5 @@ int main(void)
 	tcase_add_test(t, payloads);
 	tcase_add_test(t, values_of_columns);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

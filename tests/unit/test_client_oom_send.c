@@ -4,6 +4,7 @@
  * outcome and goes once, each replay ends once; only -ENOMEM may be seen, and trying again works.
  */
 #include "test_client_chaos.h"
+#include "suite.h"
 
 /* What callbacks saw; they run armed, hence without the assertions of Check, which allocate. */
 struct ear {
@@ -198,16 +199,11 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_oom_send");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("oom");
-	int failed;
 
 	tcase_set_timeout(t, 280);
 	tcase_add_test(t, one_fails);
 	tcase_add_test(t, several_in_a_row_fail);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

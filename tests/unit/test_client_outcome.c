@@ -2,6 +2,7 @@
 /* librtbridge: the names of sends, and what became of those whose answers were lost. */
 #include "libclient/client.h"
 #include "test_client_fake.h"
+#include "suite.h"
 
 struct log {
 	char heard[2048];
@@ -449,9 +450,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_outcome");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("outcome");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, each_send_has_a_name);
@@ -465,8 +464,5 @@ int main(void)
 	tcase_add_test(t, many);
 	tcase_add_test(t, questions);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

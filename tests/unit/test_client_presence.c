@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: who is there, and gaps. */
 #include "test_client_watch.h"
+#include "suite.h"
 
 START_TEST(changes_are_folded)
 {
@@ -445,9 +446,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_presence");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("presence");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, changes_are_folded);
@@ -464,8 +463,5 @@ int main(void)
 	tcase_add_test(t, gaps);
 	tcase_add_test(t, what_is_no_presence);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

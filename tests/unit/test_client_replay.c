@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: stored messages, gaps that announce them, notices of the server. */
 #include "test_client_stored.h"
+#include "suite.h"
 
 START_TEST(what_is_asked)
 {
@@ -332,9 +333,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_replay");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("replay");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, what_is_asked);
@@ -347,8 +346,5 @@ int main(void)
 	tcase_add_test(t, refused);
 	tcase_add_test(t, odd_ids);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

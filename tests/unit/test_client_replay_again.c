@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: stored messages, asked for again for what was missed. */
 #include "test_client_stored.h"
+#include "suite.h"
 
 START_TEST(asked_again_for_what_was_missed)
 {
@@ -231,9 +232,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_replay_again");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("replay");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, asked_again_for_what_was_missed);
@@ -243,8 +242,5 @@ int main(void)
 	tcase_add_test(t, the_limits_of_that);
 	tcase_add_loop_test(t, nearly_the_same_goes_together, 0, 5);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: sends and their outcomes, questions, the send queue. */
 #include "test_client_fake.h"
+#include "suite.h"
 
 struct log {
 	char heard[4096];
@@ -489,9 +490,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_send");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("send");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, what_is_sent);
@@ -506,8 +505,5 @@ int main(void)
 	tcase_add_test(t, one_big_message_may_always_go);
 	tcase_add_test(t, many_answers_at_once);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

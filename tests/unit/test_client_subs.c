@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: subscriptions, shared and single, and what they deliver. */
 #include "test_client_ear.h"
+#include "suite.h"
 
 START_TEST(messages_come)
 {
@@ -244,9 +245,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_subs");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("subs");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, messages_come);
@@ -258,8 +257,5 @@ int main(void)
 	tcase_add_test(t, private_is_another_channel);
 	tcase_add_test(t, wrong_names);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: the client's own tokens: saying, setting, refusals. */
 #include "test_client_token.h"
+#include "suite.h"
 
 START_TEST(hello_says_it)
 {
@@ -433,9 +434,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_token");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("token");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, hello_says_it);
@@ -456,8 +455,5 @@ int main(void)
 	tcase_add_test(t, ended_without_a_handler);
 	tcase_add_test(t, waiting_for_it);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: what ends, waits or is refused with a token, and comes back with the next one. */
 #include "test_client_token.h"
+#include "suite.h"
 
 /* All that it heard since the last time. */
 #define HEARS(ear, text)                                               \
@@ -491,9 +492,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_token_ends");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("ends");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, expired_until_the_next);
@@ -510,8 +509,5 @@ int main(void)
 	tcase_add_test(t, requests_refused);
 	tcase_add_test(t, join_budget);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

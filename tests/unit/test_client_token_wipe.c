@@ -64,6 +64,7 @@ static int armed_wait(struct rtb_client *c, int timeout_ms)
 /* The played daemon turns the client by this. */
 #define rtb_wait(c, timeout_ms) armed_wait(c, timeout_ms)
 #include "test_client_token.h"
+#include "suite.h"
 #include "libclient/client.h"
 
 /* Everything that the send queue has allocated. */
@@ -217,9 +218,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_token_wipe");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("wipe");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, the_search_finds);
@@ -227,8 +226,5 @@ int main(void)
 	tcase_add_test(t, refused_and_never_said);
 	tcase_add_test(t, in_a_queue_that_does_not_move);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

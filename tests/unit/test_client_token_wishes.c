@@ -3,6 +3,7 @@
  * with the next token. */
 #include "test_client_token.h"
 #include "test_client_rows.h"
+#include "suite.h"
 
 START_TEST(watches_come_back)
 {
@@ -337,9 +338,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_token_wishes");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("wishes");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, watches_come_back);
@@ -350,8 +349,5 @@ int main(void)
 	tcase_add_test(t, trackers_come_back);
 	tcase_add_test(t, other_refusals_stay);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

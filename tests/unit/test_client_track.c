@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: showing oneself in a channel. */
 #include "test_client_log.h"
+#include "suite.h"
 
 static void say_refused_later(struct fake *f, const char *topic)
 {
@@ -350,9 +351,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_track");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("track");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, shown_and_changed);
@@ -365,8 +364,5 @@ int main(void)
 	tcase_add_test(t, changed_in_callbacks);
 	tcase_add_test(t, waiting);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: states, keys, frames and queues at their limits. */
 #include "test_client_log.h"
+#include "suite.h"
 
 /* {"k":"aaa..."} with `n` letters. */
 static char *long_state(size_t n, char letter)
@@ -120,17 +121,12 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_track_limits");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("track");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, limits);
 	tcase_add_test(t, larger_than_the_frames_of_the_daemon);
 	tcase_add_test(t, a_full_queue);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

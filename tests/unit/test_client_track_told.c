@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: `track` notifications, what became of a state that was answered before. */
 #include "test_client_log.h"
+#include "suite.h"
 
 static void tell(struct fake *f, const char *topic, bool is_private, const char *rest)
 {
@@ -233,9 +234,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_track_told");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("track");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, hidden_and_shown_again);
@@ -246,8 +245,5 @@ int main(void)
 	tcase_add_test(t, of_two_privacies);
 	tcase_add_test(t, ended_when_told);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include "test_client_fake.h"
+#include "suite.h"
 
 static struct rtb_client *attached(struct fake *f)
 {
@@ -350,9 +351,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_wait");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("wait");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_child_leaves_the_parent_alone);
@@ -365,8 +364,5 @@ int main(void)
 	tcase_add_test(t, waiting_with_a_full_queue);
 	tcase_add_test(t, waiting_for_the_gone);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: what may be watched, and how much of it. */
 #include "test_client_rows.h"
+#include "suite.h"
 
 static int try(struct rtb_client *c, const struct rtb_watch_options *o)
 {
@@ -375,9 +376,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_watch_limits");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("limits");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, names);
@@ -390,8 +389,5 @@ int main(void)
 	tcase_add_test(t, a_request_too_big_for_the_daemon);
 	tcase_add_test(t, many);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

@@ -5,6 +5,7 @@
 #include <malloc.h>
 
 #include "test_client_rows.h"
+#include "suite.h"
 
 static void stop_both(struct eye *eye)
 {
@@ -306,9 +307,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_watch_refused");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("refused");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, refused_requests);
@@ -319,8 +318,5 @@ int main(void)
 	tcase_add_test(t, beside_a_subscription);
 	tcase_add_test(t, too_big_beside_a_subscription);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

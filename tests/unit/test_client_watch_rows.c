@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: who is told of which row, what stands in it, and what callbacks may do. */
 #include "test_client_rows.h"
+#include "suite.h"
 
 START_TEST(each_once)
 {
@@ -352,9 +353,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_watch_rows");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("rows");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, each_once);
@@ -365,8 +364,5 @@ int main(void)
 	tcase_add_test(t, callbacks_make_watches);
 	tcase_add_test(t, what_is_no_change);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

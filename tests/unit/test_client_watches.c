@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* librtbridge: watches of database changes, what they ask for and how they stand. */
 #include "test_client_rows.h"
+#include "suite.h"
 
 static void stop(struct eye *eye)
 {
@@ -484,9 +485,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = suite_create("client_watches");
-	SRunner *runner = srunner_create(suite);
 	TCase *t = tcase_create("watches");
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, one);
@@ -502,8 +501,5 @@ int main(void)
 	tcase_add_test(t, back_before_the_daemon_heard);
 	tcase_add_test(t, waiting);
 	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite_run(suite);
 }

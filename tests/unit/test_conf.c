@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/unit/conf_util.h"
+#include "suite.h"
 
 START_TEST(every_key)
 {
@@ -470,8 +471,6 @@ int main(void)
 {
 	Suite *s = suite_create("conf");
 	TCase *t = tcase_create("conf");
-	SRunner *runner = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, every_key);
@@ -494,8 +493,5 @@ int main(void)
 	tcase_add_test(t, nothing_secret_is_printed);
 	tcase_add_test(t, default_socket);
 	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

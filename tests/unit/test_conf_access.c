@@ -8,6 +8,7 @@
 
 #include "hub/acl.h"
 #include "tests/unit/conf_util.h"
+#include "suite.h"
 
 static bool may(uid_t uid, unsigned rights, const char *topic)
 {
@@ -215,8 +216,6 @@ int main(void)
 {
 	Suite *s = suite_create("conf_access");
 	TCase *t = tcase_create("conf_access");
-	SRunner *runner = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, rules_in_order);
@@ -228,8 +227,5 @@ int main(void)
 	tcase_add_test(t, another_key);
 	tcase_add_test(t, loading);
 	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* daemon/app/conf.h: times, the proxy, and the daemon's own token. */
 #include "tests/unit/conf_util.h"
+#include "suite.h"
 
 static void set(const char *name, const char *value)
 {
@@ -352,8 +353,6 @@ int main(void)
 {
 	Suite *s = suite_create("conf_upstream");
 	TCase *t = tcase_create("upstream");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_times);
@@ -367,9 +366,5 @@ int main(void)
 	tcase_add_test(t, test_state_printed);
 	tcase_add_test(t, test_rekey);
 	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(s);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tests/unit/conf_util.h"
+#include "suite.h"
 
 /* What is put into the key's file: {"alg":"HS256"}, and what says iss, role and exp 1983812996. */
 #define ANON                    \
@@ -221,8 +222,6 @@ int main(void)
 {
 	Suite *s = suite_create("conf_warning");
 	TCase *t = tcase_create("conf_warning");
-	SRunner *runner = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, one_key, 0, sizeof(keys) / sizeof(*keys));
@@ -233,8 +232,5 @@ int main(void)
 	tcase_add_test(t, several);
 	tcase_add_test(t, long_ones);
 	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -399,5 +399,5 @@ int main(void)
 	tcase_add_test(c, descriptors_sent_along_are_closed);
 	tcase_add_test(c, credentials_are_kept);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

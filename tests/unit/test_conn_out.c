@@ -279,5 +279,5 @@ int main(void)
 	tcase_add_test(c, client_that_leaves_during_the_farewell);
 	tcase_add_test(c, deadlines_end_what_hangs);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "realtime/gotrue.h"
+#include "suite.h"
 
 static struct secret *sent;
 static struct gotrue_result result;
@@ -403,8 +404,6 @@ int main(void)
 {
 	TCase *tc = tcase_create("gotrue");
 	Suite *suite = suite_create("gotrue");
-	SRunner *runner;
-	int n;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_body);
@@ -418,9 +417,5 @@ int main(void)
 	tcase_add_loop_test(tc, test_never, 0, ROWS(never));
 	tcase_add_loop_test(tc, test_quoted, 0, ROWS(words));
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -465,5 +465,5 @@ int main(void)
 	tcase_add_test(t, test_nul);
 	tcase_add_test(t, test_truncated);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return suite_run(suite);
 }

@@ -429,5 +429,5 @@ int main(void)
 	tcase_add_test(t, test_limit);
 	LOOP(t, test_quote, quotes);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return suite_run(suite);
 }

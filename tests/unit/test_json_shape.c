@@ -406,5 +406,5 @@ int main(void)
 	tcase_add_test(t, test_locale);
 	tcase_add_test(t, test_threads);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return suite_run(suite);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "proto/rtbp_json.h"
+#include "suite.h"
 
 #ifdef NDEBUG
 #error tests need their assertions
@@ -78,15 +79,4 @@ static inline int to_json(const struct rtbp_buf *mp, struct rtbp_buf *ret)
 {
 	*ret = (struct rtbp_buf)RTBP_BUF_INIT;
 	return rtbp_mp_to_json(mp->data, mp->size, ret, NULL);
-}
-
-static inline int run_suite(Suite *suite)
-{
-	SRunner *runner = srunner_create(suite);
-	int n_failed;
-
-	srunner_run_all(runner, CK_ENV);
-	n_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

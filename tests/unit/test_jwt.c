@@ -9,6 +9,7 @@
 
 #include "proto/rtbp_json.h"
 #include "realtime/jwt.h"
+#include "suite.h"
 
 enum { NOW = 1800000000 };
 
@@ -454,8 +455,6 @@ int main(void)
 {
 	Suite *s = suite_create("jwt");
 	TCase *t = tcase_create("jwt");
-	SRunner *runner = srunner_create(s);
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, golden);
@@ -468,8 +467,5 @@ int main(void)
 	tcase_add_test(t, another_role);
 	tcase_add_loop_test(t, hostile_claims, 0, 3);
 	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -9,6 +9,7 @@
  * ended. The figures are printed.
  */
 #include "tests/unit/test_keeper_util.h"
+#include "suite.h"
 
 #include "base/mix.h"
 #include "realtime/refresh.h"
@@ -441,15 +442,9 @@ int main(void)
 {
 	TCase *tc = tcase_create("keeper_life");
 	Suite *suite = suite_create("keeper_life");
-	SRunner *runner;
-	int n;
 
 	tcase_set_timeout(tc, 240);
 	tcase_add_test(tc, test_life);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -4,60 +4,20 @@
 #include <sys/mman.h>
 
 #include "tests/unit/test_keeper_util.h"
+#include "oom_util.h"
+#include "suite.h"
 
 #include "realtime/refresh.h"
 
 /* ---- memory ---- */
 
-/* 0: allocations are granted; n: the n-th from now fails, and with `all` those behind it as well.
- * Assertions of Check allocate, too, so none may stand where it is not 0. */
-static unsigned fail_at;
-static bool all, has_failed;
-
 static int n_secrets; /* that are mapped */
 static bool has_left; /* one was given back with something in it */
 
-static bool granted(void)
-{
-	if (!fail_at || --fail_at)
-		return true;
-	has_failed = true;
-	fail_at = all;
-	return false;
-}
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
 void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
 int __real_munmap(void *at, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
 void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
 int __wrap_munmap(void *at, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-	return granted() ? __real_malloc(size) : NULL;
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return granted() ? __real_calloc(n, size) : NULL;
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	return granted() ? __real_realloc(p, size) : NULL;
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return granted() ? __real_reallocarray(p, n, size) : NULL;
-}
 
 /* Secrets have pages of their own. */
 void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset)
@@ -357,8 +317,6 @@ int main(void)
 {
 	TCase *tc = tcase_create("keeper_oom");
 	Suite *suite = suite_create("keeper_oom");
-	SRunner *runner;
-	int n;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_one);
@@ -366,9 +324,5 @@ int main(void)
 	tcase_add_test(tc, test_secrets);
 	tcase_add_test(tc, test_set_token);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -260,5 +260,5 @@ int main(void)
 	tcase_add_test(c, free_while_resting);
 	tcase_add_loop_test(c, takes_a_socket_over_from_systemd, 0, 2);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

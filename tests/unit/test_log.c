@@ -217,5 +217,5 @@ int main(void)
 	tcase_add_test(c, limits_count_what_they_hold_back);
 	tcase_add_test(c, a_closed_log_stops_nothing);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

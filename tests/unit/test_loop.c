@@ -406,5 +406,5 @@ int main(void)
 	tcase_add_test(c, timer_may_end_itself);
 	tcase_add_test(c, signals_come_as_callbacks);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "wire/mbox.h"
+#include "suite.h"
 
 static struct mbox_item *item_of(unsigned kind, size_t size)
 {
@@ -157,8 +158,6 @@ int main(void)
 {
 	Suite *suite = suite_create("mbox");
 	TCase *t = tcase_create("mbox");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	suite_add_tcase(suite, t);
 	tcase_set_timeout(t, 60);
@@ -168,8 +167,5 @@ int main(void)
 	tcase_add_test(t, test_rider_is_freed_once);
 	tcase_add_test(t, test_absurd_size);
 	tcase_add_test(t, test_two_threads);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return suite_run(suite);
 }

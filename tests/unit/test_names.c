@@ -9,6 +9,7 @@
 
 #include "app/names.h"
 #include "base/accounts.h"
+#include "suite.h"
 
 static uint64_t now;
 static unsigned n_asked;
@@ -208,8 +209,6 @@ int main(void)
 {
 	Suite *s = suite_create("names");
 	TCase *t = tcase_create("names");
-	SRunner *runner = srunner_create(s);
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, nothing_is_asked_without_need);
@@ -219,8 +218,5 @@ int main(void)
 	tcase_add_test(t, few_are_kept);
 	tcase_add_test(t, of_the_system);
 	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

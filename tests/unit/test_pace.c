@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "realtime/pace.h"
+#include "suite.h"
 
 static struct pace p;
 static uint64_t now;
@@ -92,17 +93,11 @@ int main(void)
 {
 	Suite *s = suite_create("pace");
 	TCase *tc = tcase_create("pace");
-	SRunner *runner;
-	int n;
 
 	tcase_add_test(tc, test_faster_after_clean_ones);
 	tcase_add_test(tc, test_slower_after_a_complaint);
 	tcase_add_test(tc, test_of_the_plan);
 	tcase_add_test(tc, test_never_none);
 	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

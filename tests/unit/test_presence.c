@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* daemon/realtime/presence: the fold, its changes, its limits. */
 #include "tests/unit/test_presence_util.h"
+#include "suite.h"
 
 #define ENTRY(key, ref, state) "{\"key\":\"" key "\",\"ref\":\"" ref "\",\"state\":" state "}"
 #define RENAMED(key, prev, ref, state) \
@@ -378,11 +379,5 @@ static Suite *presence_suite(void)
 
 int main(void)
 {
-	SRunner *runner = srunner_create(presence_suite());
-	int n;
-
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(presence_suite());
 }

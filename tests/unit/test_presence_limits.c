@@ -4,41 +4,8 @@
 #include <time.h>
 
 #include "tests/unit/test_presence_util.h"
-
-/* 0: allocations are granted; n: the n-th from now fails. Assertions of Check allocate as well, so
- * none may stand where it is not 0. */
-static unsigned fail_at;
-static bool has_failed;
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-
-static bool granted(void)
-{
-	if (!fail_at || --fail_at)
-		return true;
-	has_failed = true;
-	return false;
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return granted() ? __real_malloc(size) : NULL;
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return granted() ? __real_calloc(n, size) : NULL;
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	return granted() ? __real_realloc(p, size) : NULL;
-}
+#include "oom_util.h"
+#include "suite.h"
 
 /* ---- no memory ---- */
 
@@ -478,8 +445,6 @@ int main(void)
 {
 	TCase *tc = tcase_create("presence_limits");
 	Suite *suite = suite_create("presence_limits");
-	SRunner *runner;
-	int n;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_no_memory);
@@ -491,9 +456,5 @@ int main(void)
 	tcase_add_loop_test(tc, test_many, 0, N_SHAPES);
 	tcase_add_loop_test(tc, test_many_members, 0, 2);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

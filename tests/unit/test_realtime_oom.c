@@ -9,48 +9,8 @@
 #include "proto/rtbp_pack.h"
 #include "realtime/jwt.h"
 #include "realtime/session.h"
-
-/* 0: allocations are granted; n: the n-th from now fails. Assertions of Check allocate as well, so
- * none may stand where it is not 0. */
-static unsigned fail_at;
-static bool has_failed;
-
-static bool granted(void)
-{
-	if (!fail_at || --fail_at)
-		return true;
-	has_failed = true;
-	return false;
-}
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-	return granted() ? __real_malloc(size) : NULL;
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return granted() ? __real_calloc(n, size) : NULL;
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	return granted() ? __real_realloc(p, size) : NULL;
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return granted() ? __real_reallocarray(p, n, size) : NULL;
-}
+#include "oom_util.h"
+#include "suite.h"
 
 #define LONG   "0123456789012345678901234567890123456789012345678901234567890123456789"
 #define LONGER LONG LONG LONG LONG
@@ -279,8 +239,6 @@ int main(void)
 {
 	TCase *tc = tcase_create("realtime_oom");
 	Suite *suite = suite_create("realtime_oom");
-	SRunner *runner;
-	int n;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, test_decode, 0, sizeof(frames) / sizeof(*frames));
@@ -288,9 +246,5 @@ int main(void)
 	tcase_add_test(tc, test_encode);
 	tcase_add_test(tc, test_session);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

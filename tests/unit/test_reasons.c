@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "realtime/reasons.h"
+#include "suite.h"
 
 static const struct {
 	const char *text;
@@ -365,8 +366,6 @@ int main(void)
 {
 	TCase *tc = tcase_create("reasons");
 	Suite *suite = suite_create("reasons");
-	SRunner *runner;
-	int n;
 
 	tcase_add_loop_test(tc, test_text, 0, sizeof(texts) / sizeof(*texts));
 	tcase_add_test(tc, test_rows);
@@ -376,9 +375,5 @@ int main(void)
 	tcase_add_test(tc, test_close);
 	tcase_add_test(tc, test_faults);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "realtime/refresh.h"
+#include "suite.h"
 
 enum { SECOND = 1000 };
 
@@ -504,8 +505,6 @@ int main(void)
 {
 	TCase *tc = tcase_create("refresh");
 	Suite *suite = suite_create("refresh");
-	SRunner *runner;
-	int n;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_rotation);
@@ -525,9 +524,5 @@ int main(void)
 	tcase_add_test(tc, test_another_seed_after_trouble);
 	tcase_add_test(tc, test_keeper_asks_again);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(suite);
 }

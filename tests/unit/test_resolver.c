@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "wire/resolver.h"
+#include "suite.h"
 
 enum { DEADLINE_MS = 60000 };
 
@@ -228,8 +229,6 @@ int main(void)
 {
 	Suite *suite = suite_create("resolver");
 	TCase *t = tcase_create("resolver");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	suite_add_tcase(suite, t);
 	tcase_set_timeout(t, 120);
@@ -241,8 +240,5 @@ int main(void)
 	tcase_add_test(t, test_too_many_hang);
 	tcase_add_test(t, test_system);
 	tcase_add_test(t, test_many);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return suite_run(suite);
 }

@@ -257,5 +257,5 @@ int main(void)
 	tcase_add_test(c, grows_piece_by_piece);
 	tcase_add_test(c, buffers_are_given_back_empty);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

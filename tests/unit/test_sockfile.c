@@ -243,5 +243,5 @@ int main(void)
 	tcase_add_test(c, path_must_fit);
 	tcase_add_test(c, free_removes_only_its_own_file);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

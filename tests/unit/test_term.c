@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "proto/rtbp_json.h"
+#include "suite.h"
 
 static const struct {
 	const char *json;
@@ -52,14 +53,8 @@ int main(void)
 {
 	Suite *s = suite_create("term");
 	TCase *t = tcase_create("term");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(t, at_least_as_large, 0, sizeof(values) / sizeof(*values));
 	suite_add_tcase(s, t);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -99,5 +99,5 @@ int main(void)
 	tcase_add_test(c, none_can_begin);
 	tcase_add_test(c, freed_before_it_is_told);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

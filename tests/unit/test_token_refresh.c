@@ -387,5 +387,5 @@ int main(void)
 	tcase_add_test(c, no_memory_for_it);
 	tcase_add_test(c, key_is_looked_at);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "loop_util.h"
+#include "suite.h"
 
 /* ---- system calls that fail, or are the last ---- */
 
@@ -399,8 +400,6 @@ int main(void)
 {
 	Suite *suite = suite_create("token_store");
 	TCase *t = tcase_create("token_store");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_life);
@@ -414,9 +413,5 @@ int main(void)
 	tcase_add_test(t, test_each_step_fails);
 	tcase_add_test(t, test_dies_at_each_step);
 	suite_add_tcase(suite, t);
-	r = srunner_create(suite);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return suite_run(suite);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "suite.h"
 
 static const struct {
 	const char *url;
@@ -129,15 +130,10 @@ int main(void)
 {
 	Suite *s = suite_create("url");
 	TCase *t = tcase_create("url");
-	SRunner *runner = srunner_create(s);
-	int failed;
 
 	tcase_add_loop_test(t, forms, 0, sizeof(good) / sizeof(*good));
 	tcase_add_loop_test(t, refusals, 0, sizeof(bad) / sizeof(*bad));
 	tcase_add_test(t, lengths);
 	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite_run(s);
 }

@@ -481,5 +481,5 @@ int main(void)
 	tcase_add_test(c, removed_from_its_call);
 	tcase_add_test(c, long_paths);
 	suite_add_tcase(s, c);
-	return run_suite(s);
+	return suite_run(s);
 }

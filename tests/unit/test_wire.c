@@ -458,5 +458,5 @@ int main(void)
 	tcase_add_test(t, test_no_ca_file);
 	tcase_add_test(t, test_no_proxy);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

@@ -446,5 +446,5 @@ int main(void)
 	tcase_add_test(t, test_hanging_name_service);
 	tcase_add_loop_test(t, test_silent_peers, 0, 10);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

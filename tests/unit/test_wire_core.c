@@ -365,5 +365,5 @@ int main(void)
 	tcase_add_test(t, test_core_post_in_flight);
 	tcase_add_test(t, test_core_proxy);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

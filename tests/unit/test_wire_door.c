@@ -152,5 +152,5 @@ int main(void)
 	tcase_add_test(t, test_no_descriptors);
 	tcase_add_loop_test(t, test_strangers, 0, MAX_STRANGERS + 1);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

@@ -110,5 +110,5 @@ int main(void)
 	tcase_add_test(t, test_link_full_is_busy);
 	tcase_add_test(t, test_up_full_pauses);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

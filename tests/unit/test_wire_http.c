@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "wire/wire_http.h"
+#include "suite.h"
 
 #define OK      "HTTP/1.1 200 OK\r\n"
 #define CHUNKED OK "Transfer-Encoding: chunked\r\n\r\n"
@@ -232,8 +233,6 @@ int main(void)
 {
 	Suite *suite = suite_create("wire_http");
 	TCase *t = tcase_create("answers");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	suite_add_tcase(suite, t);
 	tcase_set_timeout(t, 60);
@@ -242,8 +241,5 @@ int main(void)
 	tcase_add_test(t, test_not_http);
 	tcase_add_test(t, test_limit);
 	tcase_add_test(t, test_long_lines);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return suite_run(suite);
 }

@@ -11,6 +11,7 @@
 #include "wire/wire_attempt.h"
 #include "wire/wire_log.h"
 #include "wire/wire_rx.h"
+#include "suite.h"
 
 static struct mbox_item *add(struct wire_rx *rx, const char *data, size_t rest, bool first,
 			     bool final)
@@ -249,8 +250,6 @@ int main(void)
 {
 	Suite *suite = suite_create("wire_parts");
 	TCase *t = tcase_create("parts");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	suite_add_tcase(suite, t);
 	tcase_set_timeout(t, 60);
@@ -262,8 +261,5 @@ int main(void)
 	tcase_add_test(t, test_clean_texts);
 	tcase_add_test(t, test_local_addresses);
 	tcase_add_test(t, test_authority);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return suite_run(suite);
 }

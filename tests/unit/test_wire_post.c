@@ -331,5 +331,5 @@ int main(void)
 	tcase_add_loop_test(t, test_refused_is_not_sent_on, 0, 2);
 	tcase_add_test(t, test_many);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

@@ -373,5 +373,5 @@ int main(void)
 	tcase_add_test(t, test_tls_stalls);
 	tcase_add_loop_test(t, test_tls_hang_up, 0, 3);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

@@ -299,5 +299,5 @@ int main(void)
 	tcase_add_test(t, test_free_with_news_waiting);
 	tcase_add_test(t, test_bad_posts);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

@@ -448,5 +448,5 @@ int main(void)
 	tcase_add_loop_test(t, test_bad_proxies, 0, 5);
 	tcase_add_test(t, test_password_is_told_to_nobody);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

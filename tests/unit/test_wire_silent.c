@@ -487,5 +487,5 @@ int main(void)
 	tcase_add_test(t, test_held_up_for_all_the_time);
 	tcase_add_test(t, test_held_up_behind_a_failure);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

@@ -455,5 +455,5 @@ int main(void)
 	tcase_add_test(t, test_dns_remembers);
 	tcase_add_loop_test(t, test_attempt_limit, 0, 2);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

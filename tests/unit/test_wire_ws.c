@@ -148,5 +148,5 @@ int main(void)
 	tcase_add_test(t, test_small_mailbox);
 	tcase_add_test(t, test_killed_server);
 	suite_add_tcase(suite, t);
-	return run_suite(suite);
+	return run_wire_suite(suite);
 }

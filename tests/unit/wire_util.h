@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "wire/wire.h"
+#include "suite.h"
 
 /* Sanitizers on a shared machine: only a hang is a failure. */
 enum { WIRE_DEADLINE_MS = 60000 };
@@ -302,14 +303,8 @@ static inline const struct wire_answer *rig_until_answered(struct rig *rig, unsi
 	return &rig->posts[id].answer;
 }
 
-static inline int run_suite(Suite *suite)
+static inline int run_wire_suite(Suite *suite)
 {
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
 	log_set_level(LOG_LEVEL_ERROR);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return suite_run(suite);
 }
